@@ -1,0 +1,233 @@
+"""The parts of a Gemma 3n decoder layer: norms, rotary positions, attention, sparse MLP, LAuReL,
+AltUp.
+
+Streams are kept as [B, L, A, D] (A AltUp streams innermost but one), so that AltUp's prediction is
+one batched product of [A, A] by [A, D]. Nothing here holds a buffer: a model built on the meta
+device and given its weights by assignment is complete.
+"""
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from decoder.config import SLIDING, TextConfig
+
+# Below this a mean square counts as zero: the square root keeps a finite gradient and its value is
+# ~0.
+TINY = 1e-20
+
+
+def linear(inputs: int, outputs: int) -> nn.Linear:
+    return nn.Linear(inputs, outputs, bias=False)
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * weight over the last axis; statistics in float32 whatever the dtype of x."""
+
+    def __init__(self, width: int, eps: float):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+
+
+@dataclass(frozen=True)
+class View:
+    """What the queries of one pass see in one type of attention layer.
+
+    cos, sin: [B, L, 1, H/2] of the queries' positions; mask: additive [B, 1, L, S] or None (all
+        visible);
+    first_key: keys before this one are out of every query's reach and are not read (S counts from
+        here).
+    """
+
+    cos: Tensor
+    sin: Tensor
+    mask: Tensor | None
+    first_key: int = 0
+
+
+def rotary_tables(
+    positions: Tensor, width: int, base: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """cos and sin of the angles p * base^(-2i/width): [B, L, 1, width/2] for positions [B, L]."""
+    exponents = torch.arange(0, width, 2, dtype=torch.float32, device=positions.device) / width
+    angles = positions[..., None, None].float() * base**-exponents
+    return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding of x [B, L, N, H]; pairs are (i, i + H/2)."""
+    low, high = x.chunk(2, dim=-1)
+    return torch.cat((low * cos - high * sin, high * cos + low * sin), dim=-1)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with normed queries, keys and values and scale 1.
+
+    A KV-shared layer has no key and value weights; it is handed the keys and values of its source.
+    """
+
+    def __init__(self, config: TextConfig, owns_kv: bool):
+        super().__init__()
+        self.head_dim, self.eps = config.head_dim, config.rms_norm_eps
+        self.groups = config.num_attention_heads // config.num_key_value_heads
+        query_width = config.num_attention_heads * config.head_dim
+        key_width = config.num_key_value_heads * config.head_dim
+        self.q_proj = linear(config.hidden_size, query_width)
+        self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
+        if owns_kv:
+            self.k_proj = linear(config.hidden_size, key_width)
+            self.v_proj = linear(config.hidden_size, key_width)
+            self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
+        self.o_proj = linear(query_width, config.hidden_size)
+
+    def keys_values(self, x: Tensor, view: View) -> tuple[Tensor, Tensor]:
+        """Rotated keys and normed values [B, N_kv, L, H] of x [B, L, D]."""
+        keys = self.k_proj(x).unflatten(-1, (-1, self.head_dim))
+        values = self.v_proj(x).unflatten(-1, (-1, self.head_dim))
+        keys = rotate(self.k_norm(keys), view.cos, view.sin)
+        values = F.rms_norm(values, (self.head_dim,), None, self.eps)
+        return keys.transpose(1, 2), values.transpose(1, 2)
+
+    def forward(self, x: Tensor, view: View, keys: Tensor, values: Tensor) -> Tensor:
+        """x [B, L, D], keys and values [B, N_kv, first_key + S, H] -> [B, L, D]."""
+        queries = self.q_norm(self.q_proj(x).unflatten(-1, (-1, self.head_dim)))
+        queries = rotate(queries, view.cos, view.sin).transpose(1, 2)
+        keys, values = keys[:, :, view.first_key :], values[:, :, view.first_key :]
+        mixed = F.scaled_dot_product_attention(
+            queries, keys, values, attn_mask=view.mask, scale=1.0, enable_gqa=self.groups > 1
+        )
+        return self.o_proj(mixed.transpose(1, 2).flatten(2))
+
+
+class MLP(nn.Module):
+    """Gated feed-forward; sparse layers keep only gate activations above a Gaussian quantile.
+
+    Nested (MatFormer, arXiv:2310.07707): the first `width` rows of gate and up and columns of down
+    are a smaller model. The sparsity statistics are over the active width.
+    """
+
+    def __init__(self, config: TextConfig, index: int):
+        super().__init__()
+        width, sparsity = config.ffn_widths[index], config.sparsities[index]
+        self.gate_proj = linear(config.hidden_size, width)
+        self.up_proj = linear(config.hidden_size, width)
+        self.down_proj = linear(width, config.hidden_size)
+        self.deviations = NormalDist().inv_cdf(sparsity) if sparsity > 0 else None
+
+    def forward(self, x: Tensor, width: int | None = None) -> Tensor:
+        """x [B, L, D] -> [B, L, D], through the first `width` hidden units (None: all)."""
+        if width is None:
+            return self.down_proj(self._activate(self.gate_proj(x)) * self.up_proj(x))
+        gate = F.linear(x, self.gate_proj.weight[:width])
+        up = F.linear(x, self.up_proj.weight[:width])
+        return F.linear(self._activate(gate) * up, self.down_proj.weight[:, :width])
+
+    def _activate(self, gate: Tensor) -> Tensor:
+        if self.deviations is not None:
+            variance, mean = torch.var_mean(gate.float(), dim=-1, correction=0, keepdim=True)
+            cutoff = mean + self.deviations * variance.clamp(min=TINY).sqrt()
+            gate = F.relu(gate - cutoff.to(gate.dtype))
+        return F.gelu(gate, approximate="tanh")
+
+
+class Laurel(nn.Module):
+    """Learned augmented residual: x + norm(low rank map of x) (arXiv:2411.07501)."""
+
+    def __init__(self, config: TextConfig):
+        super().__init__()
+        self.linear_left = linear(config.hidden_size, config.laurel_rank)
+        self.linear_right = linear(config.laurel_rank, config.hidden_size)
+        self.post_laurel_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.post_laurel_norm(self.linear_right(self.linear_left(x)))
+
+
+class AltUp(nn.Module):
+    """Alternating updates: one stream is computed, cheap maps move the others
+    (arXiv:2301.13310)."""
+
+    def __init__(self, config: TextConfig):
+        super().__init__()
+        streams = config.altup_num_inputs
+        self.streams, self.active = streams, config.altup_active_idx
+        self.clip, self.scale_output = config.altup_coef_clip, config.altup_correct_scale
+        self.correct_output_scale = nn.Parameter(torch.ones(config.hidden_size))
+        self.correction_coefs = linear(streams, streams)
+        self.prediction_coefs = linear(streams, streams**2)
+        self.modality_router = linear(config.hidden_size, streams)
+        self.router_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def predict(self, streams: Tensor) -> Tensor:
+        """Guess every stream after the layer from all streams before it: [B, L, A, D] -> the
+        same."""
+        B, L, A, D = streams.shape
+        coefficients = self._coefficients(self.prediction_coefs, streams[:, :, self.active])
+        flat = streams.reshape(B * L, A, D)
+        return torch.baddbmm(flat, coefficients.reshape(B * L, A, A), flat).view(B, L, A, D)
+
+    def correct(self, predictions: Tensor, computed: Tensor, innovation: Tensor) -> Tensor:
+        """Move all predictions [B, L, A, D] by `innovation` [B, L, D], what the layer computed
+        beyond the active one, each by a gain read from `computed` [B, L, D]."""
+        gains = self._coefficients(self.correction_coefs, computed) + 1.0
+        return torch.addcmul(predictions, gains[..., None], innovation[:, :, None])
+
+    def _coefficients(self, coefs: nn.Linear, x: Tensor) -> Tensor:
+        routed = self.modality_router(self.router_norm(x) * (1.0 / x.shape[-1]))
+        modalities = torch.tanh(routed.float()).to(x.dtype)
+        if self.training and self.clip is not None:
+            return F.linear(modalities, coefs.weight.clamp(-self.clip, self.clip))
+        return coefs(modalities)
+
+
+class DecoderLayer(nn.Module):
+    """One layer in two halves; between them k and v are stored and positions may be dropped."""
+
+    def __init__(self, config: TextConfig, index: int):
+        super().__init__()
+        D, eps = config.hidden_size, config.rms_norm_eps
+        self.owns_kv = index <= config.last_kv_owner
+        self.sliding = config.layer_kinds[index] == SLIDING
+        self.self_attn = Attention(config, self.owns_kv)
+        self.mlp = MLP(config, index)
+        self.altup = AltUp(config)
+        self.laurel = Laurel(config)
+        self.input_layernorm = RMSNorm(D, eps)
+        self.post_attention_layernorm = RMSNorm(D, eps)
+        self.pre_feedforward_layernorm = RMSNorm(D, eps)
+        self.post_feedforward_layernorm = RMSNorm(D, eps)
+        self.per_layer_input_gate = linear(D, config.hidden_size_per_layer_input)
+        self.per_layer_projection = linear(config.hidden_size_per_layer_input, D)
+        self.post_per_layer_input_norm = RMSNorm(D, eps)
+
+    def begin(self, streams: Tensor) -> tuple[Tensor, Tensor]:
+        """Predicted streams [B, L, A, D] and the normed active one [B, L, D], source of k and v."""
+        predictions = self.altup.predict(streams)
+        return predictions, self.input_layernorm(predictions[:, :, self.altup.active])
+
+    def finish(
+        self, predictions: Tensor, normed: Tensor, per_layer_input: Tensor, view: View,
+        keys: Tensor, values: Tensor, ffn_width: int | None,
+    ) -> Tensor:  # fmt: skip
+        """Attention, feed-forward and correction at the view's positions: streams [B, L, A, D]."""
+        predicted = predictions[:, :, self.altup.active]
+        attended = self.post_attention_layernorm(self.self_attn(normed, view, keys, values))
+        mixed = (predicted + attended + self.laurel(normed)) * math.sqrt(0.5)
+        fed = self.mlp(self.pre_feedforward_layernorm(mixed), ffn_width)
+        computed = mixed + self.post_feedforward_layernorm(fed)
+        corrected = self.altup.correct(predictions, computed, computed - predicted)
+        active = corrected[:, :, self.altup.active]
+        if self.altup.scale_output:
+            active = active * self.altup.correct_output_scale
+        gated = F.gelu(self.per_layer_input_gate(active), approximate="tanh") * per_layer_input
+        added = self.post_per_layer_input_norm(self.per_layer_projection(gated))
+        first, others = corrected.split((1, self.altup.streams - 1), dim=2)
+        return torch.cat((first, others + added[:, :, None]), dim=2)

@@ -1,0 +1,310 @@
+"""The Gemma 3n language model: embeddings in, next-token logits out, whole, cached, or for
+training.
+
+Parameter names are those of the Hugging Face checkpoints below `model.language_model.`. The head
+is the embedding table. Unusual: above the last layer that owns keys and values, positions whose
+logits nobody wants are dropped. That is exact, since nothing reads them any more; it makes prefill
+and training cheaper.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from decoder.cache import KVCache
+from decoder.config import TextConfig, kv_sources
+from decoder.layers import TINY, DecoderLayer, RMSNorm, View, linear, rotary_tables
+
+FFNWidth = int | Sequence[int] | None
+Views = dict[bool, View]  # by whether the layer slides
+
+
+class LanguageModel(nn.Module):
+    """Gemma 3n's text model (transformers' `Gemma3nTextModel` with its head).
+
+    Inputs are embeddings [B, L, D] (`embed` makes them from text; soft tokens come from an
+    encoder) and the ids [B, L] they stand for, which select the per-layer embeddings: ids outside
+    the per-layer table, as those of soft tokens, read its row 0. Logits are float32 and
+    softcapped. `ffn_width` runs a nested smaller model: one width for all layers or one a layer;
+    None is the whole. A cache must be used with one width only.
+    """
+
+    def __init__(self, config: TextConfig):
+        super().__init__()
+        self.config = config
+        self.kv_sources = kv_sources(config)
+        D, P, layers = (
+            config.hidden_size,
+            config.hidden_size_per_layer_input,
+            config.num_hidden_layers,
+        )
+        self.embed_tokens = nn.Embedding(config.vocab_size, D)
+        self.embed_tokens_per_layer = nn.Embedding(config.vocab_size_per_layer_input, layers * P)
+        self.per_layer_model_projection = linear(D, layers * P)
+        self.per_layer_projection_norm = RMSNorm(P, config.rms_norm_eps)
+        others = range(1, config.altup_num_inputs)
+        self.altup_projections = nn.ModuleList(linear(D, D) for _ in others)
+        self.altup_unembed_projections = nn.ModuleList(linear(D, D) for _ in others)
+        self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(layers))
+        self.norm = RMSNorm(D, config.rms_norm_eps)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Normal weights of deviation `initializer_range`, norms and output scales at one.
+
+        The scales start at one, not at transformers' zero: behind a zero the norm of the per-layer
+        branch divides by sqrt(eps) and the first gradients are a thousand times too large.
+        """
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.normal_(parameter, std=self.config.initializer_range)
+            else:
+                nn.init.ones_(parameter)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Scaled text embeddings [B, L, D] of ids [B, L]."""
+        scale = _rounded(self.config.hidden_size**0.5, self.embed_tokens.weight.dtype)
+        return self.embed_tokens(ids) * scale
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        ids: Tensor,
+        positions: Tensor | None = None,
+        valid: Tensor | None = None,
+        outputs: Tensor | None = None,
+        ffn_width: FFNWidth = None,
+    ) -> Tensor:
+        """Logits of whole sequences, differentiable.
+
+        embeddings: float [B, L, D]; ids: int [B, L].
+        positions: int [B, L] or None: counted over the valid tokens of each row.
+        valid: bool [B, L], False where a row is padding (anywhere), or None: all valid. A query
+            sees the valid keys at its own and earlier positions; what it answers at padding is
+            meaningless but finite.
+        outputs: int [B, K], indices into L at which logits are wanted, or None: all.
+        Returns float32 [B, K or L, V].
+        """
+        self._check(embeddings, ids)
+        if valid is None:
+            valid = torch.ones_like(ids, dtype=torch.bool)
+        if positions is None:
+            positions = (valid.long().cumsum(1) - 1).clamp(min=0)
+        views = self._views(positions, positions, valid, embeddings.dtype)
+        if outputs is None:
+            narrowed = views
+        else:
+            narrowed = self._views(select(positions, outputs), positions, valid, embeddings.dtype)
+        return self._logits(self._run(embeddings, ids, views, narrowed, outputs, ffn_width))
+
+    def new_cache(self, batch: int = 1, capacity: int = 256) -> KVCache:
+        """An empty cache for `batch` rows, in the dtype and on the device of the weights."""
+        weight = self.embed_tokens.weight
+        return KVCache(self.config, batch, capacity, weight.dtype, weight.device)
+
+    @torch.inference_mode()
+    def extend(
+        self, embeddings: Tensor, ids: Tensor, cache: KVCache, ffn_width: FFNWidth = None
+    ) -> None:
+        """Append positions to the cache and compute nothing else: no shared layers, no logits."""
+        self._cached(embeddings, ids, cache, 0, ffn_width)
+
+    @torch.inference_mode()
+    def prefill(
+        self, embeddings: Tensor, ids: Tensor, cache: KVCache, ffn_width: FFNWidth = None
+    ) -> Tensor:
+        """Append positions [B, L] to the cache; logits [B, V] of the last one."""
+        return self._logits(self._cached(embeddings, ids, cache, 1, ffn_width))[:, 0]
+
+    @torch.inference_mode()
+    def verify(self, ids: Tensor, cache: KVCache, ffn_width: FFNWidth = None) -> Tensor:
+        """Append text ids [B, L] to the cache; logits [B, L, V] after each of them, in one pass.
+
+        The caller truncates the cache where a draft turns out wrong.
+        """
+        return self._logits(self._cached(self.embed(ids), ids, cache, ids.shape[1], ffn_width))
+
+    @torch.inference_mode()
+    def step(self, ids: Tensor, cache: KVCache, ffn_width: FFNWidth = None) -> Tensor:
+        """Append one text id [B] to the cache; logits [B, V] after it."""
+        return self.verify(ids[:, None], cache, ffn_width)[:, 0]
+
+    def _cached(
+        self, embeddings: Tensor, ids: Tensor, cache: KVCache, wanted: int, ffn_width: FFNWidth
+    ) -> Tensor:
+        """Run a pass over new positions; streams [B, wanted, A, D] of the last `wanted` ones."""
+        self._check(embeddings, ids)
+        B, L = ids.shape
+        if cache.batch != B:
+            raise ValueError(f"got {B} rows for a cache of {cache.batch}; use new_cache({B})")
+        cache.reserve(L)
+        views = self._cached_views(cache.length, L, embeddings)
+        outputs, narrowed = None, views
+        if wanted < L:
+            outputs = torch.arange(L - wanted, L, device=ids.device).expand(B, wanted)
+            narrowed = self._cached_views(cache.length + L - wanted, wanted, embeddings)
+        streams = self._run(embeddings, ids, views, narrowed, outputs, ffn_width, cache)
+        cache.advance(L)
+        return streams
+
+    def _run(
+        self,
+        embeddings: Tensor,
+        ids: Tensor,
+        views: Views,
+        narrowed: Views,
+        outputs: Tensor | None,
+        ffn_width: FFNWidth,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """All layers; from the last owner's attention on, only at `outputs` ([B, K], None: all)."""
+        widths = self._ffn_widths(ffn_width)
+        streams = self._spread(embeddings)
+        per_layer = self._per_layer_inputs(embeddings, ids)
+        kv: dict[int, tuple[Tensor, Tensor]] = {}
+        for i, layer in enumerate(cast(Iterable[DecoderLayer], self.layers)):
+            predictions, normed = layer.begin(streams)
+            if layer.owns_kv:
+                new = layer.self_attn.keys_values(normed, views[layer.sliding])
+                kv[i] = new if cache is None else cache.write(i, *new)
+            if i == self.config.last_kv_owner and outputs is not None:
+                if outputs.shape[1] == 0:
+                    return predictions[:, :0]
+                predictions, normed = select(predictions, outputs), select(normed, outputs)
+                per_layer, views = select(per_layer, outputs), narrowed
+            view, (keys, values) = views[layer.sliding], kv[self.kv_sources[i]]
+            streams = layer.finish(
+                predictions, normed, per_layer[:, :, i], view, keys, values, widths[i]
+            )
+        return streams
+
+    def _views(self, queries: Tensor, keys: Tensor, valid: Tensor, dtype: torch.dtype) -> Views:
+        """Views for query positions [B, L] over key positions [B, S] of which `valid` [B, S]
+        count."""
+        distance = queries[:, :, None] - keys[:, None]
+        seen = (distance >= 0) & valid[:, None]
+        near = seen & (distance < self.config.sliding_window)
+        return {
+            sliding: View(*self._rotary(queries, sliding, dtype), _additive(allowed, dtype))
+            for sliding, allowed in ((False, seen), (True, near))
+        }
+
+    def _cached_views(self, start: int, count: int, like: Tensor) -> Views:
+        """Views for `count` query positions from `start` on, over all keys up to each of them."""
+        queries = torch.arange(start, start + count, device=like.device)[None]
+        views = {}
+        for sliding in (False, True):
+            first = max(0, start - self.config.sliding_window + 1) if sliding else 0
+            mask = None
+            if count > 1:
+                distance = queries[:, :, None] - torch.arange(
+                    first, start + count, device=like.device
+                )
+                allowed = distance >= 0
+                if sliding:
+                    allowed &= distance < self.config.sliding_window
+                mask = _additive(allowed, like.dtype)
+            views[sliding] = View(*self._rotary(queries, sliding, like.dtype), mask, first)
+        return views
+
+    def _rotary(
+        self, positions: Tensor, sliding: bool, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        base = self.config.rope_local_base_freq if sliding else self.config.rope_theta
+        return rotary_tables(positions, self.config.head_dim, base, dtype)
+
+    def _spread(self, embeddings: Tensor) -> Tensor:
+        """The AltUp streams [B, L, A, D] of embeddings [B, L, D], all of one magnitude per
+        token."""
+        size = _magnitude(embeddings, TINY)
+        others = [_resized(project(embeddings), size) for project in self.altup_projections]
+        return torch.stack([embeddings, *others], dim=2)
+
+    def _logits(self, streams: Tensor) -> Tensor:
+        """Merge streams [B, K, A, D] and apply the head: float32 [B, K, V]."""
+        first = streams[:, :, 0]
+        size = _magnitude(first, TINY)
+        merged = first
+        for i, project in enumerate(self.altup_unembed_projections, start=1):
+            merged = merged + _resized(project(streams[:, :, i]), size)
+        hidden = self.norm(merged / self.config.altup_num_inputs)
+        logits = F.linear(hidden, self.embed_tokens.weight).float()
+        cap = self.config.final_logit_softcapping
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    def _per_layer_inputs(self, embeddings: Tensor, ids: Tensor) -> Tensor:
+        """What each layer is told about each token: [B, L, layers, P], from its id and its
+        embedding."""
+        table, dtype = self.embed_tokens_per_layer.weight, embeddings.dtype
+        P = self.config.hidden_size_per_layer_input
+        in_table = (ids >= 0) & (ids < table.shape[0])
+        # The table may stay on the host, memory-mapped, while the rest is on an accelerator.
+        rows = F.embedding(torch.where(in_table, ids, 0).to(table.device), table)
+        rows = rows.to(embeddings.device)
+        rows = rows.unflatten(-1, (-1, P)) * _rounded(P**0.5, dtype)
+        projected = self.per_layer_model_projection(embeddings) * _rounded(
+            self.config.hidden_size**-0.5, dtype
+        )
+        projected = self.per_layer_projection_norm(projected.unflatten(-1, (-1, P)))
+        return (projected + rows) * _rounded(0.5**0.5, dtype)
+
+    def _ffn_widths(self, ffn_width: FFNWidth) -> Sequence[int | None]:
+        """One width a layer; None where the whole layer runs."""
+        full = self.config.ffn_widths
+        if ffn_width is None:
+            return [None] * len(full)
+        wanted = [ffn_width] * len(full) if isinstance(ffn_width, int) else list(ffn_width)
+        if len(wanted) != len(full):
+            raise ValueError(f"ffn_width has {len(wanted)} entries for {len(full)} layers")
+        pairs = list(zip(wanted, full, strict=True))
+        for i, (width, largest) in enumerate(pairs):
+            if not 1 <= width <= largest:
+                raise ValueError(f"ffn_width of layer {i} must lie in [1, {largest}], got {width}")
+        return [None if width == largest else width for width, largest in pairs]
+
+    def _check(self, embeddings: Tensor, ids: Tensor) -> None:
+        expected = (*ids.shape, self.config.hidden_size)
+        if ids.dim() != 2 or ids.shape[1] == 0 or embeddings.shape != expected:
+            raise ValueError(
+                "expected ids [B, L] with L >= 1 and embeddings [B, L, hidden_size], got ids "
+                f"{tuple(ids.shape)} and embeddings {tuple(embeddings.shape)} "
+                f"(hidden_size {self.config.hidden_size})"
+            )
+
+
+def select(x: Tensor, indices: Tensor) -> Tensor:
+    """x [B, L, ...] at indices [B, K] of the second axis: [B, K, ...]."""
+    B, L = x.shape[:2]
+    rows = torch.arange(B, device=x.device)[:, None] * L + indices
+    return x.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, indices.shape)
+
+
+def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+    """Mask [B, 1, L, S]: 0 where allowed [B, L, S], else -inf.
+
+    A query that may see nothing (padding in front of a row) sees everything: the softmax over
+    nothing is NaN in some attention kernels.
+    """
+    allowed = allowed | ~allowed.any(-1, keepdim=True)
+    mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
+    return mask.masked_fill(~allowed, float("-inf"))[:, None]
+
+
+def _magnitude(x: Tensor, floor: float) -> Tensor:
+    """Root mean square over the last axis, kept: float32 [..., 1]."""
+    return x.float().square().mean(-1, keepdim=True).clamp(min=floor).sqrt()
+
+
+def _resized(x: Tensor, size: Tensor) -> Tensor:
+    """x at another root mean square per token."""
+    return (x * (size / _magnitude(x, 1e-5))).to(x.dtype)
+
+
+@lru_cache(maxsize=64)
+def _rounded(value: float, dtype: torch.dtype) -> float:
+    """A constant at the precision of the weights, as the model was trained with it."""
+    return torch.tensor(value, device="cpu").to(dtype).item()

@@ -1,0 +1,28 @@
+"""One small model with every mechanism on, and the same weights in transformers."""
+
+import pytest
+import torch
+from transformers import Gemma3nForCausalLM
+
+from decoder import LanguageModel
+from tests.decoder.helpers import CONFIG, randomize, reference
+
+
+@pytest.fixture(scope="session")
+def model() -> LanguageModel:
+    model = LanguageModel(CONFIG).eval()
+    randomize(model)
+    return model
+
+
+@pytest.fixture(scope="session")
+def theirs(model) -> Gemma3nForCausalLM:
+    return reference(CONFIG, model.state_dict())
+
+
+@pytest.fixture(scope="session")
+def ids() -> torch.Tensor:
+    """Two rows of 25 ids, some beyond the per-layer table."""
+    ids = torch.randint(0, 200, (2, 25), generator=torch.Generator().manual_seed(1))
+    ids[0, 3] = 199
+    return ids

@@ -1,0 +1,43 @@
+"""A small configuration with every mechanism on; its weights in transformers."""
+
+import torch
+from transformers import Gemma3nForCausalLM, Gemma3nTextConfig
+
+from decoder import TextConfig
+
+CONFIG = TextConfig(
+    vocab_size=200,
+    vocab_size_per_layer_input=180,
+    hidden_size=32,
+    hidden_size_per_layer_input=8,
+    intermediate_size=64,
+    num_hidden_layers=10,
+    num_kv_shared_layers=5,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=8,
+    sliding_window=6,
+    altup_num_inputs=3,
+    altup_active_idx=0,
+    laurel_rank=4,
+    activation_sparsity_pattern=(0.9, 0.7) + (0.0,) * 8,
+    max_position_embeddings=512,
+)
+
+
+def randomize(module: torch.nn.Module, seed: int = 0) -> None:
+    """Give every parameter values that leave no mechanism switched off."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            noise = 0.3 * torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(noise + 1.0 if parameter.dim() == 1 else noise)
+
+
+def reference(config: TextConfig, weights: dict[str, torch.Tensor]) -> Gemma3nForCausalLM:
+    """transformers' model of `config` with our weights; every tensor must find its place."""
+    values = config.to_dict()
+    values.pop("model_type")
+    model = Gemma3nForCausalLM(Gemma3nTextConfig(**values)).eval()
+    model.model.load_state_dict(weights, strict=True)
+    return model

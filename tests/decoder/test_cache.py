@@ -1,0 +1,115 @@
+"""Prefill, extension, steps and verification against whole sequences and transformers."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+TOLERANCE = {"atol": 1e-4, "rtol": 0.0}
+
+
+@pytest.fixture(scope="module")
+def whole(model, ids):
+    with torch.no_grad():
+        return model(model.embed(ids), ids)
+
+
+def test_prompt_steps_and_truncation_agree_with_transformers(model, theirs, ids):
+    with torch.no_grad():
+        expected = theirs(input_ids=ids).logits
+    cache = model.new_cache(batch=2, capacity=4)
+    logits = model.prefill(model.embed(ids[:, :10]), ids[:, :10], cache)
+    torch.testing.assert_close(logits, expected[:, 9], **TOLERANCE)
+    for t in range(10, 20):
+        torch.testing.assert_close(model.step(ids[:, t], cache), expected[:, t], **TOLERANCE)
+    cache.truncate(3)
+    other = ids.flip(0)[:, :15]
+    joined = torch.cat((ids[:, :3], other), dim=1)
+    with torch.no_grad():
+        expected = theirs(input_ids=joined).logits
+    torch.testing.assert_close(model.verify(other, cache), expected[:, 3:], **TOLERANCE)
+    assert cache.length == 18
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    cuts=st.sets(st.integers(1, 24)), kinds=st.lists(st.integers(0, 2), min_size=25, max_size=25)
+)
+def test_any_split_into_extend_prefill_and_verify_agrees(model, ids, whole, cuts, kinds):
+    cache = model.new_cache(batch=2, capacity=1)
+    edges = [0, *sorted(cuts), 25]
+    for start, end, kind in zip(edges, edges[1:], kinds, strict=False):
+        piece = ids[:, start:end]
+        if kind == 0:
+            model.extend(model.embed(piece), piece, cache)
+        elif kind == 1:
+            logits = model.prefill(model.embed(piece), piece, cache)
+            torch.testing.assert_close(logits, whole[:, end - 1], **TOLERANCE)
+        else:
+            torch.testing.assert_close(model.verify(piece, cache), whole[:, start:end], **TOLERANCE)
+        assert cache.length == end
+
+
+def test_positions_nobody_asks_for_do_not_run_the_shared_layers(model, ids, monkeypatch):
+    lengths = {}
+    for i, layer in enumerate(model.layers):
+
+        def finish(predictions, *args, i=i, original=layer.finish):
+            lengths[i] = predictions.shape[1]
+            return original(predictions, *args)
+
+        monkeypatch.setattr(layer, "finish", finish)
+    cache = model.new_cache(batch=2)
+    model.prefill(model.embed(ids), ids, cache)
+    assert lengths == {0: 25, 1: 25, 2: 25, 3: 25} | dict.fromkeys(range(4, 10), 1)
+    lengths.clear()
+    model.extend(model.embed(ids), ids, cache)
+    assert lengths == dict.fromkeys(range(4), 25)
+
+
+def test_buffers_are_those_of_the_owners_and_double(model, ids):
+    cache = model.new_cache(batch=2, capacity=8)
+    per_position = 5 * 2 * (2 * 2 * 8) * 4  # owners, k and v, rows x heads x width, bytes
+    assert cache.nbytes == 8 * per_position
+    model.extend(model.embed(ids[:, :9]), ids[:, :9], cache)
+    assert (cache.length, cache.capacity) == (9, 16)
+    assert cache.nbytes == 16 * per_position
+    cache.truncate(0)
+    model.extend(model.embed(ids), ids, cache)
+    assert cache.capacity == 32
+
+
+def test_the_context_is_a_limit(model, ids):
+    cache = model.new_cache(batch=2, capacity=500)
+    piece = ids.repeat(1, 20)
+    model.extend(model.embed(piece), piece, cache)
+    with pytest.raises(
+        ValueError, match="500 cached and 25 new positions exceed the context of 512"
+    ):
+        model.verify(ids, cache)
+    assert cache.length == 500
+    model.verify(ids[:, :12], cache)
+    assert cache.capacity == 512
+
+
+def test_impossible_requests_are_refused(model, ids):
+    cache = model.new_cache(batch=1)
+    with pytest.raises(ValueError, match="2 rows for a cache of 1"):
+        model.verify(ids, cache)
+    with pytest.raises(ValueError, match="cannot truncate"):
+        cache.truncate(1)
+    with pytest.raises(ValueError, match="capacity"):
+        model.new_cache(capacity=513)
+    with pytest.raises(ValueError, match="batch"):
+        model.new_cache(batch=0)
+
+
+def test_width_holds_along_the_cached_paths(model, ids):
+    with torch.no_grad():
+        expected = model(model.embed(ids), ids, ffn_width=24)
+    cache = model.new_cache(batch=2)
+    model.extend(model.embed(ids[:, :5]), ids[:, :5], cache, ffn_width=24)
+    first = model.prefill(model.embed(ids[:, 5:9]), ids[:, 5:9], cache, ffn_width=24)
+    torch.testing.assert_close(first, expected[:, 8], **TOLERANCE)
+    torch.testing.assert_close(model.step(ids[:, 9], cache, 24), expected[:, 9], **TOLERANCE)
+    torch.testing.assert_close(model.verify(ids[:, 10:], cache, 24), expected[:, 10:], **TOLERANCE)
