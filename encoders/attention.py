@@ -1,0 +1,151 @@
+"""Local self-attention with relative positions: a frame sees itself and the 12 before it.
+
+Inside every Conformer block. Unusual: queries are scaled per dimension, logits are capped with
+tanh, and the position of a key enters as a second product of the query with a projected sinusoid
+(Transformer-XL, arXiv 1901.02860, without its biases). One routine serves whole clips and live
+pieces: a clip is a piece with an empty history, cut into tiles so that work grows with length, not
+with its square.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from encoders.config import AudioConfig
+
+LONGEST_WAVE = 1.0e4  # of the sinusoids, in frames over 2 pi
+
+
+@dataclass
+class AttentionState:
+    """The last keys and values, [B, P, N, H], oldest first; `seen` int64 [B]: how many are real."""
+
+    keys: Tensor
+    values: Tensor
+    seen: Tensor
+
+
+class RelativePosition(nn.Module):
+    """Projected sinusoids for the distances P, ..., 1, 0 to a key."""
+
+    def __init__(self, config: AudioConfig) -> None:
+        super().__init__()
+        self.history = config.history
+        self.heads, self.head_dim = config.conf_num_attention_heads, config.head_dim
+        self.pos_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self._kept: tuple[Tensor, int, Tensor] | None = None
+
+    def forward(self) -> Tensor:
+        """The table [N, H, P + 1], last axis from the farthest key to the present one.
+
+        It depends on the weight alone, so outside training it is computed once and kept until the
+        weight changes. The weight it was made from is kept with it: as long as that is alive no new
+        weight can have its address.
+        """
+        weight = self.pos_proj.weight
+        if self.training or torch.is_grad_enabled():
+            return self._table()
+        version = 0 if weight.is_inference() else weight._version
+        if self._kept is not None:
+            source, then, table = self._kept
+            same = source.data_ptr() == weight.data_ptr() and source.dtype == weight.dtype
+            if same and source.device == weight.device and then == version:
+                return table
+        self._kept = (weight.detach(), version, self._table())
+        return self._kept[2]
+
+    def _table(self) -> Tensor:
+        weight = self.pos_proj.weight
+        half = weight.shape[1] // 2
+        decay = -math.log(LONGEST_WAVE) / max(half - 1, 1)
+        rates = torch.exp(torch.arange(half, device=weight.device) * decay)
+        angles = torch.arange(self.history, -1, -1, device=weight.device)[:, None] * rates
+        waves = torch.cat([angles.sin(), angles.cos()], dim=-1).to(weight.dtype)
+        return self.pos_proj(waves).view(-1, self.heads, self.head_dim).permute(1, 2, 0)
+
+
+class LocalAttention(nn.Module):
+    """Attention of each frame to [t - P, t]: [B, T, D] to the same, before the last projection."""
+
+    def __init__(self, config: AudioConfig) -> None:
+        super().__init__()
+        D = config.hidden_size
+        self.heads, self.head_dim = config.conf_num_attention_heads, config.head_dim
+        self.history, self.tile = config.history, config.conf_attention_chunk_size
+        self.cap = config.conf_attention_logit_cap
+        # Divided by softplus(0) so that per_dim_scale = 0 is the usual 1 / sqrt(H).
+        self.scale = self.head_dim**-0.5 / math.log(2.0)
+        self.relative_position_embedding = RelativePosition(config)
+        self.per_dim_scale = nn.Parameter(torch.zeros(self.head_dim))
+        self.q_proj = nn.Linear(D, D, bias=False)
+        self.k_proj = nn.Linear(D, D, bias=False)
+        self.v_proj = nn.Linear(D, D, bias=False)
+
+    def init_state(
+        self, batch: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> AttentionState:
+        """No frames seen."""
+        weight = self.q_proj.weight
+        device, dtype = device or weight.device, dtype or weight.dtype
+        shape = (batch, self.history, self.heads, self.head_dim)
+        keys, values = torch.zeros(2, *shape, device=device, dtype=dtype).unbind()
+        seen = torch.zeros(batch, dtype=torch.int64, device=device)
+        return AttentionState(keys, values, seen)
+
+    def step(self, x: Tensor, state: AttentionState) -> tuple[Tensor, AttentionState]:
+        """x: float [B, T, D], the next frames, T > 0."""
+        B, T, D = x.shape
+        shape = (B, T, self.heads, self.head_dim)
+        scale = self.scale * functional.softplus(self.per_dim_scale)
+        queries = self.q_proj(x).view(shape) * scale
+        keys = torch.cat([state.keys, self.k_proj(x).view(shape)], dim=1)
+        values = torch.cat([state.values, self.v_proj(x).view(shape)], dim=1)
+        y = self._attend(queries, keys, values, state.seen)
+        seen = (state.seen + T).clamp_max(self.history)  # beyond the buffer, age does not matter
+        return y.reshape(B, T, D), AttentionState(keys[:, T:].clone(), values[:, T:].clone(), seen)
+
+    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, seen: Tensor) -> Tensor:
+        """queries [B, T, N, H], keys and values [B, P + T, N, H]; axes within: U tiles, W queries,
+        C keys a tile.
+        """
+        B, T, N, H = queries.shape
+        W = min(T, self.tile)
+        U = -(-T // W)
+        C = self.history + W
+        spare = (0, 0, 0, 0, 0, U * W - T)
+        q = functional.pad(queries, spare).view(B, U, W, N, H).transpose(2, 3)
+        # The tile's own axis comes last: k and v are [B, U, N, H, C].
+        k, v = (functional.pad(part, spare).unfold(1, C, W) for part in (keys, values))
+        logits = q @ k + self._slide(q @ self.relative_position_embedding(), C)
+        logits = torch.tanh(logits.float() / self.cap) * self.cap
+        logits = logits.masked_fill(~self._visible(U, W, C, seen), -torch.inf)
+        mixed = logits.softmax(-1).to(v.dtype) @ v.transpose(-1, -2)  # [B, U, N, W, H]
+        return mixed.transpose(2, 3).reshape(B, U * W, N, H)[:, :T]
+
+    @staticmethod
+    def _slide(x: Tensor, C: int) -> Tensor:
+        """Moves row w of x [..., W, P + 1] right by w, into [..., W, C].
+
+        Rows that are one longer than C and are read back C at a time begin one place later each.
+        """
+        W = x.shape[-2]
+        flat = functional.pad(x, (0, C + 1 - x.shape[-1])).flatten(-2)
+        return flat[..., : W * C].unflatten(-1, (W, C))
+
+    def _visible(self, U: int, W: int, C: int, seen: Tensor) -> Tensor:
+        """True where a query may look, bool [B, U, 1, W, C]: from P frames back, not before the
+        start, to its own frame.
+
+        Keys of the padding after the end need no test: only queries of the padding reach them.
+        """
+        query = torch.arange(W, device=seen.device)[:, None]
+        key = torch.arange(C, device=seen.device)
+        near = (key >= query) & (key <= query + self.history)
+        place = torch.arange(U, device=seen.device)[:, None] * W + key
+        real = place >= (self.history - seen)[:, None, None]
+        return real[:, :, None, None, :] & near
