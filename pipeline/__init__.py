@@ -1,0 +1,1 @@
+"""Sessions and the Ray actor graph. The only importer of ray."""

@@ -1,0 +1,5 @@
+"""Errors that the people who run the program can do something about."""
+
+
+class InputError(ValueError):
+    """An input that is missing or cannot be read; the message says what, where and what to do."""

@@ -1,0 +1,327 @@
+"""Reads the sound of any media file as a stream: 16 kHz, mono, float32.
+
+Feeds :mod:`stages.chunk` in batch and in captions of a file. Everything is decoded through PyAV.
+The stream's clock is the video's: where the sound track starts late, or has a hole, silence is put
+in, so a sample index tells the time in the picture. Sound itself is never dropped.
+
+What is unusual: a damaged file is no error as long as some sound can be decoded; what is wrong with
+it is said through ``warn``.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.stream import Disposition
+
+from pipeline.errors import InputError
+from stages.messages import SAMPLE_RATE_HZ
+
+log = logging.getLogger(__name__)
+
+GAP_S = Fraction(1, 20)  # shorter holes are jitter of the container's time stamps
+BLOCK_SAMPLES = SAMPLE_RATE_HZ  # silence is put in by the second
+SHORT_BY_S = 1.0  # a file that ends this much before its header says is called truncated
+PIPE_BYTES = 0x7FF0_0000
+
+Warn = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """A sound track: ``language`` as the file names it (often ISO 639-2), None when it does not."""
+
+    codec: str
+    rate_hz: int
+    channels: int
+    language: str | None
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """A video track: size in pixels, ``fps`` None where it varies or is not known."""
+
+    codec: str
+    width: int
+    height: int
+    fps: float | None
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """What a file holds. ``duration_s`` is None when its header does not say.
+
+    ``audio`` and ``video`` describe the tracks that a player would choose; ``audio_tracks`` all
+    sound tracks, in the order that ``read_audio`` counts them.
+    """
+
+    duration_s: float | None
+    audio: AudioInfo | None
+    video: VideoInfo | None
+    audio_tracks: tuple[AudioInfo, ...]
+
+    @property
+    def has_audio(self) -> bool:
+        return self.audio is not None
+
+    @property
+    def has_video(self) -> bool:
+        return self.video is not None
+
+
+def probe(path: str | Path) -> MediaInfo:
+    """What the file at ``path`` holds; raises InputError when it is missing or not media."""
+    with _open(Path(path)) as container:
+        chosen = container.streams.best("audio")
+        return MediaInfo(
+            duration_s=_duration(container),
+            audio=_audio_info(chosen) if isinstance(chosen, av.AudioStream) else None,
+            video=_video_info(container),
+            audio_tracks=tuple(_audio_info(stream) for stream in container.streams.audio),
+        )
+
+
+def read_audio(
+    path: str | Path, *, track: int | None = None, warn: Warn = log.warning
+) -> Iterator[np.ndarray]:
+    """The sound of the file at ``path``: pieces float32 [S] in [-1, 1] at 16 kHz, mono.
+
+    Channels are averaged. ``track`` counts the sound tracks from 0; None takes the one that a
+    player would. ``warn`` is called, at the end, with one sentence for each kind of damage.
+
+    Raises InputError at once when the file is missing, not media or without sound, and while
+    reading when no sound could be decoded at all.
+    """
+    path = Path(path)
+    container = _open(path)
+    try:
+        stream = _choose(container, path, track)
+    except InputError:
+        container.close()
+        raise
+    return _read(container, stream, path, warn)
+
+
+def _open(path: Path) -> InputContainer:
+    if not path.exists():
+        raise InputError(f"{path} does not exist: check the name")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: name a media file in it")
+    if path.is_file() and path.stat().st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes): copy or record it again")
+    try:
+        # Without the prefix a colon in the name would be read as a protocol.
+        return av.open(f"file:{path}", metadata_errors="replace")
+    except PermissionError as error:
+        raise InputError(f"{path} may not be read: change its permissions") from error
+    except (FFmpegError, OSError) as error:
+        raise InputError(
+            f"{path} is not a media file that can be read ({_reason(error)}): "
+            "check that it plays; if it was being written or copied, wait until it is whole"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _choose(container: InputContainer, path: Path, track: int | None) -> av.AudioStream:
+    streams = container.streams.audio
+    if not streams:
+        raise InputError(f"{path} has no sound track: choose a file with sound")
+    if track is not None and not 0 <= track < len(streams):
+        raise InputError(
+            f"{path} has no sound track {track}: choose one of 0 to {len(streams) - 1}"
+        )
+    best = container.streams.best("audio")
+    stream = best if track is None and isinstance(best, av.AudioStream) else streams[track or 0]
+    if stream.codec_context is None:
+        raise InputError(
+            f"{path}: the codec of its sound track is not known: convert it to another format"
+        )
+    return stream
+
+
+def _duration(container: InputContainer) -> float | None:
+    return None if container.duration is None else container.duration / av.time_base
+
+
+def _audio_info(stream: av.AudioStream) -> AudioInfo:
+    language = stream.language
+    return AudioInfo(
+        codec=stream.codec_context.name if stream.codec_context else "unknown",
+        rate_hz=stream.rate if stream.codec_context else 0,
+        channels=stream.channels if stream.codec_context else 0,
+        language=None if language in (None, "und") else language,
+    )
+
+
+def _video_info(container: InputContainer) -> VideoInfo | None:
+    """The first moving picture; the cover of an album is none."""
+    for stream in container.streams.video:
+        if stream.codec_context and not stream.disposition & Disposition.attached_pic:
+            fps = float(stream.average_rate) if stream.average_rate else None
+            return VideoInfo(stream.codec_context.name, stream.width, stream.height, fps)
+    return None
+
+
+@dataclass
+class _Damage:
+    """What went wrong in a file, counted while reading."""
+
+    undecodable: int = 0
+    broken_off: str | None = None
+    heard_until_s: float = 0.0  # the latest time stamp of any track
+
+    def sentences(self, path: Path, duration_s: float | None) -> Iterator[str]:
+        if self.undecodable:
+            yield f"{path}: {self.undecodable} damaged packets of sound were left out"
+        if self.broken_off:
+            yield (
+                f"{path} could not be read past {self.heard_until_s:.1f} s "
+                f"({self.broken_off}): what comes after is missing"
+            )
+        elif duration_s is not None and self.heard_until_s < duration_s - SHORT_BY_S:
+            yield (
+                f"{path} seems truncated: it ends after {self.heard_until_s:.1f} s, but its header "
+                f"says {duration_s:.1f} s; check that it was copied whole"
+            )
+
+
+@dataclass
+class _Mixer:
+    """Turns decoded frames into the output stream, and keeps its clock.
+
+    ``origin_s`` is the container's time of sample 0, ``limit_s`` the latest believable time.
+    """
+
+    origin_s: Fraction
+    limit_s: float
+    resampler: av.AudioResampler | None = None
+    rate_hz: int = 0
+    taken: int = 0  # samples given to the resampler
+    given: int = 0  # samples given out
+    base: int = 0  # samples given out before the resampler was made
+
+    def push(self, frame: av.AudioFrame) -> Iterator[np.ndarray]:
+        """The samples that can be given out once ``frame`` is known."""
+        missing = self._missing(frame)
+        if missing or frame.rate != self.rate_hz:
+            yield from self.flush()
+            # Silence up to the frame's own time, whatever the resampler gave out at last.
+            yield from self._silence(missing)
+            self.resampler = av.AudioResampler("fltp", "mono", SAMPLE_RATE_HZ)
+            self.rate_hz, self.taken, self.base = frame.rate, 0, self.given
+        mono = av.AudioFrame.from_ndarray(_average(frame)[None], format="fltp", layout="mono")
+        mono.sample_rate = frame.rate
+        self.taken += frame.samples
+        assert self.resampler is not None
+        yield from self._out(self.resampler.resample(mono))
+
+    def flush(self) -> Iterator[np.ndarray]:
+        """What the resampler still holds."""
+        if self.resampler is not None:
+            yield from self._out(self.resampler.resample(None))
+            self.resampler = None
+
+    def _missing(self, frame: av.AudioFrame) -> int:
+        """Samples between the end of what was taken and the frame's time, 0 for a small gap."""
+        if frame.pts is None or frame.time_base is None:
+            return 0
+        time = frame.pts * frame.time_base - self.origin_s
+        end = Fraction(self.base, SAMPLE_RATE_HZ)
+        if self.rate_hz:
+            end += Fraction(self.taken, self.rate_hz)
+        # A leap past the end of the file is a broken time stamp, not a hole.
+        if time - end <= GAP_S or time > self.limit_s:
+            return 0
+        return round((time - end) * SAMPLE_RATE_HZ)
+
+    def _silence(self, samples: int) -> Iterator[np.ndarray]:
+        self.given += samples
+        for at in range(0, samples, BLOCK_SAMPLES):
+            yield np.zeros(min(BLOCK_SAMPLES, samples - at), np.float32)
+
+    def _out(self, frames: list[av.AudioFrame]) -> Iterator[np.ndarray]:
+        for frame in frames:
+            samples = np.clip(frame.to_ndarray()[0], -1.0, 1.0)
+            self.given += len(samples)
+            yield samples
+
+
+def _average(frame: av.AudioFrame) -> np.ndarray:
+    """The mean of a frame's channels: float32 [S], scaled to [-1, 1].
+
+    The mean, and not a surround matrix, because a recorder's channels are its microphones: a
+    matrix would drop the one that happens to lie on the low-frequency channel.
+    """
+    samples = frame.to_ndarray()
+    if frame.format.is_packed:
+        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    if samples.dtype == np.uint8:
+        samples = (samples.astype(np.float32) - 128) / 128
+    elif samples.dtype.kind == "i":
+        samples = samples / 2.0 ** (8 * samples.dtype.itemsize - 1)
+    # A damaged file of floats may hold values that are no number.
+    return np.nan_to_num(samples, posinf=1.0, neginf=-1.0).mean(axis=0).astype(np.float32)
+
+
+def _read(
+    container: InputContainer, stream: av.AudioStream, path: Path, warn: Warn
+) -> Iterator[np.ndarray]:
+    duration_s = _duration(container)
+    origin_s = Fraction(container.start_time or 0, av.time_base)
+    mixer = _Mixer(origin_s, float("inf") if duration_s is None else duration_s + SHORT_BY_S)
+    damage = _Damage()
+    with container:
+        for packet in _packets(container, origin_s, damage):
+            if packet.stream.index != stream.index:
+                continue
+            try:
+                frames = packet.decode()
+            except FFmpegError:
+                damage.undecodable += 1
+                continue
+            for frame in frames:
+                assert isinstance(frame, av.AudioFrame)
+                yield from mixer.push(frame)
+        yield from mixer.flush()
+    if not mixer.given:
+        raise InputError(
+            f"{path}: nothing of its sound track could be decoded: the file is damaged or cut off; "
+            "copy or record it again"
+        )
+    for sentence in damage.sentences(path, _wav_duration(path, duration_s)):
+        warn(sentence)
+
+
+def _wav_duration(path: Path, duration_s: float | None) -> float | None:
+    """The duration that a WAV header claims; libavformat reckons it from the size on disk.
+
+    A recorder that writes to a pipe claims about 2 or 4 GB, which says nothing.
+    """
+    with path.open("rb") as file:
+        head = file.read(12)
+    claimed, size = int.from_bytes(head[4:8], "little") + 8, path.stat().st_size
+    wav = head[:4] == b"RIFF" and head[8:] == b"WAVE"
+    if duration_s is None or not wav or claimed <= size or claimed > PIPE_BYTES:
+        return duration_s
+    return duration_s * claimed / size
+
+
+def _packets(container: InputContainer, origin_s: Fraction, damage: _Damage) -> Iterator[av.Packet]:
+    """The packets of all tracks (a track may end early, the file ends with its last one)."""
+    try:
+        for packet in container.demux():
+            if packet.pts is not None and packet.time_base is not None:
+                end = (packet.pts + (packet.duration or 0)) * packet.time_base - origin_s
+                damage.heard_until_s = max(damage.heard_until_s, float(end))
+            yield packet
+    except (FFmpegError, OSError) as error:
+        damage.broken_off = _reason(error)

@@ -1,0 +1,155 @@
+"""The messages that pass between stages, and the event that every screen and file is made of.
+
+All times inside are integer sample indices from the start of the stream, at 16 kHz; seconds appear
+only in :meth:`Caption.to_event`, where people read them. Messages are frozen, so an actor may pass
+one on without copying it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:  # a process that only passes messages on, or shows captions, needs no torch
+    from torch import Tensor
+
+SAMPLE_RATE_HZ = 16_000
+CHUNK_MS = 160
+CHUNK_SAMPLES = SAMPLE_RATE_HZ * CHUNK_MS // 1000  # 2 560: what one soft token stands for
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """What one session asks for.
+
+    ``update_chunks`` is how many chunks lie between two updates of the hypothesis, ``pre_roll_ms``
+    how much audio before the decision that speech began belongs to a segment, ``endpoint_ms`` how
+    much silence ends it.
+    """
+
+    language: str = "es"
+    target_language: str = "en"
+    update_chunks: int = 2
+    vad_aggressiveness: int = 2
+    pre_roll_ms: int = 300
+    endpoint_ms: int = 560
+    max_segment_ms: int = 28_000
+    max_answer_tokens: int = 256
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """At most 160 ms of a stream: ``samples`` float32 [S] in [-1, 1], the first at index ``start``.
+
+    ``update`` is False when the session lags: the audio is heard, the update is skipped, so that
+    only the newest hypothesis is computed.
+    """
+
+    start: int
+    samples: np.ndarray
+    update: bool = True
+
+
+@dataclass(frozen=True)
+class Speech:
+    """A piece of one segment's audio: ``samples`` float32 [S], the first at index ``start``.
+
+    The first piece of a segment has ``opens`` set, the last one ``closes`` (it may be empty).
+    """
+
+    segment: int
+    start: int
+    samples: np.ndarray
+    opens: bool = False
+    closes: bool = False
+    update: bool = True
+
+    @property
+    def end(self) -> int:
+        """Sample index just past the piece."""
+        return self.start + len(self.samples)
+
+
+@dataclass(frozen=True)
+class SoftTokens:
+    """What the encoder made of a piece: ``tokens`` float32 [K, D] in the decoder's space.
+
+    ``end`` is the sample index up to which the segment has been heard.
+    """
+
+    segment: int
+    end: int
+    tokens: Tensor
+    opens: bool = False
+    closes: bool = False
+    update: bool = True
+    start: int = 0
+
+
+@dataclass(frozen=True)
+class Text:
+    """Words for people: ``committed`` is never retracted inside a segment, ``tail`` may change."""
+
+    committed: str = ""
+    tail: str = ""
+
+    @property
+    def whole(self) -> str:
+        return self.committed + self.tail
+
+    def to_event(self) -> dict[str, str]:
+        return {"committed": self.committed, "tail": self.tail}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture shown to the model: ``time`` in seconds from the start, ``index`` in the track."""
+
+    time: float
+    index: int
+
+
+@dataclass(frozen=True)
+class Caption:
+    """The current best transcript and translation of one segment, and what it cost.
+
+    ``partial`` captions replace each other; the ``final`` one has empty tails.
+    """
+
+    kind: Literal["partial", "final"]
+    segment: int
+    start: int
+    end: int
+    language: str
+    target_language: str
+    transcript: Text
+    translation: Text
+    frames: tuple[Frame, ...] = ()
+    latency: dict[str, int] = field(default_factory=dict)
+    size: str = ""
+    session: str = ""
+    seq: int = 0
+
+    def stamped(self, session: str, seq: int, latency: dict[str, int]) -> Caption:
+        """The caption with what only its session knows: name, place in the stream, latencies."""
+        return replace(self, session=session, seq=seq, latency={**self.latency, **latency})
+
+    def to_event(self) -> dict[str, Any]:
+        """The JSON object of the event stream; ``start`` and ``end`` in seconds."""
+        return {
+            "session": self.session,
+            "seq": self.seq,
+            "kind": self.kind,
+            "segment": self.segment,
+            "start": round(self.start / SAMPLE_RATE_HZ, 3),
+            "end": round(self.end / SAMPLE_RATE_HZ, 3),
+            "language": self.language,
+            "target_language": self.target_language,
+            "transcript": self.transcript.to_event(),
+            "translation": self.translation.to_event(),
+            "frames": [{"time": f.time, "index": f.index} for f in self.frames],
+            "latency": dict(self.latency),
+            "size": self.size,
+        }

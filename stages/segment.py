@@ -1,0 +1,257 @@
+"""Finds the utterances of a stream and hands their audio on while they are being spoken.
+
+Between :mod:`stages.chunk` and the encoder. A segment is opened by speech, with some audio before
+it, and closed by silence, or at the length limit in the quietest place. Everything is decided on
+20 ms frames counted from the first sample, so the borders do not depend on how the stream was cut.
+
+What is unusual: in the last second before the limit audio is held back, because the place of the
+cut is only known once the limit is reached. After a cut the next segment begins at that very
+sample, but is opened only when speech is heard in it; so a speaker who stops just at the limit
+does not leave behind a segment of silence.
+
+The detector is the Gaussian-mixture voice activity detector of WebRTC (package webrtcvad-wheels).
+It learns the room and the speaker, so it lives as long as the session: started afresh with every
+segment it misses quiet speakers. The price is that noise which sets in after perfect silence is
+taken for speech for a few seconds.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+import webrtcvad
+
+from stages.messages import SAMPLE_RATE_HZ, Chunk, SessionOptions, Speech
+
+FRAME_MS = 20
+FRAME_SAMPLES = SAMPLE_RATE_HZ * FRAME_MS // 1000
+
+# The detector goes on saying "speech" for four frames after a sound, so nine voiced frames are
+# about 100 ms of it: shorter than the shortest words, longer than clicks.
+WINDOW_FRAMES = 12
+OPENING_VOICED = 9
+OPENING_LOUD = 5
+FLOOR_DBFS = -60.0
+FLOOR_POWER = 10 ** (FLOOR_DBFS / 10)
+
+# An endpoint below 300 ms would keep the silence from the encoder that it needs to hear the last
+# sound; a pre-roll longer than the window before a cut could outgrow the shortest segment.
+RANGES_MS = {
+    "pre_roll_ms": (0, 1_000),
+    "endpoint_ms": (300, 5_000),
+    "max_segment_ms": (2_000, 600_000),
+}
+HOLD_MS = 1_000  # how far before the limit the place of the cut is looked for
+SMOOTHING_FRAMES = 2  # on either side of a possible cut
+
+
+@dataclass(frozen=True)
+class Frame:
+    """20 ms: ``samples`` float32 [320], ``power`` without offset, ``voiced`` by the detector."""
+
+    samples: np.ndarray
+    power: float
+    voiced: bool
+
+    @property
+    def loud(self) -> bool:
+        return self.power > FLOOR_POWER
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The session's options in frames."""
+
+    pre_roll: int
+    endpoint: int
+    segment: int
+    hold: int
+
+
+@dataclass
+class SegmentState:
+    """One stream's detector, and the audio that is not handed on yet.
+
+    ``frames`` end at sample index ``position``, where ``rest`` (less than a frame) begins; None
+    before the first chunk. Between segments they are the possible pre-roll, inside one what is held
+    back before the limit. ``joined`` says that they begin exactly where the last segment was cut.
+    ``length`` counts the frames of the open segment, ``silent`` those since speech was last heard.
+    """
+
+    limits: Limits
+    vad: webrtcvad.Vad
+    position: int | None = None
+    rest: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    frames: deque[Frame] = field(default_factory=deque)
+    segment: int = 0
+    is_open: bool = False
+    joined: bool = False
+    begun: bool = False  # the open segment's first piece has been handed on
+    length: int = 0
+    silent: int = 0
+
+
+class SegmentStage:
+    """Stage[Chunk, Speech, SegmentState]: a stream in, the audio of its utterances out."""
+
+    def init_state(self, options: SessionOptions) -> SegmentState:
+        """The state of a new stream; raises ValueError for options that cannot be kept."""
+        return SegmentState(_limits(options), webrtcvad.Vad(options.vad_aggressiveness))
+
+    def step(self, item: Chunk, state: SegmentState) -> tuple[list[Speech], SegmentState]:
+        """Takes a chunk of any length; raises ValueError unless it follows the one before."""
+        heard = _follow(item, state)
+        whole = len(heard) - len(heard) % FRAME_SAMPLES
+        out: list[Speech] = []
+        for at in range(0, whole, FRAME_SAMPLES):
+            out += _advance(_frame(heard[at : at + FRAME_SAMPLES], state.vad), state, item.update)
+        state.rest = heard[whole:].copy()
+        return out + _hand_on(state, item.update), state
+
+    def flush(self, state: SegmentState) -> list[Speech]:
+        """Closes the open segment with all that is left of the stream."""
+        if not state.is_open:
+            return []
+        start, opens = _start(state), not state.begun
+        samples = np.concatenate([*(frame.samples for frame in state.frames), state.rest])
+        return [Speech(state.segment, start, samples, opens=opens, closes=True)]
+
+
+def _limits(options: SessionOptions) -> Limits:
+    for name, (least, most) in RANGES_MS.items():
+        value = getattr(options, name)
+        if not least <= value <= most:
+            raise ValueError(f"{name} is {value}: choose {least} to {most} milliseconds")
+    if options.vad_aggressiveness not in range(4):
+        raise ValueError(
+            f"vad_aggressiveness is {options.vad_aggressiveness}: choose 0 (lets most through) to 3"
+        )
+    return Limits(
+        pre_roll=-(-options.pre_roll_ms // FRAME_MS),
+        endpoint=-(-options.endpoint_ms // FRAME_MS),
+        segment=options.max_segment_ms // FRAME_MS,
+        hold=min(HOLD_MS, options.max_segment_ms // 2) // FRAME_MS,
+    )
+
+
+def _follow(chunk: Chunk, state: SegmentState) -> np.ndarray:
+    """The samples from ``position`` on: the rest of the last chunk, then this one."""
+    if state.position is None:
+        state.position = chunk.start
+    expected = state.position + len(state.rest)
+    if chunk.start != expected:
+        raise ValueError(
+            f"expected a chunk at sample {expected}, got one at {chunk.start}: "
+            "feed every chunk once and in order, or open a new session"
+        )
+    return np.concatenate([state.rest, chunk.samples])
+
+
+def _frame(samples: np.ndarray, vad: webrtcvad.Vad) -> Frame:
+    pcm = (np.clip(samples, -1.0, 1.0) * 32767).astype(np.int16)
+    voiced = vad.is_speech(pcm.tobytes(), SAMPLE_RATE_HZ)
+    # The variance, because a microphone's constant offset is not sound.
+    return Frame(samples.copy(), float(np.var(samples)), voiced)
+
+
+def _start(state: SegmentState) -> int:
+    """Sample index of the first of ``frames``."""
+    assert state.position is not None
+    return state.position - len(state.frames) * FRAME_SAMPLES
+
+
+def _advance(frame: Frame, state: SegmentState, update: bool) -> list[Speech]:
+    """Takes one frame; returns the segment's last piece where one ends."""
+    assert state.position is not None
+    speech = _is_speech(state.frames[-1] if state.frames else None, frame)
+    state.frames.append(frame)
+    state.position += FRAME_SAMPLES
+    state.silent = 0 if speech else state.silent + 1
+    if not state.is_open:
+        _listen(state, speech)
+        return []
+    state.length += 1
+    if state.silent >= state.limits.endpoint:
+        return [_end(state, len(state.frames), update)]
+    if state.length >= state.limits.segment:
+        return [_cut(state, update)]
+    return []
+
+
+def _is_speech(before: Frame | None, frame: Frame) -> bool:
+    """Two sounding frames in a row: a single one is a click, and does not keep a segment open."""
+    return before is not None and all(f.voiced and f.loud for f in (before, frame))
+
+
+def _listen(state: SegmentState, speech: bool) -> None:
+    """Between segments: opens one when there is speech, else forgets what is too old."""
+    if state.joined and speech:
+        _open(state)
+    elif state.joined and state.silent < state.limits.endpoint:
+        return
+    else:
+        state.joined = False
+        while len(state.frames) > WINDOW_FRAMES + state.limits.pre_roll:
+            state.frames.popleft()
+        _open_by_window(state)
+
+
+def _open_by_window(state: SegmentState) -> None:
+    """Opens a segment ``pre_roll`` before the first voiced frame, if enough of the last are."""
+    window = list(state.frames)[-WINDOW_FRAMES:]
+    voiced = [at for at, frame in enumerate(window) if frame.voiced]
+    if len(voiced) < OPENING_VOICED or sum(frame.loud for frame in window) < OPENING_LOUD:
+        return
+    first = len(state.frames) - len(window) + voiced[0]
+    for _ in range(first - state.limits.pre_roll):
+        state.frames.popleft()
+    state.silent = 0
+    _open(state)
+
+
+def _open(state: SegmentState) -> None:
+    """Everything in ``frames`` belongs to the segment from here on."""
+    state.is_open, state.joined, state.begun = True, False, False
+    state.length = len(state.frames)
+
+
+def _hand_on(state: SegmentState, update: bool) -> list[Speech]:
+    """The open segment's audio up to where the place of a cut may lie."""
+    handed = state.length - len(state.frames)
+    count = min(len(state.frames), state.limits.segment - state.limits.hold - handed)
+    return [_take(state, count, update)] if state.is_open and count > 0 else []
+
+
+def _take(state: SegmentState, count: int, update: bool, closes: bool = False) -> Speech:
+    """The first ``count`` frames as a piece of the open segment."""
+    start, opens = _start(state), not state.begun
+    samples = [state.frames.popleft().samples for _ in range(count)]
+    joined = np.concatenate(samples) if samples else np.zeros(0, np.float32)
+    state.begun = True
+    return Speech(state.segment, start, joined, opens, closes, update)
+
+
+def _end(state: SegmentState, count: int, update: bool) -> Speech:
+    """Closes the open segment after ``count`` more frames."""
+    last = _take(state, count, update, closes=True)
+    state.segment += 1
+    state.is_open = False
+    return last
+
+
+def _cut(state: SegmentState, update: bool) -> Speech:
+    """Closes the open segment in the quietest place held back; what follows opens the next."""
+    held = list(state.frames)[-state.limits.hold :]
+    last = _end(state, len(state.frames) - len(held) + _quietest(held), update)
+    state.joined = True
+    if any(_is_speech(a, b) for a, b in pairwise(state.frames)):
+        _open(state)
+    return last
+
+
+def _quietest(frames: list[Frame]) -> int:
+    """Before which of ``frames`` to cut: least power around, the latest of equals."""
+    power = np.array([frame.power for frame in frames])
+    around = np.convolve(power, np.ones(2 * SMOOTHING_FRAMES), mode="valid")
+    return len(around) - 1 - int(np.argmin(around[::-1])) + SMOOTHING_FRAMES

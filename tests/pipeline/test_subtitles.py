@@ -1,0 +1,219 @@
+import os
+from itertools import pairwise
+from typing import Literal
+
+import pysubs2
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.subtitles import LINE_CHARS, MAX_MS, MIN_MS, Cue, cues, write
+from stages.messages import Caption, Text
+
+Kind = Literal["partial", "final"]
+SPEECH = (
+    "Buenos días a todos y bienvenidos a esta conferencia. Hoy vamos a hablar de la traducción "
+    "simultánea, de su historia, y de los problemas que todavía no hemos resuelto. ¿Por dónde "
+    "empezamos? Quizá por el principio."
+)
+TRANSLATION = (
+    "Good morning everyone and welcome to this conference. Today we are going to talk about "
+    "simultaneous translation, its history, and the problems that we have not solved yet. Where "
+    "do we start? Perhaps at the beginning."
+)
+
+
+def caption(
+    start: int, end: int, transcript: str, translation: str = "", kind: Kind = "final"
+) -> Caption:
+    """Times in milliseconds."""
+    return Caption(kind, 0, start * 16, end * 16, "es", "en", Text(transcript), Text(translation))
+
+
+words = st.text(st.sampled_from("abcñé.,?!'’"), min_size=1, max_size=12) | st.just("x" * 50)
+texts = st.lists(words, max_size=60).map(" ".join)
+
+
+@st.composite
+def streams(draw) -> list[Caption]:
+    """Captions that do not overlap, as segments never do."""
+    out, at = [], 0
+    for _ in range(draw(st.integers(0, 4))):
+        start = at + draw(st.integers(0, 5_000))
+        at = start + draw(st.integers(200, 28_000))
+        out.append(caption(start, at, draw(texts), draw(texts)))
+    return out
+
+
+def check_layout(found: list[Cue]) -> None:
+    for cue in found:
+        assert 1 <= len(cue.lines) <= 2
+        assert cue.start_ms < cue.end_ms <= cue.start_ms + MAX_MS
+        for line in cue.lines:
+            assert line == " ".join(line.split()) != ""
+            assert len(line) <= LINE_CHARS or " " not in line
+    assert all(a.end_ms <= b.start_ms for a, b in pairwise(found))
+
+
+@given(streams(), st.sampled_from(["transcript", "translation"]))
+@settings(deadline=None)
+def test_one_language(captions, which):
+    found = cues(captions, which)
+    check_layout(found)
+    said = " ".join(getattr(c, which).whole for c in captions).split()
+    assert " ".join(line for cue in found for line in cue.lines).split() == said
+    if found:
+        assert found[0].start_ms >= captions[0].start // 16
+
+
+@given(streams())
+@settings(deadline=None)
+def test_both_languages(captions):
+    """Marks on the words of either language tell them apart again."""
+    marked = [
+        caption(
+            c.start // 16,
+            c.end // 16,
+            " ".join(f"a{w}"[:LINE_CHARS] for w in c.transcript.whole.split()),
+            " ".join(f"Z{w}"[:LINE_CHARS] for w in c.translation.whole.split()),
+        )
+        for c in captions
+    ]
+    found = cues(marked, "both")
+    check_layout(found)
+    shown = [word for cue in found for line in cue.lines for word in line.split()]
+    for mark, which in (("a", "transcript"), ("Z", "translation")):
+        said = " ".join(getattr(c, which).whole for c in marked).split()
+        assert [word for word in shown if word.startswith(mark)] == said
+    for cue in found:
+        marks = [{word[0] for word in line.split()} for line in cue.lines]
+        assert all(len(mark) == 1 for mark in marks)
+        assert marks != [{"Z"}, {"a"}]
+
+
+@given(streams(), st.sampled_from(["transcript", "translation", "both"]))
+@settings(deadline=None)
+def test_every_cue_stays_a_second_where_there_is_room(captions, which):
+    found = cues(captions, which)
+    borders = [c.start // 16 for c in captions if cues([c], which)] + [10**9]
+    for begin, end in pairwise(borders):
+        inside = [cue for cue in found if begin <= cue.start_ms < end]
+        least = min(MIN_MS, (end - begin) // len(inside))
+        assert all(cue.end_ms - cue.start_ms >= least for cue in inside)
+
+
+def test_overlapping_captions_give_cues_that_do_not():
+    captions = [caption(0, 5_000, SPEECH), caption(1_000, 1_100, "No."), caption(0, 9_000, "Sí.")]
+    check_layout(cues(captions))
+
+
+def test_breaks_fall_on_sentences_and_clauses():
+    found = cues([caption(0, 14_000, SPEECH)])
+    assert [cue.lines for cue in found] == [
+        ("Buenos días a todos y", "bienvenidos a esta conferencia."),
+        ("Hoy vamos a hablar de la traducción", "simultánea, de su historia,"),
+        ("y de los problemas que", "todavía no hemos resuelto."),
+        ("¿Por dónde empezamos?", "Quizá por el principio."),
+    ]
+    assert (found[0].start_ms, found[-1].end_ms) == (0, 14_000)
+    assert all(a.end_ms == b.start_ms for a, b in pairwise(found))
+
+
+def test_time_is_shared_by_characters():
+    first, second = cues([caption(0, 9_000, f"{'a' * 40} {'b' * 39}. {'c' * 39}.")])
+    assert first.lines == ("a" * 40, "b" * 39 + ".")
+    assert abs(first.end_ms - 6_000) <= 50
+    assert second.end_ms == 9_000
+
+
+def test_bilingual_cues_go_in_step():
+    found = cues([caption(0, 14_000, SPEECH, TRANSLATION)], "both")
+    pairs = [cue.lines for cue in found]
+    assert ("¿Por dónde empezamos?", "Where do we start?") in pairs
+    assert pairs[0] == ("Buenos días a todos y", "Good morning everyone and")
+    assert pairs[1] == ("bienvenidos a esta conferencia.", "welcome to this conference.")
+    assert all(len(pair) == 2 for pair in pairs)
+
+
+def test_a_short_pair_is_one_cue():
+    (cue,) = cues([caption(500, 2_500, "Hola. ¿Qué tal?", "Hello. How are you?")], "both")
+    assert cue == Cue(500, 2_500, ("Hola. ¿Qué tal?", "Hello. How are you?"))
+
+
+def test_without_a_translation_both_lines_are_the_transcripts():
+    found = cues([caption(0, 5_000, SPEECH[:54])], "both")
+    assert found[0].lines == ("Buenos días a todos y", "bienvenidos a esta conferencia.")
+
+
+def test_partial_and_empty_captions_yield_nothing():
+    captions = [
+        caption(0, 900, "Ho", kind="partial"),
+        caption(0, 1_000, "Hola"),
+        caption(1_100, 1_500, "  \n "),
+    ]
+    (cue,) = cues(captions)
+    assert cue.lines == ("Hola",)
+    assert cues([captions[0], captions[2]]) == []
+
+
+def test_a_short_segment_is_shown_for_a_second_but_never_into_the_next():
+    first, second, third = cues(
+        [caption(0, 300, "Sí."), caption(5_000, 5_300, "No."), caption(5_600, 7_000, "Bien.")]
+    )
+    assert (first.start_ms, first.end_ms) == (0, 1_000)
+    assert (second.start_ms, second.end_ms) == (5_000, 5_600)
+    assert third.start_ms == 5_600
+
+
+def test_a_torn_word_is_no_word():
+    long = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
+    found = cues([caption(0, 4_000, f"Die {long} schweigt.")])
+    assert [line for cue in found for line in cue.lines] == ["Die", long, "schweigt."]
+
+
+@pytest.mark.parametrize("name, head", [("a.srt", "1\n00:00:00,500 -->"), ("a.vtt", "WEBVTT\n\n")])
+def test_files_read_back(tmp_path, name, head):
+    laid = cues([caption(500, 14_500, SPEECH, TRANSLATION)], "both")
+    path = tmp_path / name
+    write(laid, path)
+    assert path.read_text(encoding="utf-8").startswith(head)
+    assert "\r" not in path.read_bytes().decode()
+    read = pysubs2.load(str(path), encoding="utf-8")
+    assert [(e.start, e.end, tuple(e.plaintext.split("\n"))) for e in read] == [
+        (cue.start_ms, cue.end_ms, cue.lines) for cue in laid
+    ]
+
+
+def test_text_is_never_taken_for_markup(tmp_path):
+    line = r"{a} <b> & \N --> c"
+    write([Cue(0, 1_000, (line,))], tmp_path / "a.srt")
+    assert r"{a} <b> & ⧵N → c" in (tmp_path / "a.srt").read_text(encoding="utf-8")
+    write([Cue(0, 1_000, (line,))], tmp_path / "a.vtt")
+    assert "{a} &lt;b&gt; &amp; ⧵N → c" in (tmp_path / "a.vtt").read_text(encoding="utf-8")
+
+
+def test_no_cues_make_a_valid_empty_file(tmp_path):
+    for name in ("a.srt", "a.VTT"):
+        write([], tmp_path / name)
+        assert len(pysubs2.load(str(tmp_path / name), format_=name[-3:].lower())) == 0
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "a.srt"
+    write([Cue(0, 1_000, ("alt",))], path)
+    before = path.read_text()
+
+    def fail(*args):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write([Cue(0, 1_000, ("neu",))], path)
+    assert path.read_text() == before
+    assert os.listdir(tmp_path) == ["a.srt"]
+
+
+def test_an_unknown_format_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="use .srt or .vtt"):
+        write([], tmp_path / "a.doc")
+    assert os.listdir(tmp_path) == []
