@@ -1,1 +1,1 @@
-"""The steps of the pipeline, from 160 ms of audio to a caption: plain Python, no Ray, threads or clock."""
+"""The steps of the pipeline, from audio to captions: plain Python, no Ray, threads or clock."""

@@ -10,18 +10,19 @@ from typing import Generic, Protocol, TypeVar
 from stages.messages import SessionOptions
 
 In = TypeVar("In")
+Taken = TypeVar("Taken", contravariant=True)
 Out = TypeVar("Out")
 StateT = TypeVar("StateT")
 
 
-class Stage(Protocol[In, Out, StateT]):
+class Stage(Protocol[Taken, Out, StateT]):
     """One step of the pipeline: plain Python, no Ray, threads or clock."""
 
     def init_state(self, options: SessionOptions) -> StateT:
         """The state of a new stream."""
         ...
 
-    def step(self, item: In, state: StateT) -> tuple[list[Out], StateT]:
+    def step(self, item: Taken, state: StateT) -> tuple[list[Out], StateT]:
         """Takes one message; returns what follows from it, and the state to go on with."""
         ...
 
@@ -58,7 +59,7 @@ class StageHost(Generic[In, Out, StateT]):
         refused and changes nothing.
         """
         if session not in self._open:
-            raise SessionError(f"session {session!r} is not open here: open it before its first step")
+            raise SessionError(f"session {session!r} is not open: open it before its first step")
         state, expected = self._open[session]
         if seq != expected:
             raise SessionError(

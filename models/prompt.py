@@ -1,0 +1,84 @@
+"""The official turns and the chain-of-thought instruction, as token ids, and the answer's form.
+
+The instruction stands before the audio, so that every soft token can enter the cache as it comes.
+The answer is the transcript, one newline, ``English: `` and the translation.
+"""
+
+from dataclasses import dataclass
+
+from models.tokenizer import Tokenizer
+
+LANGUAGES = {
+    "es": "Spanish",
+    "en": "English",
+    "fr": "French",
+    "it": "Italian",
+    "pt": "Portuguese",
+    "de": "German",
+}
+SPECIALS = (
+    "<bos>",
+    "<start_of_turn>",
+    "<start_of_audio>",
+    "<end_of_audio>",
+    "<end_of_turn>",
+)
+
+
+class LanguageError(ValueError):
+    """A language code that is not known, or a pair that the model was not made for."""
+
+
+def language_name(code: str) -> str:
+    """`es` -> `Spanish`; raises LanguageError naming the known codes."""
+    if code not in LANGUAGES:
+        known = ", ".join(sorted(LANGUAGES))
+        raise LanguageError(f"unknown language {code!r}: choose one of {known}")
+    return LANGUAGES[code]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids around the audio, and of the separator between transcript and translation.
+
+    ``before`` ends with `<start_of_audio>`, ``after`` starts with `<end_of_audio>` and ends where
+    the model's answer begins; ``separator`` is a newline and the target language's label;
+    any of ``newlines`` ends the transcript; ``stop`` ends an answer.
+    """
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    separator: tuple[int, ...]
+    newlines: tuple[int, ...]
+    stop: tuple[int, ...]
+
+
+def label(target_language: str) -> str:
+    """What stands before the translation, without the space after it: `English:`."""
+    return f"{language_name(target_language)}:"
+
+
+def prompt_text(language: str, target_language: str) -> tuple[str, str]:
+    """The text before and after the audio's soft tokens, special tokens written out."""
+    instruction = (
+        f"Transcribe the following speech segment in {language_name(language)}, "
+        f"then translate it into {language_name(target_language)}:"
+    )
+    before = f"<bos><start_of_turn>user\n{instruction}\n\n<start_of_audio>"
+    after = "<end_of_audio>\n\n<end_of_turn>\n<start_of_turn>model\n"
+    return before, after
+
+
+def build(tokenizer: Tokenizer, language: str, target_language: str) -> Prompt:
+    """The prompt's ids; raises LanguageError or TokenizerError."""
+    before, after = prompt_text(language, target_language)
+    for name in SPECIALS:  # one that is unknown would silently be spelt out
+        tokenizer.special(name)
+    separator = tokenizer.encode("\n" + label(target_language))
+    return Prompt(
+        before=tuple(tokenizer.encode(before)),
+        after=tuple(tokenizer.encode(after)),
+        separator=tuple(separator),
+        newlines=(tokenizer.encode("\n")[0], tokenizer.encode("\n\n")[0]),
+        stop=(tokenizer.special("<end_of_turn>"), tokenizer.special("<eos>")),
+    )

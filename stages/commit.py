@@ -1,0 +1,59 @@
+"""Commit policies: how much of a hypothesis is promised never to change.
+
+A policy sees token ids only. What it commits is then forced on every later decoding of the
+segment, so committed text is append-only by construction, and the model goes on from it instead of
+against it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+
+class CommitPolicy(Protocol):
+    """Decides from the previous and the current hypothesis how many tokens are committed."""
+
+    def __call__(self, previous: Sequence[int], current: Sequence[int], committed: int) -> int:
+        """The new number of committed tokens: at least ``committed``, at most ``len(current)``."""
+        ...
+
+
+class LocalAgreement:
+    """Commits what two successive hypotheses agree on, to the last whole word.
+
+    Source: local agreement with n = 2, Liu, Spanakis, Niehues, "Low-Latency Sequence-to-Sequence
+    Speech Recognition and Translation by Partial Hypothesis Selection", 2020.
+
+    ``begins_word(token)`` says that a token cannot continue the word before it: a word counts as
+    whole once the token after it, in the current hypothesis, begins another.
+    """
+
+    def __init__(self, begins_word: Callable[[int], bool]) -> None:
+        self._begins_word = begins_word
+
+    def __call__(self, previous: Sequence[int], current: Sequence[int], committed: int) -> int:
+        agreed = 0
+        for before, now in zip(previous, current, strict=False):
+            if before != now:
+                break
+            agreed += 1
+        while agreed > committed and not self._whole(current, agreed):
+            agreed -= 1
+        return max(agreed, committed)
+
+    def _whole(self, ids: Sequence[int], count: int) -> bool:
+        return count < len(ids) and self._begins_word(ids[count])
+
+
+def without_loop(ids: list[int], most: int = 3, longest: int = 8, span: int = 12) -> list[int]:
+    """``ids`` cut where a phrase of up to ``longest`` tokens has come ``most`` times in a row.
+
+    Greedy decoding can fall into a loop; what is kept has the phrase once. The repeats must also
+    fill ``span`` tokens: people do say "no, no, no", and the zeros of 1 000 000 are a token each.
+    """
+    for size in range(1, longest + 1):
+        length = size * max(most, -(-span // size))
+        for start in range(len(ids) - length + 1):
+            # A run that equals itself moved by one phrase is that phrase, over and over.
+            if ids[start : start + length - size] == ids[start + size : start + length]:
+                return ids[: start + size]
+    return ids

@@ -1,0 +1,59 @@
+import pytest
+
+from models import prompt as prompts
+from models.prompt import LANGUAGES, LanguageError
+from models.tokenizer import Tokenizer, TokenizerError
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_folder):
+    return Tokenizer.from_file(tiny_folder / "tokenizer.json")
+
+
+def test_the_official_text():
+    before, after = prompts.prompt_text("es", "en")
+    assert before == (
+        "<bos><start_of_turn>user\n"
+        "Transcribe the following speech segment in Spanish, then translate it into English:"
+        "\n\n<start_of_audio>"
+    )
+    assert after == "<end_of_audio>\n\n<end_of_turn>\n<start_of_turn>model\n"
+    assert "in Italian, then translate it into French:" in prompts.prompt_text("it", "fr")[0]
+
+
+def test_ids_spell_the_text(tokenizer):
+    prompt = prompts.build(tokenizer, "es", "en")
+    special = tokenizer.special
+    assert prompt.before[:2] == (special("<bos>"), special("<start_of_turn>"))
+    assert prompt.before[-1] == special("<start_of_audio>")
+    assert prompt.after[0] == special("<end_of_audio>")
+    assert [prompt.after.count(special(t)) for t in ("<end_of_turn>", "<start_of_turn>")] == [1, 1]
+    assert tokenizer.decode(list(prompt.before)) == (
+        "user\nTranscribe the following speech segment in Spanish, "
+        "then translate it into English:\n\n"
+    )
+    assert tokenizer.decode(list(prompt.after)) == "\n\n\nmodel\n"
+    assert tokenizer.decode(list(prompt.separator)) == "\nEnglish:"
+    assert [tokenizer.decode([i]) for i in prompt.newlines] == ["\n", "\n\n"]
+    assert prompt.stop == (special("<end_of_turn>"), special("<eos>"))
+
+
+def test_the_separator_begins_with_what_ends_a_transcript(tokenizer):
+    prompt = prompts.build(tokenizer, "es", "pt")
+    assert prompt.separator[0] in prompt.newlines
+    assert prompts.label("pt") == "Portuguese:"
+
+
+@pytest.mark.parametrize("pair", [("xx", "en"), ("es", "xx")])
+def test_unknown_languages_name_the_known_ones(tokenizer, pair):
+    with pytest.raises(LanguageError, match="unknown language 'xx'") as caught:
+        prompts.build(tokenizer, *pair)
+    assert all(code in str(caught.value) for code in LANGUAGES)
+
+
+def test_another_models_tokenizer_is_refused():
+    from tokenizers import Tokenizer as Plain
+    from tokenizers.models import BPE
+
+    with pytest.raises(TokenizerError, match="no <bos>"):
+        prompts.build(Tokenizer(Plain(BPE())), "es", "en")

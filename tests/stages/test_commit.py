@@ -1,0 +1,85 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.commit import LocalAgreement, without_loop
+
+IDS = st.lists(st.integers(0, 5), max_size=40)
+
+
+def begins_word(token: int) -> bool:
+    """In these tests even ids begin a word and odd ones go on with it."""
+    return token % 2 == 0
+
+
+policy = LocalAgreement(begins_word)
+
+
+@st.composite
+def hypotheses(draw):
+    """Previous and current hypothesis, alike at first; what is committed is common to both."""
+    common, before, now = draw(IDS), draw(IDS), draw(IDS)
+    return common + before, common + now, draw(st.integers(0, len(common)))
+
+
+@given(hypotheses())
+def test_commits_whole_words_that_both_agree_on_and_retracts_nothing(drawn):
+    previous, current, committed = drawn
+    new = policy(previous, current, committed)
+    assert committed <= new <= len(current)
+    assert previous[:new] == current[:new]
+    if new > committed:
+        assert begins_word(current[new]), "a word is whole only once another has begun"
+
+
+@given(hypotheses())
+def test_commits_as_much_as_it_may(drawn):
+    previous, current, committed = drawn
+    new = policy(previous, current, committed)
+    for more in range(new + 1, len(current)):
+        assert previous[:more] != current[:more] or not begins_word(current[more])
+
+
+@given(IDS)
+def test_one_hypothesis_is_not_enough(ids):
+    assert policy([], ids, 0) == 0
+
+
+def test_examples():
+    words = [0, 1, 2, 3, 4]  # three words: 0 1, 2 3, 4
+    assert policy(words, words, 0) == 4
+    assert policy(words, [0, 1, 2, 5, 4], 0) == 2
+    assert policy([0, 1, 2], words, 0) == 2
+    assert policy(words, words[:4], 2) == 2  # the last word may still grow
+    assert policy([0, 1], [2, 3], 0) == 0
+
+
+@given(sessions=st.lists(IDS, max_size=8))
+def test_what_is_committed_never_decreases(sessions):
+    previous, committed = [], 0
+    for ids in sessions:
+        current = previous[:committed] + ids  # decoding is forced through what is committed
+        now = policy(previous, current, committed)
+        assert now >= committed and current[:committed] == previous[:committed]
+        previous, committed = current, now
+
+
+@given(before=IDS, phrase=st.lists(st.integers(6, 9), min_size=1, max_size=8), after=IDS)
+def test_a_loop_is_cut_to_one_phrase(before, phrase, after):
+    found = without_loop(before + phrase * 16 + after)
+    assert len(found) <= len(before) + len(phrase)
+    assert found == (before + phrase)[: len(found)]
+
+
+@given(ids=IDS, copies=st.integers(0, 11))
+def test_what_is_kept_is_a_prefix_without_a_loop(ids, copies):
+    ids = ids + [7] * copies
+    found = without_loop(ids)
+    assert found == ids[: len(found)]
+    assert without_loop(found) == found
+
+
+def test_people_may_repeat_themselves():
+    for ids in ([1, 1, 1], [1, 2] * 5, [9, 0, 0, 0, 0, 0, 0], [1, 2, 3, 4, 5] * 2, [], [4] * 11):
+        assert without_loop(ids) == ids
+    assert without_loop([4] * 12) == [4]
+    assert without_loop([8, *[1, 2, 3, 4] * 3, 9]) == [8, 1, 2, 3, 4]
