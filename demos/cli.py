@@ -1,0 +1,172 @@
+"""`dragoman`: the command line. It parses, sets up logging, and turns errors into lines and codes.
+
+Everything heavy is imported by the command that needs it, so `--help` answers at once. Errors are a
+line or two on stderr; a traceback only with `--debug`.
+"""
+
+import logging
+import os
+import sys
+import traceback
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from typer.exceptions import TyperException
+
+from demos.translate import translate
+
+OK, FAILED, USAGE, NO_INPUT, NO_DEPENDENCY, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+
+class UsageError(TyperException):
+    """Options that make no sense, or none where one is needed."""
+
+    exit_code = USAGE
+
+
+app = typer.Typer(
+    help="Live speech translation: captions in the speaker's language and in yours.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line; the exit code is returned, for the console script to exit with."""
+    args = with_hyphens(sys.argv[1:] if argv is None else argv)
+    try:
+        return app(args, prog_name="dragoman", standalone_mode=False) or OK
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # who read stdout has gone: nothing is left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        if "--debug" in args:
+            traceback.print_exc()
+        message, code = explain(error)
+        if message:
+            print(f"dragoman: {message}", file=sys.stderr)
+        return code
+
+
+def with_hyphens(args: list[str]) -> list[str]:
+    """`--target_language=en` becomes `--target-language=en`: people know both spellings."""
+    end = args.index("--") if "--" in args else len(args)
+    return [_with_hyphens(arg) for arg in args[:end]] + args[end:]
+
+
+def _with_hyphens(arg: str) -> str:
+    if not arg.startswith("--"):
+        return arg
+    name, equals, value = arg.partition("=")
+    return name.replace("_", "-") + equals + value
+
+
+def explain(error: Exception) -> tuple[str, int]:
+    """What to print about ``error``, and the exit code."""
+    kinds = {kind.__name__ for kind in type(error).__mro__} | {getattr(error, "kind", "")}
+    if isinstance(error, TyperException):
+        hint = " (`dragoman captions --help` lists the options)" if error.exit_code == USAGE else ""
+        return error.format_message().rstrip(".") + hint, error.exit_code
+    if kinds & {"LanguageError", "CheckpointError"}:
+        return str(error), USAGE
+    if "InputError" in kinds:
+        return str(error), NO_INPUT
+    if kinds & {"ImportError", "ModuleNotFoundError"}:
+        return f"{error}: install what the README's set-up installs", NO_DEPENDENCY
+    if kinds & {"PipelineError", "OSError"}:
+        return str(error), FAILED
+    return f"{type(error).__name__}: {error} (run again with --debug to see where)", FAILED
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            print(f"dragoman {version('dragoman')}")
+        except PackageNotFoundError:
+            print("dragoman (not installed: run from its folder)")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def captions(
+    file: Annotated[
+        Path | None, typer.Option("--file", help="Audio or video file to caption.")
+    ] = None,
+    language: Annotated[str, typer.Option(help="Language that is spoken.")] = "es",
+    target_language: Annotated[str, typer.Option(help="Language to translate into.")] = "en",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON event a line, and nothing else.")
+    ] = False,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option("--output-dir", "-o", help="Folder for NAME.es.srt, .vtt and NAME.json."),
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="True transcript: print the word error rate at the end.")
+    ] = None,
+    pace: Annotated[
+        Literal["real-time", "fast"],
+        typer.Option(help="Hear a file as it would be spoken, or as fast as possible."),
+    ] = "real-time",
+    model: Annotated[str, typer.Option(help="Bundled model or model folder.")] = "nano",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of the decoder [all cores but one].")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to run on: auto, or HOST:PORT.")
+    ] = None,
+    no_ray: Annotated[bool, typer.Option("--no-ray", help="Run in this process.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Log more, show tracebacks.")] = False,
+) -> int:
+    """Live captions of a file: transcript and translation as they are spoken."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if debug else logging.WARNING,
+        format="%(levelname)s %(name)s: %(message)s" if debug else "dragoman: %(message)s",
+    )
+    if file is None:
+        raise UsageError("nothing to listen to: give --file FILE")
+    if no_ray and address is not None:
+        raise UsageError("--no-ray runs here, --address elsewhere: give one of them")
+    from demos.captions import Request, run
+
+    return run(
+        Request(
+            file=file,
+            language=language,
+            target_language=target_language,
+            as_json=as_json,
+            output_dir=output_dir,
+            reference=reference,
+            pace=pace,
+            model=model,
+            device=device,
+            threads=threads,
+            address=address,
+            with_ray=not no_ray,
+        )
+    )
+
+
+app.command()(translate)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""Captions on a terminal, in three forms: a live view, plain lines, and JSON lines.
+
+The live view keeps the current segment and a status line at the bottom and lets finished segments
+scroll up, once and for good. What may still change is grey. Where stdout is no terminal, only
+finished segments are printed.
+"""
+
+import sys
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text as RichText
+
+from pipeline.events import to_json
+from stages.messages import SAMPLE_RATE_HZ, Caption, Text
+
+TAIL_STYLE = "bright_black"
+TRANSLATION_STYLE = "bold"
+
+
+class View(Protocol):
+    """Where captions are shown; a context manager, open while a session runs."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def show(self, caption: Caption) -> None: ...
+
+
+class _Plain:
+    """What the views without a screen share: nothing to open or to close."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        pass
+
+
+class JsonLines(_Plain):
+    """One event a line on stdout, at once."""
+
+    def show(self, caption: Caption) -> None:
+        print(to_json(caption), flush=True)
+
+
+class PlainLines(_Plain):
+    """Finished segments: a line of transcript, a line of translation."""
+
+    def show(self, caption: Caption) -> None:
+        if caption.kind == "final" and caption.transcript.whole:
+            time = clock(caption.start)
+            print(f"[{time}] {caption.transcript.whole}", file=sys.stdout)
+            print(f"{' ' * (len(time) + 3)}{caption.translation.whole}", flush=True)
+
+
+class LiveView:
+    """The current segment above a status line that ``status`` writes anew at every refresh."""
+
+    def __init__(self, console: Console, status: Callable[[], str]) -> None:
+        self._status = status
+        self._current: Caption | None = None
+        self._live = Live(
+            console=console,
+            get_renderable=self._render,
+            refresh_per_second=8,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        if self._current is not None:  # an unfinished segment stays readable
+            self._live.console.print(lines(self._current))
+            self._current = None
+        self._live.stop()
+
+    def show(self, caption: Caption) -> None:
+        self._current = None if caption.kind == "final" else caption
+        self._live.refresh()
+        if caption.kind == "final" and caption.transcript.whole:
+            self._live.console.print(lines(caption))
+
+    def _render(self) -> Group:
+        status = RichText(self._status(), style="dim", overflow="ellipsis", no_wrap=True)
+        return Group(status) if self._current is None else Group(lines(self._current), status)
+
+
+def lines(caption: Caption) -> Group:
+    """Two lines: time and transcript, then the translation below it."""
+    time = clock(caption.start)
+    transcript = RichText(f"{time}  ", style="cyan").append_text(_styled(caption.transcript, ""))
+    translation = RichText(" " * (len(time) + 2)).append_text(
+        _styled(caption.translation, TRANSLATION_STYLE)
+    )
+    return Group(transcript, translation)
+
+
+def clock(sample: int) -> str:
+    """A time of the stream for people: `0:07.4`, `1:02:03.0`."""
+    tenths = sample * 10 // SAMPLE_RATE_HZ
+    minutes, tenths = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    head = f"{hours}:{minutes:02}" if hours else f"{minutes}"
+    return f"{head}:{tenths // 10:02}.{tenths % 10}"
+
+
+def _styled(text: Text, style: str) -> RichText:
+    # Parts keep a style of their own: the line's base style is that of its first part, the time.
+    whole = RichText()
+    whole.append(text.committed, style=style or "default")
+    whole.append(text.tail, style=TAIL_STYLE)
+    return whole

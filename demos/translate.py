@@ -1,0 +1,219 @@
+"""`dragoman translate`: subtitles for video and audio files, and the code that says how it went.
+
+What can be known without a model is found out first: which files there are, which are done, which
+are bad. Only if something is left to do, a pool of workers starts. What went wrong is said at the
+end.
+Heavy imports wait until the command runs.
+"""
+
+import json
+import logging
+import os
+import sys
+import time
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from demos.progress import View
+    from pipeline.batch import Batch, BatchOptions, Result
+
+OK, FAILED, NO_INPUT, INTERRUPTED = 0, 1, 3, 130
+
+
+def translate(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help="Files, folders, or quoted patterns.")
+    ],
+    output_dir: Annotated[
+        Path | None,
+        typer.Option("--output-dir", "-o", help="Folder for the outputs [beside each file]."),
+    ] = None,
+    language: Annotated[str, typer.Option(help="Language that is spoken.")] = "es",
+    target_language: Annotated[str, typer.Option(help="Language to translate into.")] = "en",
+    output_format: Annotated[
+        str, typer.Option("--output-format", "-f", help="Any of srt,vtt,json, with commas between.")
+    ] = "srt,vtt,json",
+    bilingual: Annotated[
+        bool, typer.Option(help="Also write subtitles with both languages.")
+    ] = True,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Do finished files again, replace any outputs.")
+    ] = False,
+    model: Annotated[str, typer.Option(help="Bundled model or model folder.")] = "nano",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes [one for each core or GPU].")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to run on: auto, or HOST:PORT.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document about the run, nothing else.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print the paths of the outputs, nothing else.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Log more, show tracebacks.")] = False,
+) -> int:
+    """Subtitles for files and folders: transcript, translation, and both together."""
+    if as_json and quiet:
+        raise typer.BadParameter("--json and --quiet exclude each other: give one of them")
+    formats = _formats(output_format)
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if debug else logging.WARNING,
+        format="%(levelname)s %(name)s: %(message)s" if debug else "dragoman: %(message)s",
+    )
+    from models.prompt import LanguageError, language_name
+    from pipeline.batch import BatchOptions
+    from stages.messages import SessionOptions
+
+    language_name(language)
+    language_name(target_language)
+    if language == target_language:
+        raise LanguageError(
+            f"--language and --target-language are both {language!r}: "
+            "choose another language to translate into"
+        )
+    options = BatchOptions(
+        session=SessionOptions(language=language, target_language=target_language),
+        model=model,
+        device=device,
+        formats=formats,
+        bilingual=bilingual,
+        overwrite=overwrite,
+    )
+    return run(paths, output_dir, options, workers, address, as_json=as_json, quiet=quiet)
+
+
+def run(
+    paths: list[str],
+    output_dir: Path | None,
+    options: "BatchOptions",
+    workers: int | None = None,
+    address: str | None = None,
+    *,
+    as_json: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Translates ``paths`` and reports; returns the exit code."""
+    from demos.progress import view
+    from pipeline.batch import Batch, missing
+    from pipeline.inputs import find
+
+    begin = time.monotonic()
+    sources, lacking = find(paths, output_dir)
+    batch = Batch(sources, options)
+    results: list[Result] = []
+    interrupted = False
+    screen = view(as_json=as_json, quiet=quiet, files=len(sources) + len(lacking))
+    try:
+        with screen:
+            for entry in lacking:
+                _add(missing(entry), results, screen)
+            for result in batch.prepare():
+                _add(result, results, screen)
+            _work(batch, workers, address, results, screen)
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        batch.close()
+    seconds = time.monotonic() - begin
+    if as_json:
+        print(json.dumps(summary(results, seconds, interrupted), ensure_ascii=False, indent=1))
+    return _report(results, interrupted)
+
+
+def summary(results: "list[Result]", seconds: float, interrupted: bool = False) -> dict[str, Any]:
+    """The JSON document about a run; times in seconds."""
+    heard = sum(result.duration_s for result in results if result.status == "done")
+    return {
+        **{
+            status: sum(result.status == status for result in results)
+            for status in ("done", "skipped", "failed")
+        },
+        "interrupted": interrupted,
+        "seconds": round(seconds, 3),
+        "audio_seconds": round(heard, 3),
+        "files": [
+            {
+                "path": str(result.path),
+                "status": result.status,
+                "reason": result.reason,
+                "outputs": [str(path) for path in result.outputs],
+                "duration": round(result.duration_s, 3),
+                "segments": result.segments,
+                "kept_segments": result.kept,
+                "warnings": list(result.warnings),
+            }
+            for result in results
+        ],
+    }
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    from pipeline.outputs import FORMATS
+
+    asked = [part.strip().lower() for part in text.split(",") if part.strip()]
+    if not asked or set(asked) - set(FORMATS):
+        raise typer.BadParameter(
+            f"--output-format {text!r} is not known: give any of {', '.join(FORMATS)}"
+        )
+    return tuple(asked)
+
+
+def _work(
+    batch: "Batch",
+    workers: int | None,
+    address: str | None,
+    results: "list[Result]",
+    screen: "View",
+) -> None:
+    if not batch.to_do:
+        return
+    from pipeline.batch import Advanced
+    from pipeline.workers import Pool
+
+    screen.start(batch.to_do)
+    # Ray tells of processes that ended on stdout, which belongs to paths or JSON here; the pool
+    # has a line about it in the log.
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        pool = Pool.start(batch.recipes, workers, address)
+        try:
+            screen.ready(len(pool))
+            for event in batch.run(pool):
+                if isinstance(event, Advanced):
+                    screen.advance(event)
+                else:
+                    _add(event, results, screen)
+        finally:
+            pool.stop()
+
+
+def _add(result: "Result", results: "list[Result]", screen: "View") -> None:
+    results.append(result)
+    screen.show(result)
+
+
+def _report(results: "list[Result]", interrupted: bool) -> int:
+    """Says on stderr what went wrong; the exit code."""
+    failed = [result for result in results if result.status == "failed"]
+    if failed:
+        count = f"{len(failed)} of {len(results)} inputs" if len(results) > 1 else "the input"
+        print(f"dragoman: {count} could not be translated:", file=sys.stderr)
+    for result in failed:
+        where = "" if str(result.path) in result.reason else f"{result.path}: "
+        print(f"  {where}{result.reason}", file=sys.stderr)
+    if interrupted:
+        print(
+            "dragoman: interrupted; the same command goes on where this one stopped",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    if any(not result.bad_input for result in failed):
+        return FAILED
+    return NO_INPUT if failed else OK

@@ -1,0 +1,148 @@
+"""The chain as Ray actors, one per stage, on this machine or on a cluster.
+
+A step passes object references on: the driver sends a chunk to the first actor and asks the last
+one for captions, and what lies between goes from actor to actor. Actors take calls in the order in
+which they were made, and hold any number of sessions.
+"""
+
+import contextlib
+import os
+import socket
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from pipeline.chain import ROOT, Chain, Link, PipelineError, Recipe, recipes, use_threads
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray  # noqa: E402  (reads the settings above when it is imported)
+from ray import exceptions  # noqa: E402
+
+OBJECT_STORE_BYTES = 128 * 2**20  # messages are small and travel inline; this is the spare room
+PLACEMENT_S = 60.0
+KNOCK_S = 5.0
+
+
+class StageActor(Link):
+    """A link in a process of its own."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        use_threads([recipe.threads])
+
+    def ready(self) -> bool:
+        return True
+
+
+class Graph(Chain):
+    """Stages in Ray actors; made by :meth:`start`."""
+
+    def __init__(self, actors: list[Any], model: str, owns_ray: bool) -> None:
+        self.model = model
+        self._actors = actors
+        self._owns_ray = owns_ray
+
+    @classmethod
+    def start(
+        cls,
+        model: str = "nano",
+        device: str = "cpu",
+        address: str | None = None,
+        threads: int | None = None,
+        stages: Sequence[Recipe] | None = None,
+    ) -> "Graph":
+        """Loads and warms up the chain of ``model``, or of ``stages``; raises PipelineError.
+
+        Without ``address`` a Ray of its own is started on this machine; `auto` or `host:port` joins
+        a running cluster, whose nodes have this project installed and see the model at the same
+        path. A Ray that the caller has already initialised is used as it is.
+        """
+        stages = recipes(model, device, threads) if stages is None else stages
+        owns_ray = _connect(address, len(stages))
+        graph = cls([], model, owns_ray)
+        try:
+            for stage in stages:
+                actor = ray.remote(StageActor).options(num_cpus=1, num_gpus=stage.gpus)
+                graph._actors.append(actor.remote(stage))
+            graph._await_placement()
+            graph.load()
+        except BaseException:
+            graph.stop()
+            raise
+        return graph
+
+    def stop(self) -> None:
+        """Ends the actors, and the Ray that was started for them."""
+        for actor in self._actors:
+            ray.kill(actor)
+        self._actors = []
+        if self._owns_ray:
+            ray.shutdown()
+
+    def __len__(self) -> int:
+        return len(self._actors)
+
+    def _call(self, link: int, method: str, *args: Any) -> Any:
+        return getattr(self._actors[link], method).remote(*args)
+
+    def _future(self, handle: Any) -> Future:
+        return handle.future()
+
+    def _await_placement(self) -> None:
+        try:
+            ray.get([actor.ready.remote() for actor in self._actors], timeout=PLACEMENT_S)
+        except exceptions.GetTimeoutError:
+            raise PipelineError(
+                f"no place for {len(self)} stages within {PLACEMENT_S:.0f} s: every stage needs a "
+                "free CPU (and its share of a GPU, with --device cuda); look at `ray status`"
+            ) from None
+        except exceptions.RayError as error:
+            raise self._broken("", error) from error
+
+    def _broken(self, session: str, error: Exception) -> PipelineError:
+        if not isinstance(error, exceptions.RayActorError):
+            return super()._broken(session, error)
+        where = f"session {session!r} was lost: " if session else ""
+        return PipelineError(
+            f"{where}the process of a stage ended (killed, or out of memory); start again",
+            kind=type(error).__name__,
+            trace=str(error),
+        )
+
+
+def _connect(address: str | None, stages: int) -> bool:
+    """Joins or starts a Ray, if none is there yet; True when it is ours to leave."""
+    if ray.is_initialized():
+        return False
+    quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+    # Ray puts the driver's working directory first on its workers' path, where a folder named
+    # `models` would hide ours: it shall see the folder of this project instead.
+    with contextlib.chdir(ROOT):
+        if address is None:
+            cores = max(stages, os.cpu_count() or 1)
+            ray.init(
+                address="local",
+                num_cpus=cores,
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                **quiet,
+            )
+            return True
+        try:
+            _knock(address)
+            ray.init(address=address, **quiet)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise PipelineError(
+                f"no Ray cluster at {address!r} ({error}): start one with `ray start --head`, or "
+                "leave --address out to run on this machine"
+            ) from error
+    return True
+
+
+def _knock(address: str) -> None:
+    """Raises OSError when nobody listens at `host:port`; Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and "/" not in host and port.isdigit():
+        socket.create_connection((host, int(port)), KNOCK_S).close()

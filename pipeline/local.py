@@ -1,0 +1,56 @@
+"""The chain in this process, without Ray: for debugging, small machines and tests.
+
+One thread runs all stages in order, so the session that feeds them can still measure how far they
+lag, exactly as it does with actors.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from pipeline.chain import Chain, Link, Recipe, recipes, use_threads
+
+
+class Local(Chain):
+    """Stages in the calling process; made by :meth:`start`."""
+
+    def __init__(self, links: list[Link], model: str) -> None:
+        self.model = model
+        self._links = links
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="stages")
+
+    @classmethod
+    def start(
+        cls,
+        model: str = "nano",
+        device: str = "cpu",
+        threads: int | None = None,
+        stages: Sequence[Recipe] | None = None,
+    ) -> "Local":
+        """Loads and warms up the chain of ``model``, or of ``stages``; raises PipelineError."""
+        stages = recipes(model, device, threads) if stages is None else stages
+        use_threads([stage.threads for stage in stages])
+        local = cls([Link(stage) for stage in stages], model)
+        try:
+            local.load()
+        except BaseException:
+            local.stop()
+            raise
+        return local
+
+    def stop(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+    def _call(self, link: int, method: str, *args: Any) -> Future:
+        return self._pool.submit(self._run, link, method, args)
+
+    def _run(self, link: int, method: str, args: tuple[Any, ...]) -> Any:
+        # One thread takes calls in order: an argument that is a result is there by now.
+        ready = [arg.result() if isinstance(arg, Future) else arg for arg in args]
+        return getattr(self._links[link], method)(*ready)
+
+    def _future(self, handle: Future) -> Future:
+        return handle

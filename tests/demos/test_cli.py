@@ -1,0 +1,293 @@
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from demos import captions as command
+from demos import cli
+from demos.score import word_error_rate, words
+from demos.terminal import TAIL_STYLE, LiveView, clock, lines
+from pipeline.chain import PipelineError
+from pipeline.local import Local
+from stages.messages import Caption, Text
+from tests.pipeline.fake_stages import CHUNKS_A_SEGMENT, POISON, Making, fakes
+
+ROOT = Path(__file__).resolve().parents[2]
+CHUNK_S = 0.16
+
+
+def write_wav(path: Path, seconds: float, value: float = 0.1) -> Path:
+    samples = np.full(round(seconds * 16_000), value * 32768, np.int16)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes(samples.tobytes())
+    return path
+
+
+@pytest.fixture
+def talk(tmp_path):
+    return write_wav(tmp_path / "talk.wav", 7 * CHUNK_S)
+
+
+@pytest.fixture(autouse=True)
+def no_model(monkeypatch):
+    monkeypatch.setattr(command, "start", lambda request: Local.start(stages=fakes()))
+
+
+def captions(*args) -> int:
+    return cli.main(["captions", "--pace", "fast", *map(str, args)])
+
+
+def test_json_prints_events_and_nothing_else(talk, capsys):
+    assert captions("--file", talk, "--json") == cli.OK
+    out, err = capsys.readouterr()
+    events = [json.loads(line) for line in out.splitlines()]
+    assert [event["seq"] for event in events] == list(range(8))
+    assert [event["kind"] for event in events].count("final") == 2
+    assert events[-1]["end"] == 1.12 and events[-1]["target_language"] == "en"
+    assert err == ""
+
+
+def test_without_a_terminal_finished_segments_are_plain_lines(talk, capsys):
+    assert captions("--file", talk) == cli.OK
+    assert capsys.readouterr().out == (
+        "[0:00.0] w0 w1 w2 w3 w4\n         W0 W1 W2 W3 W4\n[0:00.8] w0 w1 w2\n         W0 W1 W2\n"
+    )
+
+
+def test_files_are_written_for_both_languages(talk, tmp_path, capsys):
+    folder = tmp_path / "deep" / "out"
+    assert captions("--file", talk, "-o", folder, "--target_language=it", "--json") == cli.OK
+    assert {path.name for path in folder.iterdir()} == {
+        "talk.es.srt", "talk.es.vtt", "talk.it.srt", "talk.it.vtt", "talk.json"
+    }  # fmt: skip
+    assert "w0 w1 w2 w3 w4" in (folder / "talk.es.srt").read_text()
+    assert "W0 W1 W2 W3 W4" in (folder / "talk.it.vtt").read_text()
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    saved = json.loads((folder / "talk.json").read_text())
+    assert saved == [event for event in events if event["kind"] == "final"]
+
+
+def test_a_reference_gives_the_word_error_rate_on_stderr(talk, tmp_path, capsys):
+    reference = tmp_path / "talk.es.txt"
+    reference.write_text("W0, w1 w2; w3 w4. W0 w1 w2 w3 w9!")
+    assert captions("--file", talk, "--json", "--reference", reference) == cli.OK
+    assert "WER 20.0%" in capsys.readouterr().err
+
+
+def test_a_silent_file_gives_no_text_and_says_so(tmp_path, capsys, monkeypatch):
+    from pipeline.chain import Recipe
+    from stages.segment import SegmentStage
+
+    stages = (Recipe("segment", Making(SegmentStage())), *fakes()[1:])
+    monkeypatch.setattr(command, "start", lambda request: Local.start(stages=stages))
+    silent = write_wav(tmp_path / "silent.wav", 2, 0.0)
+    assert captions("--file", silent, "--json") == cli.OK
+    out, err = capsys.readouterr()
+    assert out == "" and re.fullmatch(r"no speech was heard in .*silent\.wav\n", err)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["captions"], cli.USAGE, "--file FILE"),
+        (["captions", "--file", "TALK", "--language", "xx"], cli.USAGE, "de, en, es, fr, it, pt"),
+        (["captions", "--file", "TALK", "--target-language", "es"], cli.USAGE, "both 'es'"),
+        (["captions", "--file", "TALK", "--langage", "es"], cli.USAGE, "--language"),
+        (["captions", "--file", "TALK", "--pace", "slow"], cli.USAGE, "real-time"),
+        (["captions", "--file", "TALK", "--no-ray", "--address", "auto"], cli.USAGE, "--no-ray"),
+        (["nonsense"], cli.USAGE, "nonsense"),
+        (["captions", "--file", "FOLDER/none.wav"], cli.NO_INPUT, "does not exist"),
+        (["captions", "--file", "FOLDER"], cli.NO_INPUT, "is a folder"),
+        (["captions", "--file", "FOLDER/empty.wav"], cli.NO_INPUT, "is empty"),
+        (["captions", "--file", "FOLDER/text.wav"], cli.NO_INPUT, "not a media file"),
+        (
+            ["captions", "--file", "TALK", "--reference", "FOLDER/none.txt"],
+            cli.NO_INPUT,
+            "none.txt",
+        ),
+        (["captions", "--file", "TALK", "--reference", "FOLDER/empty.wav"], cli.NO_INPUT, "empty"),
+        (["captions", "--file", "TALK", "-o", "TALK"], cli.FAILED, "talk.wav"),
+    ],
+)
+def test_mistakes_are_one_line_and_a_code(args, code, message, talk, tmp_path, capsys):
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / "text.wav").write_text("these are words, not waves")
+    args = [arg.replace("TALK", str(talk)).replace("FOLDER", str(tmp_path)) for arg in args]
+    assert cli.main(args) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("dragoman: ") and message in err and len(err.splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (PipelineError("no model at 'x'", "encode", "CheckpointError"), cli.USAGE),
+        (PipelineError("No module named 'webrtcvad'", "segment", "ModuleNotFoundError"),
+         cli.NO_DEPENDENCY),
+        (ImportError("No module named 'av'"), cli.NO_DEPENDENCY),
+        (PipelineError("the process of a stage ended"), cli.FAILED),
+        (KeyError("surprise"), cli.FAILED),
+        (KeyboardInterrupt(), cli.INTERRUPTED),
+    ],
+)  # fmt: skip
+def test_what_fails_at_the_start_has_its_code_and_no_traceback(
+    error, code, talk, capsys, monkeypatch
+):
+    def start(request):
+        raise error
+
+    monkeypatch.setattr(command, "start", start)
+    assert captions("--file", talk) == code
+    assert "Traceback" not in capsys.readouterr().err
+    assert captions("--file", talk, "--debug") == code
+
+
+def test_a_session_that_fails_keeps_what_was_finished(tmp_path, capsys):
+    samples = np.full(round(8 * CHUNK_S * 16_000), 0.1 * 32768, np.int16)
+    samples[round(6.5 * CHUNK_S * 16_000)] = POISON * 32768
+    path = write_wav(tmp_path / "bad.wav", 0.1)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(samples.tobytes())
+    assert captions("--file", path, "-o", tmp_path) == cli.FAILED
+    assert "failed in stage 'encode'" in capsys.readouterr().err
+    assert len(json.loads((tmp_path / "bad.json").read_text())) == 1
+
+
+def test_ctrl_c_ends_cleanly_and_saves(tmp_path):
+    """In a process of its own: the signal, the code, the files, and the last words."""
+    talk = write_wav(tmp_path / "long.wav", 60)
+    script = f"""
+        import sys
+        from demos import captions, cli
+        from pipeline.local import Local
+        from tests.pipeline.fake_stages import fakes
+        captions.start = lambda request: Local.start(stages=fakes())
+        sys.exit(cli.main(["captions", "--file", {str(talk)!r}, "--json", "-o", {str(tmp_path)!r}]))
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for _ in range(CHUNKS_A_SEGMENT + 1):
+        line = process.stdout.readline()
+    assert json.loads(line)["segment"] == 1
+    process.send_signal(signal.SIGINT)
+    begin = time.monotonic()
+    out, err = process.communicate(timeout=10)
+    assert process.returncode == cli.INTERRUPTED and err == ""
+    assert time.monotonic() - begin < 5
+    assert json.loads(out.splitlines()[-1])["kind"] == "final"
+    saved = json.loads((tmp_path / "long.json").read_text())
+    assert [event["segment"] for event in saved] == [0, 1]
+    assert (tmp_path / "long.en.srt").is_file()
+
+
+def test_a_reader_that_leaves_is_no_crash(talk):
+    script = f"""
+        import sys
+        from demos import captions, cli
+        from pipeline.local import Local
+        from tests.pipeline.fake_stages import fakes
+        captions.start = lambda request: Local.start(stages=fakes())
+        sys.exit(cli.main(["captions", "--file", {str(talk)!r}, "--json"]))
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    process.wait(10)
+    assert process.stderr.read() == b""
+    process.stderr.close()
+
+
+def test_help_and_version_answer_without_heavy_imports():
+    script = """
+        import sys
+        from demos import cli
+        assert cli.main(["--version"]) == 0
+        assert cli.main(["captions", "--help"]) == 0
+        print([name for name in ("torch", "ray", "numpy", "av") if name in sys.modules])
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, "COLUMNS": "100"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("dragoman") and done.stdout.endswith("[]\n")
+    assert "--target-language" in done.stdout
+
+
+def test_both_spellings_of_options():
+    args = ["--target_language=pt_br", "--output_dir", "a_b", "-o", "c_d", "--", "--e_f"]
+    assert cli.with_hyphens(args) == [
+        "--target-language=pt_br", "--output-dir", "a_b", "-o", "c_d", "--", "--e_f"
+    ]  # fmt: skip
+
+
+def partial(committed, tail, kind="partial", segment=0):
+    both = Text(committed, tail)
+    return Caption(kind, segment, 160_000, 170_000, "es", "en", both, Text("the", " end"))
+
+
+def test_what_may_still_change_is_grey_and_what_is_committed_is_not():
+    console = Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=60)
+    console.print(lines(partial("el fin", " del")))
+    out = console.file.getvalue()
+    grey = console.get_style(TAIL_STYLE).render(" del", color_system=console._color_system)
+    assert grey in out
+    assert "el fin" in out and "el fin del" not in out
+
+
+def test_the_live_view_prints_each_finished_segment_once():
+    console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=60)
+    with LiveView(console, lambda: "status") as view:
+        view.show(partial("uno", " dos"))
+        view.show(partial("uno dos tres", "", "final"))
+        view.show(partial("otra", "", segment=1))
+    out = console.file.getvalue()
+    assert out.count("uno dos tres") == 1 and "status" in out
+    assert out.index("uno dos tres") < out.rindex("otra")
+
+
+@pytest.mark.parametrize(
+    ("sample", "text"),
+    [(0, "0:00.0"), (119_999, "0:07.4"), (16_000 * 3723, "1:02:03.0"), (16_000 * 600, "10:00.0")],
+)
+def test_times_are_for_people(sample, text):
+    assert clock(sample) == text
+
+
+def test_word_errors_do_not_count_case_or_punctuation():
+    assert words("¿Qué, tal?  ¡Bien—gracias!") == "qué tal bien gracias"
+    assert word_error_rate("¡Hola, mundo!", "hola mundo") == 0
+    assert word_error_rate("uno dos tres cuatro", "uno tres cuatro cinco seis") == 0.75
+    with pytest.raises(ValueError, match="no words"):
+        word_error_rate("...", "hola")

@@ -1,0 +1,275 @@
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import ray
+from rich.console import Console
+
+from demos import cli, translate
+from demos.progress import Bars
+from pipeline import batch
+from pipeline.batch import Advanced, Result
+from pipeline.journal import DRAFT, NAME
+from tests.pipeline import media_files
+from tests.pipeline.fake_stages import fakes, tone
+
+ROOT = media_files.ROOT
+TIMEOUT_S = 150
+
+
+@pytest.fixture(scope="module")
+def local_ray():
+    ray.init(
+        address="local", num_cpus=4, include_dashboard=False, log_to_driver=False,
+        logging_level="ERROR", object_store_memory=100 * 2**20,
+    )  # fmt: skip
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def command(local_ray, monkeypatch):
+    """The command line in this process, with fake stages."""
+    monkeypatch.setattr(batch, "recipes", lambda *_: fakes())
+    return lambda *args: cli.main(["translate", "--workers", "1", *map(str, args)])
+
+
+def sound(path: Path, chunks: float = 7) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return media_files.write(path, tone(chunks), "pcm_s16le")
+
+
+def no_pool(*_, **__):
+    raise AssertionError("nothing is left to do, and a pool was started")
+
+
+def test_one_line_a_file_and_bad_ones_at_the_end(command, tmp_path, capsys):
+    sound(tmp_path / "a b.wav")
+    (tmp_path / "bad.mp4").write_text("no film")
+    assert command(tmp_path, tmp_path / "none.mkv") == cli.NO_INPUT
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [
+        f"[1/3] failed   {tmp_path}/none.mkv",
+        f"[2/3] failed   {tmp_path}/bad.mp4",
+        f"[3/3] done     {tmp_path}/a b.wav (0:01.1, 2 segments) -> 7 files in {tmp_path}",
+    ]
+    said = err.splitlines()
+    assert said[0] == "dragoman: 2 of 3 inputs could not be translated:"
+    assert said[1] == f"  {tmp_path}/none.mkv does not exist: check the name"
+    assert said[2].startswith(f"  {tmp_path}/bad.mp4 is not a media file")
+
+
+def test_quiet_prints_paths_and_a_second_run_starts_nothing(command, tmp_path, capsys, monkeypatch):
+    sound(tmp_path / "in" / "ü x.wav")
+    args = ("-q", tmp_path / "in", "-o", tmp_path / "out", "--output_format=json,srt")
+    assert command(*args) == cli.OK
+    first = capsys.readouterr()
+    paths = [Path(line) for line in first.out.splitlines()]
+    assert [path.name for path in paths] == [
+        "ü x.es.srt", "ü x.en.srt", "ü x.es-en.srt", "ü x.json"
+    ]  # fmt: skip
+    assert all(path.is_file() for path in paths) and first.err == ""
+    monkeypatch.setattr("pipeline.workers.Pool.start", no_pool)
+    assert command(*args) == cli.OK
+    assert capsys.readouterr() == first
+
+
+def test_json_is_one_document(command, tmp_path, capsys):
+    sound(tmp_path / "in" / "a.wav")
+    sound(tmp_path / "in" / "b.wav")
+    assert command(tmp_path / "in" / "a.wav", "--no-bilingual") == cli.OK
+    capsys.readouterr()
+    (tmp_path / "in" / "c.mp4").touch()
+    assert command("--json", tmp_path / "in", "--no-bilingual") == cli.NO_INPUT
+    out, err = capsys.readouterr()
+    form = json.loads(out)
+    assert (form["done"], form["skipped"], form["failed"]) == (1, 1, 1)
+    assert form["audio_seconds"] == pytest.approx(1.12) and form["interrupted"] is False
+    by_name = {Path(entry["path"]).name: entry for entry in form["files"]}
+    assert by_name["a.wav"]["reason"] == "already done"
+    assert (by_name["b.wav"]["segments"], len(by_name["b.wav"]["outputs"])) == (2, 5)
+    assert "0 bytes" in by_name["c.mp4"]["reason"] and "0 bytes" in err
+
+
+def test_a_quoted_pattern_and_folders_keep_their_structure(command, tmp_path, capsys):
+    sound(tmp_path / "in" / "x" / "a.wav")
+    sound(tmp_path / "in" / "y" / "a.wav")
+    out = tmp_path / "out"
+    assert command("-q", f"{tmp_path}/in/*/a.w*", "-o", out, "-f", "srt") == cli.OK
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.srt")) == [
+        f"{folder}/a.{code}.srt" for folder in "xy" for code in ("en", "es", "es-en")
+    ]
+
+
+def test_a_failure_that_is_not_the_inputs_is_another_code(command, tmp_path, capsys):
+    sound(tmp_path / "a.wav")
+    (tmp_path / "a.json").write_text("{}")
+    assert command(tmp_path) == cli.FAILED
+    assert "a.json is there already" in capsys.readouterr().err
+    assert command(tmp_path, "--overwrite") == cli.OK
+    assert json.loads((tmp_path / "a.json").read_text())["segments"]
+
+
+def test_nothing_to_do_says_so_before_anything_is_loaded(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("pipeline.workers.Pool.start", no_pool)
+    assert cli.main(["translate", str(tmp_path)]) == cli.NO_INPUT
+    assert "holds no audio or video file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        ([], "PATH"),
+        (["a.wav", "--language", "xx"], "'xx'"),
+        (["a.wav", "--language", "en"], "both 'en'"),
+        (["a.wav", "-f", "srt,doc"], "'srt,doc'"),
+        (["a.wav", "--json", "-q"], "--json and --quiet"),
+        (["a.wav", "--workers", "0"], "workers"),
+    ],
+)
+def test_wrong_use_is_told(args, says, capsys):
+    assert cli.main(["translate", *args]) == cli.USAGE
+    out, err = capsys.readouterr()
+    assert says in err and out == ""
+
+
+def test_the_summary_counts_only_what_was_done():
+    results = [
+        Result(Path("a"), "done", duration_s=3.0),
+        Result(Path("b"), "skipped", reason="already done"),
+        Result(Path("c"), "failed", duration_s=5.0),
+    ]
+    form = translate.summary(results, 2.0, interrupted=True)
+    assert form["audio_seconds"] == 3.0 and form["interrupted"] is True
+    assert [entry["status"] for entry in form["files"]] == ["done", "skipped", "failed"]
+
+
+def test_the_bars_show_files_time_left_and_speed(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    console = Console(file=io.StringIO(), force_terminal=True, width=120, color_system=None)
+    bars = Bars(console, files=2, with_lines=True)
+    bars.start([(Path("in/a [x].mp4"), 100.0), (Path("in/b.mp4"), 300.0)])
+    bars.ready(2)
+    now[0] = 110.0
+    # Half of what is finished is an earlier run's: 20 s took 10 s.
+    bars.advance(Advanced(Path("in/a [x].mp4"), 40.0, 100.0, 20.0))
+    shown = _shown(bars)
+    assert "a [x].mp4" in shown and "40%" in shown and "0/2 files" in shown and "10%" in shown
+    assert "ETA 3:00.0" in shown and "RTF 0.50" in shown
+    bars.show(Result(Path("in/a [x].mp4"), "failed", reason="damaged", duration_s=60.0))
+    shown = _shown(bars)
+    assert "a [x].mp4" not in shown and "1/2 files" in shown and "ETA 2:30.0" in shown
+    assert "failed   in/a [x].mp4" in console.file.getvalue()
+
+
+def _shown(bars: Bars) -> str:
+    screen = Console(file=io.StringIO(), width=120, color_system=None)
+    screen.print(bars._progress.get_renderable())
+    return screen.file.getvalue()
+
+
+# The whole program in processes of its own, killed half-way.
+
+
+def start(*args) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.pipeline.slow_cli", "translate", *map(str, args)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+
+
+def journal(folder: Path) -> list[dict]:
+    path = folder / NAME
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def finished(folder: Path) -> list[tuple]:
+    return [(r["name"], r["index"], r["run"]) for r in journal(folder) if r["kind"] == "segment"]
+
+
+def wait_for(process: subprocess.Popen, folder: Path, count: int) -> None:
+    """Until ``count`` segments are finished."""
+    end = time.monotonic() + TIMEOUT_S
+    while len(finished(folder)) < count:
+        assert process.poll() is None and time.monotonic() < end, process.communicate()
+        time.sleep(0.02)
+
+
+def group(process: subprocess.Popen) -> dict[int, str]:
+    """The processes of the session that ``process`` leads, and what they are called."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            line = path.read_text()
+        except OSError:
+            continue
+        name, rest = re.match(r"\d+ \((.*)\) (.*)", line, re.DOTALL).groups()
+        state, _, _, session = rest.split()[:4]
+        if int(session) == process.pid and state != "Z":
+            found[int(path.parent.name)] = name
+    return found
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != NAME}
+
+
+def test_killed_and_interrupted_runs_go_on_where_they_were(tiny_folder, tmp_path):
+    """kill -9 in the first file, a worker killed and Ctrl-C in the second, then to the end."""
+    media = tmp_path / "my talks"
+    media.mkdir()
+    first, second = media_files.copies(media, "uno.wav", "dós 2.wav")
+    out = tmp_path / "out"
+    args = (first, second, "-o", out, "--model", tiny_folder, "--workers", "2")
+
+    killed = start(*args)
+    wait_for(killed, out, 4)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate(timeout=TIMEOUT_S)
+    done = set(finished(out))
+    assert 4 <= len(done) < 8
+    assert not list(out.glob("*.srt")) and not list(out.glob("*.json"))
+    end = time.monotonic() + 30
+    while (left := group(killed)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert left == {}
+
+    (out / f"{DRAFT}-0.srt").write_text("left by a run that was killed while it wrote")
+    interrupted = start(*args, "--json")
+    wait_for(interrupted, out, len(done) + 1)
+    workers = [pid for pid, name in group(interrupted).items() if "SegmentA" in name]
+    assert len(workers) == 2
+    os.kill(workers[0], signal.SIGKILL)
+    wait_for(interrupted, out, 10)
+    done |= set(finished(out))
+    os.killpg(interrupted.pid, signal.SIGINT)
+    said, complaints = interrupted.communicate(timeout=TIMEOUT_S)
+    assert interrupted.returncode == cli.INTERRUPTED, complaints
+    summary = json.loads(said)
+    assert summary["interrupted"] is True and summary["done"] == 1
+    assert "a new one takes its place" in complaints and "goes on where" in complaints
+    assert "Traceback" not in complaints
+    done |= set(finished(out))
+
+    last = start(*args)
+    said, complaints = last.communicate(timeout=TIMEOUT_S)
+    assert (last.returncode, complaints) == (0, "")
+    assert "[1/2] skipped" in said and "from an earlier run" in said
+    done |= set(finished(out))
+    assert len(done) == len({(name, index) for name, index, _ in done}) == 16
+    assert len({run for _, _, run in done}) == 3
+
+    undisturbed = tmp_path / "undisturbed"
+    whole = start(*args[:2], "-o", undisturbed, "--model", tiny_folder, "--workers", "1")
+    assert whole.communicate(timeout=TIMEOUT_S)[1] == "" and whole.returncode == 0
+    assert outputs(undisturbed) == outputs(out) and len(outputs(out)) == 14

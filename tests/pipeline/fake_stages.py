@@ -1,0 +1,129 @@
+"""Stages without a model: captions tell how much was heard, marked samples make them fail."""
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pipeline.chain import Recipe
+from stages.messages import CHUNK_SAMPLES, Caption, Chunk, SoftTokens, Speech, Text
+
+POISON = 0.875  # a sample value at which the encoder fails
+CHUNKS_A_SEGMENT = 5
+
+
+class CountingSegments:
+    """Everything is speech; a segment ends after five chunks, or with the stream."""
+
+    def init_state(self, options):
+        return None
+
+    def step(self, item: Chunk, state):
+        index = item.start // CHUNK_SAMPLES
+        place = index % CHUNKS_A_SEGMENT
+        piece = Speech(
+            segment=index // CHUNKS_A_SEGMENT,
+            start=item.start,
+            samples=item.samples,
+            opens=place == 0,
+            closes=place == CHUNKS_A_SEGMENT - 1,
+            update=item.update,
+        )
+        return [piece], None if piece.closes else piece
+
+    def flush(self, state):
+        if state is None:
+            return []
+        return [
+            replace(
+                state,
+                start=state.end,
+                samples=np.zeros(0, np.float32),
+                opens=False,
+                closes=True,
+                update=True,
+            )
+        ]
+
+
+class CountingTokens:
+    """One token a piece, [1, 1]: its mean. Its state is the number of pieces so far."""
+
+    def init_state(self, options):
+        return 0
+
+    def step(self, item: Speech, state):
+        if POISON in item.samples:
+            raise ValueError(f"poison at piece {state}")
+        tokens = np.full((1, 1), item.samples.mean() if len(item.samples) else 0.0)
+        made = SoftTokens(
+            item.segment, item.end, tokens, item.opens, item.closes, item.update, item.start
+        )
+        return [made], state + 1
+
+    def flush(self, state):
+        return []
+
+
+@dataclass
+class CountingCaptions:
+    """A word a token; all words but the newest are committed. ``delay_s`` is spent on an update."""
+
+    delay_s: float = 0.0
+    retracts: bool = False
+    tail_in_final: bool = False
+
+    def init_state(self, options):
+        return options, []
+
+    def step(self, item: SoftTokens, state):
+        options, words = state
+        words = [*([] if item.opens else words), f"w{len(words) if not item.opens else 0}"]
+        if not (item.update or item.closes):
+            return [], (options, words)
+        time.sleep(self.delay_s)
+        final = item.closes
+        split = len(words) if final and not self.tail_in_final else len(words) - 1
+        committed = " ".join(words[:split])
+        if self.retracts and split == 3:
+            committed = committed.replace("w0", "W0")
+        text = Text(committed, " ".join(["", *words[split:]]) if words[split:] else "")
+        caption = Caption(
+            "final" if final else "partial",
+            item.segment,
+            item.segment * CHUNKS_A_SEGMENT * CHUNK_SAMPLES,
+            item.end,
+            options.language,
+            options.target_language,
+            text,
+            Text(text.committed.upper(), text.tail.upper()),
+        )
+        return [caption], (options, words)
+
+    def flush(self, state):
+        return []
+
+
+@dataclass
+class Making:
+    """Makes ``stage`` in the process that asks for it, or fails to."""
+
+    stage: object
+    error: Exception | None = None
+
+    def __call__(self):
+        if self.error is not None:
+            raise self.error
+        return self.stage
+
+
+def fakes(**captions) -> tuple[Recipe, ...]:
+    return (
+        Recipe("segment", Making(CountingSegments())),
+        Recipe("encode", Making(CountingTokens())),
+        Recipe("translate", Making(CountingCaptions(**captions))),
+    )
+
+
+def tone(chunks: float, value: float = 0.1) -> np.ndarray:
+    return np.full(round(chunks * CHUNK_SAMPLES), value, np.float32)

@@ -1,0 +1,83 @@
+"""Holds the direction of dependencies between the packages, by walking their imports."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+UNDER_TEST = {"encoders", "decoder", "models", "stages", "pipeline", "demos", "training"}
+PACKAGES = UNDER_TEST | {"benchmarks", "tests"}
+MAY_IMPORT = {
+    "encoders": set(),
+    "decoder": set(),
+    "models": {"encoders", "decoder"},
+    "stages": {"encoders", "decoder", "models"},
+    "pipeline": {"stages", "models"},
+    "demos": {"pipeline", "stages", "models"},
+    "training": {"encoders", "decoder", "models"},
+}
+NUMERIC_ONLY = {"encoders", "decoder"}
+ONLY_IN = {"ray": {"pipeline", "tests", "benchmarks"}, "transformers": {"tests", "benchmarks"}}
+
+
+def imports(path: Path) -> set[str]:
+    """The top-level names that a file imports, anywhere in it, at import time or later."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def package_imports(package: str) -> dict[str, set[str]]:
+    files = sorted((ROOT / package).rglob("*.py"))
+    return {str(file.relative_to(ROOT)): imports(file) for file in files}
+
+
+@pytest.mark.parametrize("package", sorted(MAY_IMPORT))
+def test_packages_import_only_what_lies_below_them(package):
+    allowed = MAY_IMPORT[package] | {package}
+    assert {
+        file: wrong
+        for file, names in package_imports(package).items()
+        if (wrong := (names & PACKAGES) - allowed)
+    } == {}
+
+
+@pytest.mark.parametrize("package", sorted(NUMERIC_ONLY))
+def test_the_model_needs_torch_alone(package):
+    allowed = {"torch", package} | set(sys.stdlib_module_names)
+    assert {
+        file: wrong
+        for file, names in package_imports(package).items()
+        if (wrong := names - allowed)
+    } == {}
+
+
+@pytest.mark.parametrize("library", sorted(ONLY_IN))
+def test_libraries_stay_where_they_belong(library):
+    found = {
+        file
+        for package in PACKAGES - ONLY_IN[library]
+        for file, names in package_imports(package).items()
+        if library in names
+    }
+    assert found == set()
+
+
+def test_the_walk_sees_imports_of_every_form(tmp_path):
+    file = tmp_path / "sample.py"
+    file.write_text(
+        "import ray.data as rd\nfrom demos.cli import main\nfrom . import near\n"
+        "def late():\n    import torch, numpy\n"
+    )
+    assert imports(file) == {"ray", "demos", "torch", "numpy"}
+
+
+def test_every_package_has_a_rule():
+    assert set(MAY_IMPORT) == UNDER_TEST
+    assert {path.parent.name for path in ROOT.glob("*/__init__.py")} <= PACKAGES
