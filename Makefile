@@ -1,0 +1,53 @@
+# make run    live captions of a bundled recording (sets everything up first)
+# make test   the tests (sets everything up first)
+# make check  lint and types        make train  the bundled model anew        make bench  measurements
+PYTHON ?= python3.11
+BIN := .venv/bin
+SYSTEM_RUN := libportaudio2
+SYSTEM_TEST := espeak-ng libespeak-ng1 libportaudio2
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check train bench clean
+
+help:
+	@sed -n 's/^# //p' $(MAKEFILE_LIST)
+
+.venv/ready: requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: install Python 3.11, or run make PYTHON=..."; exit 4; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+run: .venv/ready
+	@sh .ci/system $(SYSTEM_RUN)
+	@mkdir -p out
+	$(BIN)/dragoman captions --file samples/talk.wav --language es --target-language en \
+	    --output-dir out --reference samples/talk.es.txt
+	@echo
+	@echo "Saved: out/talk.es.srt out/talk.en.srt (and .vtt), out/talk.json"
+	@echo "Try next:"
+	@echo "  $(BIN)/dragoman captions --file samples/talk.wav --json --pace fast   the event stream"
+	@echo "  $(BIN)/dragoman captions --file YOUR.wav --language es                your own recording"
+	@echo "  $(BIN)/dragoman --help                                                everything else"
+
+test: .venv/ready
+	@sh .ci/system $(SYSTEM_TEST)
+	$(BIN)/python -m pytest
+
+check: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+train: .venv/ready
+	@sh .ci/system $(SYSTEM_TEST)
+	[ -f build/corpus/corpus.json ] || $(BIN)/python -m training.corpus --out build/corpus --utterances 30000 --seed 1
+	$(BIN)/python -m training.train --corpus build/corpus --run build/run --out models/nano
+	$(BIN)/python -m training.plot build/run/log.jsonl docs/training.png
+
+bench: .venv/ready
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv build out

@@ -1,0 +1,18 @@
+"""The tiny model as training has it."""
+
+import pytest
+
+from models import prompt as prompts
+from models.tokenizer import Tokenizer
+from training.batch import Batcher
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tiny_folder) -> Tokenizer:
+    return Tokenizer.from_file(tiny_folder / "tokenizer.json")
+
+
+@pytest.fixture(scope="session")
+def batcher(tokenizer) -> Batcher:
+    """Cuts nothing."""
+    return Batcher(tokenizer, prompts.build(tokenizer, "es", "en"), cut_share=0.0)

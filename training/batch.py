@@ -1,0 +1,107 @@
+"""From examples to one padded batch: audio cut at a random moment, and the answer fit for it.
+
+Live decoding asks for the answer to unfinished speech, over and over. So half of the examples are
+cut after a random number of soft tokens; their answer holds the words that had ended by then, and
+the English that can be said from those words. The encoder is causal, so a cut is simply fewer
+tokens.
+"""
+
+import random
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.prompt import Prompt
+from models.tokenizer import Tokenizer
+
+CHUNK_SAMPLES = 2_560
+UNHEARD_SAMPLES = 1_088  # the end of the newest chunk that its soft token does not depend on
+MARGIN_SAMPLES = 480  # a word is expected once it ended this long before what was heard
+LETTERS = " abcdefghijklmnopqrstuvwxyzáéíóúüñ"
+IGNORE = -100
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """One utterance as the trainer sees it: ``samples`` float32 [S] after augmentation.
+
+    ``word_ends`` are sample indices into ``samples``; ``english[n]`` is what can be said in English
+    after n words.
+    """
+
+    samples: Tensor
+    words: list[str]
+    word_ends: list[int]
+    spanish: str
+    english: list[str]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded tensors of B utterances.
+
+    audio: float [B, S], S a multiple of 2 560. tokens: int [B], soft tokens that count in each row.
+    answers: int [B, L], padded with IGNORE. letters: int [B, N] and letter_counts: int [B] for CTC.
+    """
+
+    audio: Tensor
+    tokens: Tensor
+    answers: Tensor
+    letters: Tensor
+    letter_counts: Tensor
+
+
+def heard_words(word_ends: list[int], tokens: int) -> int:
+    """How many words have ended, for a listener who has ``tokens`` soft tokens."""
+    heard = tokens * CHUNK_SAMPLES - UNHEARD_SAMPLES - MARGIN_SAMPLES
+    return sum(end <= heard for end in word_ends)
+
+
+class Batcher:
+    """Makes batches; the same ``rng`` state makes the same batch."""
+
+    def __init__(self, tokenizer: Tokenizer, prompt: Prompt, cut_share: float = 0.5) -> None:
+        self._tokenizer, self._prompt, self._cut_share = tokenizer, prompt, cut_share
+
+    def __call__(self, spoken: list[Spoken], rng: random.Random) -> Batch:
+        """Draws where each utterance is cut, and pads."""
+        rows = [self._row(one, rng) for one in spoken]
+        tokens = torch.tensor([row[0] for row in rows])
+        audio = torch.zeros(len(rows), int(tokens.max()) * CHUNK_SAMPLES)
+        for i, one in enumerate(spoken):
+            heard = one.samples[: rows[i][0] * CHUNK_SAMPLES]
+            audio[i, : len(heard)] = heard
+        return Batch(
+            audio=audio,
+            tokens=tokens,
+            answers=_padded([row[1] for row in rows], IGNORE),
+            letters=_padded([row[2] for row in rows], 0),
+            letter_counts=torch.tensor([len(row[2]) for row in rows]),
+        )
+
+    def answer(self, spanish: str, english: str) -> list[int]:
+        """Ids of a whole answer, its end included."""
+        ids = self._tokenizer.encode(spanish) + list(self._prompt.separator)
+        ids += self._tokenizer.encode(" " + english) if english else []
+        return [*ids, self._prompt.stop[0]]
+
+    def _row(self, one: Spoken, rng: random.Random) -> tuple[int, list[int], list[int]]:
+        whole = -(-len(one.samples) // CHUNK_SAMPLES) + rng.randrange(2)
+        cut = rng.random() < self._cut_share
+        tokens = rng.randint(1, whole) if cut else whole
+        n = heard_words(one.word_ends, tokens) if cut else len(one.words)
+        spanish = one.spanish if n == len(one.words) else " ".join(one.words[:n])
+        return tokens, self.answer(spanish, one.english[n]), letters(spanish)
+
+
+def letters(text: str) -> list[int]:
+    """CTC targets of ``text``: 1-based indices into LETTERS (0 is the blank)."""
+    return [LETTERS.index(c) + 1 for c in text.lower() if c in LETTERS]
+
+
+def _padded(rows: list[list[int]], value: int) -> Tensor:
+    out = torch.full((len(rows), max(1, max(map(len, rows)))), value)
+    for i, row in enumerate(rows):
+        out[i, : len(row)] = torch.tensor(row, dtype=torch.long)
+    return out

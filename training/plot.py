@@ -1,0 +1,58 @@
+"""Draws a run's curves: `python -m training.plot build/run/log.jsonl docs/training.png`."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
+
+
+def draw(events: list[dict[str, Any]], out: Path) -> None:
+    """Losses above, word error rate and chrF on development data below, over training hours."""
+    steps = [e for e in events if "answer" in e]
+    scores = [e for e in events if e.get("split") == "dev"]
+    figure, (upper, lower) = plt.subplots(2, 1, figsize=(8, 7), sharex=True, layout="constrained")
+    for key, name in (("answer", "answer (nats a token)"), ("letters", "letters, CTC (nats)")):
+        upper.plot([_minutes(e) for e in steps], _smooth([e[key] for e in steps]), label=name)
+    upper.set_ylabel("loss")
+    upper.set_yscale("log")
+    upper.legend()
+    upper.grid(alpha=0.3)
+    times = [_minutes(e) for e in scores]
+    lower.plot(times, [100 * e["wer"] for e in scores], "o-", label="word error rate, %")
+    lower.plot(times, [e["chrf"] for e in scores], "s-", label="translation chrF")
+    lower.set_xlabel("minutes of training (2 CPU cores)")
+    lower.set_ylabel("held-out sentences and voices")
+    lower.legend()
+    lower.grid(alpha=0.3)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=110)
+
+
+def _minutes(event: dict[str, Any]) -> float:
+    return event["seconds"] / 60
+
+
+def _smooth(values: list[float], keep: float = 0.9) -> list[float]:
+    smoothed: list[float] = []
+    for value in values:
+        smoothed.append(keep * smoothed[-1] + (1 - keep) * value if smoothed else value)
+    return smoothed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("log", type=Path)
+    parser.add_argument("out", type=Path)
+    args = parser.parse_args()
+    lines = args.log.read_text(encoding="utf-8").splitlines()
+    draw([json.loads(line) for line in lines], args.out)
+
+
+if __name__ == "__main__":
+    main()
