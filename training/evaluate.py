@@ -18,7 +18,7 @@ from training.model import Nano
 
 @dataclass(frozen=True)
 class Score:
-    """``wer`` in [0, 1] over all words, case and punctuation aside; ``chrf`` in [0, 100], strict."""
+    """``wer`` in [0, 1] over all words, but for case and punctuation; ``chrf`` in [0, 100]."""
 
     wer: float
     chrf: float

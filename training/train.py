@@ -1,10 +1,10 @@
 """Trains the bundled model: `python -m training.train --minutes 60`, or `make train`.
 
-Two processes of one thread each train on batches of their own and average their gradients: at this
+Two processes of one thread each train on their own batches and average their gradients: at this
 size that is half as fast again as two threads on one batch. The learning rate follows the share of
-the time budget that is used up, so a slow machine trains less, not wrongly. A run saves every minute
-and goes on where it stood when started again; evaluation is on development sentences, half of them
-in voices that training never hears.
+the time budget that is used up, so a slow machine trains less, not wrongly. A run saves every
+minute and goes on where it stood when started again; evaluation is on development sentences, half
+of them in voices that training never hears.
 """
 
 import argparse
@@ -41,15 +41,25 @@ WARMUP_STEPS = 200
 LETTERS_WEIGHT = 0.5
 HALF_WIDTH_SHARE = 0.25
 MASK_SHARE = 0.5
+CLEAN_SHARE = 0.1
+CLEAN_START = 12_000  # utterances until clean ones have become that rare
 SAVE_EVERY_S = 60
 EVALUATE_EVERY_S = 360
 
 
 class Batches:
-    """An endless stream of augmented batches."""
+    """An endless stream of augmented batches.
 
-    def __init__(self, corpus: Corpus, batcher: Batcher, size: int, seed: int) -> None:
+    Early on most utterances are left clean: the encoder then finds the letters much sooner.
+    ``seen`` is how many utterances training had when the stream begins, ``share`` the part of all
+    that come through this stream.
+    """
+
+    def __init__(
+        self, corpus: Corpus, batcher: Batcher, size: int, seed: int, seen: int, share: float
+    ) -> None:
         self._corpus, self._batcher, self._size, self._seed = corpus, batcher, size, seed
+        self._seen, self._share = float(seen), share
 
     def __iter__(self) -> Iterator[Batch]:
         rng = random.Random(self._seed)
@@ -65,14 +75,16 @@ class Batches:
 
     def _spoken(self, rng: random.Random, augment: Augmenter) -> Spoken:
         example = self._corpus[rng.randrange(len(self._corpus))]
-        return augmented(example, rng, augment)
+        self._seen += 1 / self._share
+        clean = max(CLEAN_SHARE, 1 - self._seen / CLEAN_START)
+        return augmented(example, rng, None if rng.random() < clean else augment)
 
 
-def augmented(example: Example, rng: random.Random, augment: Augmenter) -> Spoken:
+def augmented(example: Example, rng: random.Random, augment: Augmenter | None) -> Spoken:
     """An example in a random room, with silence around it as a segmenter leaves it."""
     lead, tail = rng.randrange(800, 8_000), rng.randrange(3_200, 10_400)
     quiet = torch.nn.functional.pad(example.samples.float() / 32_768, (lead, tail))
-    samples, scale = augment(quiet)
+    samples, scale = augment(quiet) if augment else (quiet, 1.0)
     ends = [round((end + lead) * scale) for end in example.word_ends_samples]
     return Spoken(samples, example.words, ends, example.spanish, example.english_prefixes)
 
@@ -127,7 +139,14 @@ def train(rank: int, args: argparse.Namespace) -> None:
     average = Average(model, 0.998)
     now = run.load(model, average, optimizer) if run.exists else Progress()
     rng = random.Random(f"{args.seed}-{now.step}-{rank}")
-    batches = Batches(corpus.train, Batcher(tokenizer, prompt), args.batch, rng.randrange(2**31))
+    batches = Batches(
+        corpus.train,
+        Batcher(tokenizer, prompt),
+        args.batch,
+        rng.randrange(2**31),
+        now.utterances,
+        1 / args.processes,
+    )
     loop(args, run, model, average, optimizer, now, iter(batches), rng, corpus, tokenizer)
     if rank == 0:
         finish(args, run, model, average, now, corpus, tokenizer, config)
@@ -283,7 +302,7 @@ def main() -> None:
     args.run.mkdir(parents=True, exist_ok=True)
     (args.run / "rendezvous").unlink(missing_ok=True)
     make_tokenizer(load(args.corpus).train, args.run)
-    mp.spawn(train, (args,), nprocs=args.processes)
+    mp.spawn(train, (args,), nprocs=args.processes)  # pyright: ignore[reportPrivateImportUsage]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,384 @@
+"""Subtitles for many files: segments are the unit of work, files only order and own them.
+
+One thread decodes file after file, cuts it into segments (:mod:`stages.segment`) and hands them to
+a pool of actors; a bounded number is under way, so a file is never in memory as a whole, and the
+last segments of one file are worked on beside the first of the next. Finished segments go to the
+journal, and once a file has all of them its outputs are written.
+
+What is unusual: a segment's caption is computed in one go when its audio is complete, without
+partial ones, so it depends on nothing but the audio, the model and the options: any worker, at any
+time and after any accident, gives the same.
+"""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from pipeline.chain import ROOT, Failure, Recipe, recipes
+from pipeline.errors import InputError
+from pipeline.inputs import Missing, Source
+from pipeline.journal import Entry, Finished, Journal, digest, relative
+from pipeline.media import probe, read_audio
+from pipeline.outputs import FORMATS, Output, document, planned, write_all
+from pipeline.workers import Job, Outcome, Pool
+from stages.chunk import Chunker
+from stages.contract import Stage
+from stages.messages import SAMPLE_RATE_HZ, Caption, SessionOptions, Speech
+
+Status = Literal["done", "skipped", "failed"]
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """What is asked for every file of a batch."""
+
+    session: SessionOptions = SessionOptions()
+    model: str = "nano"
+    device: str = "cpu"
+    formats: tuple[str, ...] = FORMATS
+    bilingual: bool = True
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one input.
+
+    ``reason`` says why it was skipped or failed, ``bad_input`` that the input is to blame, ``kept``
+    how many of its ``segments`` an earlier run had finished.
+    """
+
+    path: Path
+    status: Status
+    outputs: tuple[Path, ...] = ()
+    reason: str = ""
+    bad_input: bool = False
+    duration_s: float = 0.0
+    segments: int = 0
+    kept: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """``path`` is done up to ``until_s``; ``worked_s`` of that is work of this run."""
+
+    path: Path
+    until_s: float
+    duration_s: float | None
+    worked_s: float
+
+
+@dataclass(eq=False)
+class _File:
+    """A file that has work to do."""
+
+    source: Source
+    outputs: list[Output]
+    journal: Journal
+    work: str
+    duration_s: float | None
+    known: dict[int, Finished] = field(default_factory=dict)
+    finished: dict[int, Caption | None] = field(default_factory=dict)
+    waiting: dict[int, int] = field(default_factory=dict)  # where unfinished segments start
+    heard: int = 0  # samples read
+    kept: int = 0
+    kept_samples: int = 0
+    read: bool = False
+    reported: bool = False
+    failure: str = ""
+    bad_input: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def until(self) -> int:
+        return min([self.heard, *self.waiting.values()])
+
+
+class Batch:
+    """Many files with the same options: :meth:`prepare`, then :meth:`run`, then :meth:`close`."""
+
+    def __init__(
+        self,
+        sources: Iterable[Source],
+        options: BatchOptions,
+        stages: Sequence[Recipe] | None = None,
+    ) -> None:
+        """``stages`` takes the place of those of ``options.model``, the segmenter first."""
+        self._sources, self._options = list(sources), options
+        all_stages = recipes(options.model, options.device, 1) if stages is None else stages
+        self._segmenter, self.recipes = all_stages[0], tuple(all_stages[1:])
+        self._run, self._model = uuid.uuid4().hex[:12], _fingerprint(options.model)
+        self._journals: dict[Path, Journal] = {}
+        self._files: list[_File] = []
+
+    def prepare(self) -> Iterator[Result]:
+        """Looks at all files; yields the results of those that need no work, or can have none."""
+        for source in self._sources:
+            try:
+                done = self._prepare(source)
+            except InputError as error:
+                done = Result(source.path, "failed", reason=str(error), bad_input=True)
+            except OSError as error:
+                busy = isinstance(error, BlockingIOError)
+                reason = str(error) if busy else _unwritable(source.folder, error)
+                done = Result(source.path, "failed", reason=reason)
+            if done is not None:
+                yield done
+
+    @property
+    def to_do(self) -> list[tuple[Path, float | None]]:
+        """The files that are left to work on, and how long they are, where their header says."""
+        return [(file.source.path, file.duration_s) for file in self._files]
+
+    def run(self, pool: Pool) -> Iterator[Advanced | Result]:
+        """Works on what is left; yields how far each file is, and what came of it."""
+        for file in self._files:
+            yield from self._feed(file, pool)
+            yield from self._finish(file)
+        while pool.busy:
+            yield from self._collect(pool)
+
+    def close(self) -> None:
+        for journal in self._journals.values():
+            journal.close()
+        self._journals = {}
+
+    # Before the work.
+
+    def _prepare(self, source: Source) -> Result | None:
+        work = self._work(source)
+        outputs = planned(
+            source.name, self._options.session, self._options.formats, self._options.bilingual
+        )
+        paths = tuple(source.folder / output.file for output in outputs)
+        if source.folder.is_dir():
+            entry = self._journal(source.folder).entries.get(source.name)
+            if not self._options.overwrite:
+                if entry is not None and _is_done(entry, work, outputs, paths):
+                    return Result(source.path, "skipped", paths, "already done")
+                if (strange := _not_ours(entry, paths)) is not None:
+                    return Result(source.path, "failed", reason=_foreign(strange))
+        info = probe(source.path)
+        if not info.has_audio:
+            read_audio(source.path)  # says so
+        source.folder.mkdir(parents=True, exist_ok=True)
+        journal = self._journal(source.folder)
+        self._files.append(_File(source, outputs, journal, work, info.duration_s))
+        return None
+
+    def _journal(self, folder: Path) -> Journal:
+        key = folder.resolve()
+        if key not in self._journals:
+            self._journals[key] = Journal(folder, self._run)
+        return self._journals[key]
+
+    def _work(self, source: Source) -> str:
+        """A digest of all that the captions of ``source`` depend on."""
+        try:
+            status = source.path.stat()
+        except OSError as error:
+            raise InputError(f"{source.path} cannot be read ({error.strerror})") from error
+        options = asdict(self._options.session)
+        parts = [status.st_size, status.st_mtime_ns, self._model, options]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+    # The work.
+
+    def _feed(self, file: _File, pool: Pool) -> Iterator[Advanced | Result]:
+        """Reads ``file`` and gives out its segments; collects whenever the pool is full."""
+        source = file.source
+        name = relative(source.path, source.folder)
+        try:
+            file.known = dict(file.journal.begin(source.name, name, file.work).segments)
+        except OSError as error:
+            file.failure = _unwritable(source.folder, error)
+            return
+        yield self._advanced(file)
+        speeches = self._segments(file)
+        while (speech := _next(file, speeches)) is not None:
+            while pool.full:
+                yield from self._collect(pool)
+            if file.failure:
+                return
+            if not self._keep(file, speech):
+                file.waiting[speech.segment] = speech.start
+                pool.submit(Job(file, speech, self._options.session))
+        file.read = True
+
+    def _segments(self, file: _File) -> Iterator[Speech]:
+        def warn(sentence: str) -> None:
+            file.warnings.append(sentence.replace(str(file.source.path), file.source.path.name))
+
+        def counted() -> Iterator[np.ndarray]:
+            for piece in read_audio(file.source.path, warn=warn):
+                yield piece
+                file.heard += len(piece)
+
+        return segments(counted(), self._segmenter.make(), self._options.session)
+
+    def _keep(self, file: _File, speech: Speech) -> bool:
+        """Takes a segment from the journal, if it is there."""
+        known = file.known.get(speech.segment)
+        if known is None or (known.start, known.end) != (speech.start, speech.end):
+            return False
+        file.finished[speech.segment] = known.caption
+        file.kept += 1
+        file.kept_samples += len(speech.samples)
+        return True
+
+    def _collect(self, pool: Pool) -> Iterator[Advanced | Result]:
+        for job, outcome in pool.collect():
+            file: _File = job.owner
+            del file.waiting[job.speech.segment]
+            self._take(file, job.speech, outcome)
+            yield self._advanced(file)
+            yield from self._finish(file)
+
+    def _take(self, file: _File, speech: Speech, outcome: Outcome) -> None:
+        if isinstance(outcome, Failure):
+            at = speech.start / SAMPLE_RATE_HZ
+            said = outcome.message if outcome.stage == "worker" else _said(outcome)
+            file.failure = file.failure or f"its segment at {at:.1f} s failed: {said}"
+            return
+        finished = Finished(speech.start, speech.end, outcome)
+        try:
+            file.journal.finish_segment(file.source.name, speech.segment, finished)
+        except OSError as error:
+            file.failure = file.failure or _unwritable(file.source.folder, error)
+        file.finished[speech.segment] = outcome
+
+    def _advanced(self, file: _File) -> Advanced:
+        worked = max(0, file.until - file.kept_samples) / SAMPLE_RATE_HZ
+        return Advanced(file.source.path, file.until / SAMPLE_RATE_HZ, file.duration_s, worked)
+
+    # After the work.
+
+    def _finish(self, file: _File) -> Iterator[Result]:
+        """The result of ``file``, once: when nothing of it is under way any more."""
+        if file.reported or file.waiting or not (file.read or file.failure):
+            return
+        file.reported = True
+        yield self._result(file)
+
+    def _result(self, file: _File) -> Result:
+        source = file.source
+        duration_s = file.heard / SAMPLE_RATE_HZ
+        captions = [caption for _, caption in sorted(file.finished.items()) if caption is not None]
+        captions = [c.stamped(source.name, at, {}) for at, c in enumerate(captions)]
+        written: list[Path] = []
+        if not file.failure:
+            form = document(
+                source.path,
+                self._options.model,
+                self._options.session,
+                duration_s,
+                captions,
+                file.warnings,
+            )
+            try:
+                written = write_all(
+                    file.outputs, source.folder, source.name, captions, form, file.journal
+                )
+            except OSError as error:
+                file.failure = _unwritable(source.folder, error)
+        return Result(
+            path=source.path,
+            status="failed" if file.failure else "done",
+            outputs=tuple(written),
+            reason=file.failure or ("" if captions else "no speech was heard"),
+            bad_input=file.bad_input,
+            duration_s=duration_s,
+            segments=len(file.finished),
+            kept=file.kept,
+            warnings=tuple(file.warnings),
+        )
+
+
+def segments(
+    pieces: Iterable[np.ndarray], stage: Stage, options: SessionOptions
+) -> Iterator[Speech]:
+    """The whole segments of a stream, one after the other, each as one piece."""
+    chunker = Chunker()
+    chunks, state = chunker.init_state(options), stage.init_state(options)
+    parts: list[Speech] = []
+
+    def joined(found: list[Speech]) -> Iterator[Speech]:
+        for speech in found:
+            parts.append(speech)
+            if speech.closes:
+                samples = np.concatenate([part.samples for part in parts])
+                yield Speech(speech.segment, parts[0].start, samples, opens=True, closes=True)
+                parts.clear()
+
+    for piece in pieces:
+        ready, chunks = chunker.step(piece, chunks)
+        for chunk in ready:
+            found, state = stage.step(chunk, state)
+            yield from joined(found)
+    for chunk in chunker.flush(chunks):
+        found, state = stage.step(chunk, state)
+        yield from joined(found)
+    yield from joined(stage.flush(state))
+
+
+def missing(entry: Missing) -> Result:
+    """The result of something that was named and is not there."""
+    return Result(entry.path, "failed", reason=entry.reason, bad_input=True)
+
+
+def _is_done(entry: Entry, work: str, outputs: Sequence[Output], paths: Sequence[Path]) -> bool:
+    asked = {output.file for output in outputs}
+    same = entry.done and entry.work == work and asked <= set(entry.written)
+    return same and all(path.exists() for path in paths)
+
+
+def _not_ours(entry: Entry | None, paths: Sequence[Path]) -> Path | None:
+    """The first of ``paths`` that is there and that no run has written as it is now."""
+    for path in paths:
+        ours = entry.outputs.get(path.name, []) if entry else []
+        if path.exists() and digest(path) not in ours:
+            return path
+    return None
+
+
+def _foreign(path: Path) -> str:
+    return (
+        f"{path} is there already, and not as an earlier run wrote it: "
+        "give --overwrite to replace it, or choose another folder with -o"
+    )
+
+
+def _next(file: _File, speeches: Iterator[Speech]) -> Speech | None:
+    """The next segment, None at the end; what is wrong with one file must not end the others."""
+    try:
+        return next(speeches, None)
+    except (InputError, OSError) as error:
+        file.failure, file.bad_input = str(error), True
+    except Exception as error:
+        file.failure = f"{file.source.path} could not be read: {type(error).__name__}: {error}"
+    return None
+
+
+def _unwritable(folder: Path, error: OSError) -> str:
+    return f"{folder} cannot be written to ({error.strerror or error}): choose another with -o"
+
+
+def _said(failure: Failure) -> str:
+    return f"stage {failure.stage!r}: {failure.kind}: {failure.message}"
+
+
+def _fingerprint(model: str) -> list[object]:
+    """What tells a model from another: the names, sizes and times of its files."""
+    folders = [ROOT / "models" / model, Path(model).expanduser()]
+    for folder in folders:
+        if (folder / "config.json").is_file():
+            files = sorted(path for path in folder.iterdir() if path.is_file())
+            return [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]
+    return [model]

@@ -1,0 +1,107 @@
+"""The files that a batch writes for one source: subtitles in each language and both, and one JSON.
+
+Last step of batch. All of a source's files are written under temporary names first and then
+renamed, so that what has its name is whole.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.journal import DRAFT, Journal, digest
+from pipeline.subtitles import Which, cues, write
+from stages.messages import Caption, SessionOptions
+
+FORMATS = ("srt", "vtt", "json")
+
+
+@dataclass(frozen=True)
+class Output:
+    """One file: ``which`` text it shows, None for the JSON document."""
+
+    file: str
+    which: Which | None
+
+
+def planned(
+    name: str, options: SessionOptions, formats: Sequence[str], bilingual: bool
+) -> list[Output]:
+    """The files for a source called ``name``, in the order in which they are shown."""
+    source, target = options.language, options.target_language
+    texts: list[tuple[str, Which]] = [(source, "transcript"), (target, "translation")]
+    if bilingual:
+        texts.append((f"{source}-{target}", "both"))
+    out: list[Output] = []
+    for form in FORMATS:
+        if form not in formats:
+            continue
+        if form == "json":
+            out.append(Output(f"{name}.json", None))
+        else:
+            out += [Output(f"{name}.{code}.{form}", which) for code, which in texts]
+    return out
+
+
+def document(
+    source: Path,
+    model: str,
+    options: SessionOptions,
+    duration_s: float,
+    captions: Sequence[Caption],
+    warnings: Sequence[str],
+) -> dict[str, Any]:
+    """The JSON document; nothing in it depends on when, where or how fast it was made."""
+    return {
+        "source": source.name,
+        "duration": round(duration_s, 3),
+        "model": Path(model).name,
+        "options": asdict(options),
+        "warnings": list(warnings),
+        "segments": [caption.to_event() for caption in captions],
+    }
+
+
+def write_all(
+    outputs: Sequence[Output],
+    folder: Path,
+    name: str,
+    captions: Sequence[Caption],
+    form: dict[str, Any],
+    journal: Journal,
+) -> list[Path]:
+    """Writes ``outputs`` whole, and says so in ``journal``; raises OSError, leaving no drafts."""
+    drafts = {o: folder / f"{DRAFT}-{at}{Path(o.file).suffix}" for at, o in enumerate(outputs)}
+    try:
+        for output, draft in drafts.items():
+            _write(draft, output.which, captions, form)
+        journal.announce(name, {output.file: digest(draft) for output, draft in drafts.items()})
+        for output, draft in drafts.items():
+            os.replace(draft, folder / output.file)
+        _sync(folder)
+    finally:
+        for draft in drafts.values():
+            draft.unlink(missing_ok=True)
+    journal.finish(name, [output.file for output in outputs])
+    return [folder / output.file for output in outputs]
+
+
+def _write(
+    path: Path, which: Which | None, captions: Sequence[Caption], form: dict[str, Any]
+) -> None:
+    if which is None:
+        text = json.dumps(form, ensure_ascii=False, indent=1) + "\n"
+        path.write_text(text, encoding="utf-8")
+    else:
+        write(cues(captions, which), path)
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

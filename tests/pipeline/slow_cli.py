@@ -1,0 +1,39 @@
+"""The command line with a pause after every segment, for tests that must hit a batch half-way.
+
+python -m tests.pipeline.slow_cli translate ...
+"""
+
+import sys
+import time
+from dataclasses import dataclass
+
+from demos import cli
+from pipeline import batch
+from pipeline.chain import Recipe, recipes
+from tests.pipeline.fake_stages import Making
+
+
+@dataclass
+class Pausing:
+    """Hands captions on after ``pause_s``."""
+
+    pause_s: float
+
+    def init_state(self, options):
+        return None
+
+    def step(self, item, state):
+        time.sleep(self.pause_s)
+        return [item], state
+
+    def flush(self, state):
+        return []
+
+
+def slow(model: str, device: str, threads: int) -> tuple[Recipe, ...]:
+    return (*recipes(model, device, threads), Recipe("pause", Making(Pausing(0.2))))
+
+
+if __name__ == "__main__":
+    batch.recipes = slow
+    sys.exit(cli.main())
