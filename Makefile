@@ -4,7 +4,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 SYSTEM_RUN := libportaudio2
-SYSTEM_TEST := espeak-ng libespeak-ng1 libportaudio2
+SYSTEM_TEST := espeak-ng libespeak-ng1 libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check train bench clean
@@ -16,7 +16,7 @@ help:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: install Python 3.11, or run make PYTHON=..."; exit 4; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 run: .venv/ready

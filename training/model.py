@@ -51,18 +51,27 @@ class Nano(nn.Module):
         self.prompt, self.soft_token = prompt, soft_token
         self.reduction = audio["conf_reduction_factor"]
 
-    def losses(self, batch: Batch, mel_mask: Tensor | None, ffn_width: int | None) -> Losses:
-        """``mel_mask``: bool [B, T, F], True where SpecAugment blanks the features."""
+    def losses(
+        self,
+        batch: Batch,
+        mel_mask: Tensor | None,
+        ffn_width: int | None,
+        hearing_only: bool = False,
+    ) -> Losses:
+        """``mel_mask``: bool [B, T, F], True where SpecAugment blanks the features.
+
+        With ``hearing_only`` the decoder stays out of it, and the answer's loss is zero.
+        """
         with torch.no_grad():
             mel = self.mel(batch.audio)
         if mel_mask is not None:
             mel = mel.masked_fill(mel_mask[:, : mel.shape[1]], mel.mean().item())
         frames = self.audio_tower.frames(mel)
+        letters = self._letters_loss(frames, batch)
+        if hearing_only:
+            return Losses(answer=torch.zeros(()), letters=letters)
         soft = self.embed_audio.soft(frames[:, :: self.reduction])
-        return Losses(
-            answer=self._answer_loss(soft, batch, ffn_width),
-            letters=self._letters_loss(frames, batch),
-        )
+        return Losses(answer=self._answer_loss(soft, batch, ffn_width), letters=letters)
 
     def _letters_loss(self, frames: Tensor, batch: Batch) -> Tensor:
         scores = self.letters(frames).float().log_softmax(-1).transpose(0, 1)

@@ -25,6 +25,7 @@ class Progress:
     step: int = 0
     seconds: float = 0.0
     utterances: int = 0
+    hearing_steps: int = 0  # of them, the first ones, for the encoder alone
     skipped: int = 0  # steps whose gradient was not finite
 
 

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 POOL = 8  # batches drawn at once, sorted by length, so that little is padding
 PEAK_RATE = 1.2e-3
 WARMUP_STEPS = 200
+HEARING_SHARE = 0.15  # of the time, first, for the encoder and its letters alone
 LETTERS_WEIGHT = 0.5
 HALF_WIDTH_SHARE = 0.25
 MASK_SHARE = 0.5
@@ -113,7 +114,8 @@ def mel_mask(batch: Batch, bands: int, rng: random.Random) -> torch.Tensor | Non
 
 
 def rate(share: float, step: int) -> float:
-    """Learning rate after ``share`` of the budget: a warm-up, then a cosine to nearly nothing."""
+    """Learning rate after ``share`` of the budget, at a step of the present phase: a warm-up, then
+    a cosine to nearly nothing."""
     warm = min(1.0, (step + 1) / WARMUP_STEPS)
     return PEAK_RATE * warm * (0.5 * (1 + math.cos(math.pi * min(share, 1.0))) + 0.005)
 
@@ -171,13 +173,16 @@ def loop(
     while now.seconds < budget:
         started = time.monotonic()
         batch = next(batches)
-        lr = rate(now.seconds / budget, now.step)
+        share = now.seconds / budget
+        hearing = share < HEARING_SHARE
+        now.hearing_steps += hearing
+        lr = rate(share, now.step - (0 if hearing else now.hearing_steps))
         for group in optimizer.param_groups:
             group["lr"] = lr
         width = half if rng.random() < HALF_WIDTH_SHARE else None
         mask = mel_mask(batch, model.mel.bands, rng)
         with torch.autocast("cpu", torch.bfloat16):
-            losses = model.losses(batch, mask, width)
+            losses = model.losses(batch, mask, width, hearing)
         losses.total(LETTERS_WEIGHT).backward()
         share_gradients(model)
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
