@@ -1,8 +1,9 @@
-"""`dragoman captions`: one session from a source to a view and to files.
+"""`dragoman captions`: one session from a microphone or a file to a view and to files.
 
 What the user asked for is checked first, cheap things before expensive ones; then the pipeline
 starts, and captions run until the source ends or Ctrl-C. The first Ctrl-C ends the input: the last
-words are still shown and saved. A second one does not wait for them.
+words are still shown and saved. A second one does not wait for them. What a microphone heard is
+always saved: nobody can play it again.
 """
 
 import json
@@ -11,19 +12,22 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from demos.listening import announce, hearing, loss, told
 from demos.score import word_error_rate
 from demos.terminal import JsonLines, LiveView, PlainLines, View, clock
 from models.prompt import LanguageError, language_name
 from pipeline.chain import Chain
+from pipeline.devices import choose, devices
 from pipeline.errors import InputError
 from pipeline.media import read_audio
+from pipeline.microphone import Microphone
 from pipeline.session import Pace, Session
 from pipeline.subtitles import cues, write
 from stages.messages import Caption, SessionOptions
@@ -36,9 +40,11 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asked for."""
+    """What the command line asked for: ``file``, or a microphone where that is None."""
 
-    file: Path
+    file: Path | None = None
+    microphone: str | None = None
+    duration_s: float | None = None
     language: str = "es"
     target_language: str = "en"
     as_json: bool = False
@@ -54,32 +60,48 @@ class Request:
 
 @dataclass(frozen=True)
 class Source:
-    """Where audio comes from: ``name`` for screens, ``stem`` for the names of output files."""
+    """Where audio comes from: ``name`` for screens, ``stem`` for the names of output files.
+
+    ``folder`` is where those go, None when they are not wanted.
+    """
 
     name: str
     stem: str
+    folder: Path | None
     pieces: Iterable[np.ndarray]
+    microphone: Microphone | None = None
+
+    def close(self) -> None:
+        if self.microphone is not None:
+            self.microphone.close()
 
 
 def run(request: Request) -> int:
     """Captions from start to end; returns the exit code, raises what the command line explains."""
     _check_languages(request)
     reference = None if request.reference is None else _read_reference(request.reference)
-    source = open_source(request)
-    if request.output_dir is not None:
-        request.output_dir.mkdir(parents=True, exist_ok=True)
-    if sys.stderr.isatty():
-        print(f"loading {request.model} ...", file=sys.stderr)
-    chain = start(request)
-    try:
-        return _caption(request, source, chain, reference)
-    finally:
-        chain.stop()
+    with closing(open_source(request)) as source:
+        if source.folder is not None:
+            _make_writable(source.folder)
+        if sys.stderr.isatty():
+            print(f"loading {request.model} ...", file=sys.stderr)
+        chain = start(request)
+        try:
+            return _caption(request, source, chain, reference)
+        finally:
+            chain.stop()
 
 
 def open_source(request: Request) -> Source:
-    """The file to listen to; raises InputError before anything expensive has begun."""
-    return Source(str(request.file), request.file.stem, read_audio(request.file))
+    """What to listen to; raises InputError before anything expensive has begun."""
+    if request.file is not None:
+        name, stem = str(request.file), request.file.stem
+        return Source(name, stem, request.output_dir, read_audio(request.file))
+    device = choose(request.microphone, devices())
+    microphone = Microphone(device, request.duration_s)
+    stem = time.strftime("captions-%Y%m%d-%H%M%S")
+    pieces = microphone if _is_live(request) else told(microphone)
+    return Source(device.name, stem, request.output_dir or Path(), pieces, microphone)
 
 
 def start(request: Request) -> Chain:
@@ -107,13 +129,18 @@ def _caption(request: Request, source: Source, chain: Chain, reference: str | No
     options = SessionOptions(language=request.language, target_language=request.target_language)
     session = Session(chain, source.pieces, options, request.pace)
     finals: list[Caption] = []
-    with _stopping_on_interrupt(session) as interrupted:
+    microphone = source.microphone
+    stop = session.stop if microphone is None else microphone.stop
+    if microphone is not None and _is_live(request):
+        announce(microphone)
+    with _stopping_on_interrupt(stop) as interrupted:
         try:
-            _show(session, request, finals)
+            _show(session, request, finals, microphone)
         finally:
-            if request.output_dir is not None:
-                save(finals, source.stem, request, request.output_dir)
-    if not finals and not interrupted():
+            _save_all(finals, source, request)
+    if microphone is not None and (lost := loss(microphone)):
+        _say(lost)
+    if not finals and (microphone is not None or not interrupted()):
         _say(f"no speech was heard in {source.name}")
     if reference is not None:
         heard = " ".join(caption.transcript.whole for caption in finals)
@@ -121,9 +148,22 @@ def _caption(request: Request, source: Source, chain: Chain, reference: str | No
     return INTERRUPTED if interrupted() else 0
 
 
-def _show(session: Session, request: Request, finals: list[Caption]) -> None:
+def _save_all(finals: list[Caption], source: Source, request: Request) -> None:
+    """Saves where that is wanted; a microphone that heard no speech leaves no files."""
+    if source.folder is None or not (finals or source.microphone is None):
+        return
+    save(finals, source.stem, request, source.folder)
+    if source.microphone is not None:
+        languages = ",".join((request.language, request.target_language))
+        path = source.folder / source.stem
+        _say(f"saved {path}.{{{languages}}}.{{srt,vtt}} and {path}.json")
+
+
+def _show(
+    session: Session, request: Request, finals: list[Caption], microphone: Microphone | None
+) -> None:
     """Shows all captions as they come, and adds the final ones to ``finals``."""
-    status = _Status(session, request)
+    status = _Status(session, request, microphone)
     with _view(request, status) as view:
         for caption in session:
             status.last = caption
@@ -133,16 +173,22 @@ def _show(session: Session, request: Request, finals: list[Caption]) -> None:
 
 
 class _Status:
-    """Writes the status line: time, speed, model."""
+    """Writes the status line: time, how loud the microphone is, speed, model."""
 
-    def __init__(self, session: Session, request: Request) -> None:
-        self._session, self._request = session, request
+    def __init__(
+        self, session: Session, request: Request, microphone: Microphone | None = None
+    ) -> None:
+        self._session, self._request, self._microphone = session, request, microphone
         self._begin = time.monotonic()
         self.last: Caption | None = None
 
     def __call__(self) -> str:
+        microphone = self._microphone
+        if microphone is not None and microphone.stopped:
+            return "the last words ...   Ctrl-C to end without them"
+        hears = [] if microphone is None else hearing(microphone)
+        parts = [clock(self._session.heard_samples), *hears, Path(self._request.model).name]
         heard = self._session.heard_s
-        parts = [clock(self._session.heard_samples), self._request.model]
         if self._request.pace == "fast" and heard:
             parts.append(f"RTF {(time.monotonic() - self._begin) / heard:.2f}")
         elif self.last is not None:
@@ -150,11 +196,14 @@ class _Status:
         return "   ".join([*parts, "Ctrl-C to end"])
 
 
+def _is_live(request: Request) -> bool:
+    return not request.as_json and _console().is_terminal
+
+
 def _view(request: Request, status: Callable[[], str]) -> View:
     if request.as_json:
         return JsonLines()
-    console = _console()
-    return LiveView(console, status) if console.is_terminal else PlainLines()
+    return LiveView(_console(), status) if _is_live(request) else PlainLines()
 
 
 def _console() -> "Console":
@@ -164,15 +213,15 @@ def _console() -> "Console":
 
 
 @contextmanager
-def _stopping_on_interrupt(session: Session) -> Iterator[Callable[[], bool]]:
-    """Makes the first Ctrl-C end the session's input; yields whether there was one."""
+def _stopping_on_interrupt(stop: Callable[[], None]) -> Iterator[Callable[[], bool]]:
+    """Makes the first Ctrl-C call ``stop``, which ends the input; yields whether there was one."""
     seen = []
 
     def interrupt(signum: int, frame: object) -> None:
         if seen:
             raise KeyboardInterrupt
         seen.append(signum)
-        session.stop()
+        stop()
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:
@@ -201,6 +250,15 @@ def _read_reference(path: Path) -> str:
     if not text.strip():
         raise InputError(f"the reference {path} is empty: it should hold what is said")
     return text
+
+
+def _make_writable(folder: Path) -> None:
+    """Makes ``folder``; raises InputError now rather than after an hour of speech."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise InputError(
+            f"captions cannot be saved in {folder.resolve()}: choose a folder with -o FOLDER"
+        )
 
 
 def _write_whole(path: Path, text: str) -> None:

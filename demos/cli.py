@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import typer
 from typer.exceptions import TyperException
 
+from demos.browser import demo
 from demos.translate import translate
 
 OK, FAILED, USAGE, NO_INPUT, NO_DEPENDENCY, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -77,11 +78,24 @@ def explain(error: Exception) -> tuple[str, int]:
         return str(error), USAGE
     if "InputError" in kinds:
         return str(error), NO_INPUT
+    if "DependencyError" in kinds:
+        return str(error), NO_DEPENDENCY
     if kinds & {"ImportError", "ModuleNotFoundError"}:
         return f"{error}: install what the README's set-up installs", NO_DEPENDENCY
     if kinds & {"PipelineError", "OSError"}:
         return str(error), FAILED
     return f"{type(error).__name__}: {error} (run again with --debug to see where)", FAILED
+
+
+def _check_source(
+    file: Path | None, microphone: str | None, duration: float | None, pace: str
+) -> None:
+    if file is not None and microphone is not None:
+        raise UsageError("--file and --microphone: give one of them")
+    if file is not None and duration is not None:
+        raise UsageError("--duration ends a microphone's session: leave it out with --file")
+    if file is None and pace == "fast":
+        raise UsageError("--pace fast is for a file: give --file FILE")
 
 
 def _print_version(wanted: bool) -> None:
@@ -106,7 +120,18 @@ def common(
 @app.command()
 def captions(
     file: Annotated[
-        Path | None, typer.Option("--file", help="Audio or video file to caption.")
+        Path | None, typer.Option("--file", help="Audio or video file instead of a microphone.")
+    ] = None,
+    microphone: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|N", help="Microphone: a part of its name, or its number."),
+    ] = None,
+    list_devices: Annotated[
+        bool, typer.Option("--list-devices", help="Show the microphones, and end.")
+    ] = False,
+    duration: Annotated[
+        float | None,
+        typer.Option(min=0.1, metavar="SECONDS", help="End the microphone's session by itself."),
     ] = None,
     language: Annotated[str, typer.Option(help="Language that is spoken.")] = "es",
     target_language: Annotated[str, typer.Option(help="Language to translate into.")] = "en",
@@ -115,7 +140,11 @@ def captions(
     ] = False,
     output_dir: Annotated[
         Path | None,
-        typer.Option("--output-dir", "-o", help="Folder for NAME.es.srt, .vtt and NAME.json."),
+        typer.Option(
+            "--output-dir",
+            "-o",
+            help="Folder for NAME.es.srt, .vtt and NAME.json [microphone: this folder].",
+        ),
     ] = None,
     reference: Annotated[
         Path | None, typer.Option(help="True transcript: print the word error rate at the end.")
@@ -135,21 +164,26 @@ def captions(
     no_ray: Annotated[bool, typer.Option("--no-ray", help="Run in this process.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Log more, show tracebacks.")] = False,
 ) -> int:
-    """Live captions of a file: transcript and translation as they are spoken."""
+    """Live captions of a microphone or a file: transcript and translation as they are spoken."""
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.DEBUG if debug else logging.WARNING,
         format="%(levelname)s %(name)s: %(message)s" if debug else "dragoman: %(message)s",
     )
-    if file is None:
-        raise UsageError("nothing to listen to: give --file FILE")
+    _check_source(file, microphone, duration, pace)
     if no_ray and address is not None:
         raise UsageError("--no-ray runs here, --address elsewhere: give one of them")
+    if list_devices:
+        from demos.listening import list_devices as show_devices
+
+        return show_devices(as_json)
     from demos.captions import Request, run
 
     return run(
         Request(
             file=file,
+            microphone=microphone,
+            duration_s=duration,
             language=language,
             target_language=target_language,
             as_json=as_json,
@@ -166,6 +200,7 @@ def captions(
 
 
 app.command()(translate)
+app.command()(demo)
 
 
 if __name__ == "__main__":

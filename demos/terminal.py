@@ -17,6 +17,8 @@ from rich.text import Text as RichText
 from pipeline.events import to_json
 from stages.messages import SAMPLE_RATE_HZ, Caption, Text
 
+METER_FLOOR_DBFS, METER_CELLS = -60, 10
+
 TAIL_STYLE = "bright_black"
 TRANSLATION_STYLE = "bold"
 
@@ -116,6 +118,13 @@ def clock(sample: int) -> str:
     hours, minutes = divmod(minutes, 60)
     head = f"{hours}:{minutes:02}" if hours else f"{minutes}"
     return f"{head}:{tenths // 10:02}.{tenths % 10}"
+
+
+def meter(dbfs: float) -> str:
+    """How loud it is, as a bar of ten cells and in dBFS: `▮▮▮▮▮▮▯▯▯▯ -24 dB`."""
+    cells = round((dbfs - METER_FLOOR_DBFS) / -METER_FLOOR_DBFS * METER_CELLS)
+    lit = min(METER_CELLS, max(0, cells))
+    return f"{'▮' * lit}{'▯' * (METER_CELLS - lit)} {dbfs:3.0f} dB"
 
 
 def _styled(text: Text, style: str) -> RichText:

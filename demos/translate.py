@@ -30,7 +30,7 @@ def translate(
     ],
     output_dir: Annotated[
         Path | None,
-        typer.Option("--output-dir", "-o", help="Folder for the outputs [beside each file]."),
+        typer.Option("--output-dir", "-o", help="Folder for the outputs; else beside each file."),
     ] = None,
     language: Annotated[str, typer.Option(help="Language that is spoken.")] = "es",
     target_language: Annotated[str, typer.Option(help="Language to translate into.")] = "en",
@@ -46,7 +46,7 @@ def translate(
     model: Annotated[str, typer.Option(help="Bundled model or model folder.")] = "nano",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Worker processes [one for each core or GPU].")
+        int | None, typer.Option(min=1, help="Worker processes; else one for each core or GPU.")
     ] = None,
     address: Annotated[
         str | None, typer.Option(help="Ray cluster to run on: auto, or HOST:PORT.")

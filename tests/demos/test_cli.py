@@ -103,7 +103,7 @@ def test_a_silent_file_gives_no_text_and_says_so(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        (["captions"], cli.USAGE, "--file FILE"),
+        (["captions", "--file", "TALK", "--microphone", "0"], cli.USAGE, "--microphone"),
         (["captions", "--file", "TALK", "--language", "xx"], cli.USAGE, "de, en, es, fr, it, pt"),
         (["captions", "--file", "TALK", "--target-language", "es"], cli.USAGE, "both 'es'"),
         (["captions", "--file", "TALK", "--langage", "es"], cli.USAGE, "--language"),

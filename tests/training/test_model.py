@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from encoders import LogMel
 from tests import nano_like
 from tests.encoders.helpers import sound
 from training.batch import CHUNK_SAMPLES, IGNORE, Batch, Spoken
@@ -156,3 +157,22 @@ def test_evaluation_answers_as_the_stages_do(model, tokenizer, tmp_path):
     found = answer(model, LONG, most=10)
     assert len(set(found)) > 2
     assert found[: len(state.transcript.ids)] == state.transcript.ids != []
+
+
+def test_hearing_alone_teaches_the_encoder_alone(model, batcher):
+    losses = model.losses(batch_of(batcher, SHORT, LONG), None, None, hearing_only=True)
+    assert losses.answer.item() == 0 and losses.letters.item() > 0
+    losses.total(0.5).backward()
+    touched = {n.split(".")[0] for n, p in model.named_parameters() if p.grad is not None}
+    assert touched == {"audio_tower", "letters"}
+    model.zero_grad()
+
+
+def test_a_new_tower_begins_with_frames_that_follow_its_input(tokenizer):
+    torch.manual_seed(0)
+    tower = nano_like.module(tokenizer).audio_tower
+    ordinary = type(tower)(tower.config)
+    mel = LogMel(tower.config.input_feat_size)(sound(1, 40_000, 3))
+    with torch.no_grad():
+        eased, other = (t.frames(mel).std(1).mean().item() for t in (tower, ordinary))
+    assert eased > 1.5 * other

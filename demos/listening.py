@@ -1,0 +1,86 @@
+"""What `dragoman captions` tells about microphones: the list, how loud it is, what was lost."""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import numpy as np
+
+from demos.terminal import meter
+from pipeline.devices import Device, choose, devices
+from pipeline.microphone import QUIET_S, Microphone
+
+
+def list_devices(as_json: bool) -> int:
+    """Prints what can be listened to; raises InputError when there is nothing."""
+    found = devices()
+    if as_json:
+        print(json.dumps([asdict(device) for device in found], ensure_ascii=False))
+    elif found:
+        print("\n".join(_device_lines(found)))
+    if not found:
+        choose(None, found)
+    return 0
+
+
+def _device_lines(found: list[Device]) -> Iterator[str]:
+    width = max(len(device.name) for device in found)
+    for device in found:
+        mark = "*" if device.default else " "
+        channels = f"{device.channels} channel{'s' if device.channels > 1 else ''}"
+        yield (
+            f"{mark} {device.index:3}  {device.name:{width}}  {channels:>11}  "
+            f"{device.rate_hz:6} Hz  {device.api}"
+        )
+    yield "* is the default; choose with --microphone NUMBER or a part of the name"
+
+
+def hearing(microphone: Microphone) -> Iterator[str]:
+    """Parts of a status line: the meter, a hint when nothing is heard, what was lost."""
+    yield meter(microphone.level.dbfs)
+    if microphone.level.quiet_s > QUIET_S:
+        yield _hint(microphone)
+    if microphone.lost_frames:
+        yield f"{microphone.lost_s:.1f} s lost"
+
+
+def _hint(microphone: Microphone) -> str:
+    return f"nothing heard for {microphone.level.quiet_s:.0f} s: muted? wrong microphone?"
+
+
+def announce(microphone: Microphone) -> None:
+    """Says that now is the time to speak, and to what."""
+    device = microphone.device
+    _say(f"listening to {device.name} ({device.rate_hz} Hz), Ctrl-C ends and saves")
+
+
+def told(microphone: Microphone) -> Iterator[np.ndarray]:
+    """For views without a status line: says when it begins to listen, and once if it hears nothing.
+
+    Pieces are passed on as they are.
+    """
+    device, level, said = microphone.device, microphone.level, False
+    announce(microphone)
+    for piece in microphone:
+        if not (said or level.ever_heard) and level.quiet_s > QUIET_S:
+            said = True
+            _say(f"{_hint(microphone)} ({device.name}; --list-devices shows others)")
+        yield piece
+
+
+def loss(microphone: Microphone) -> str:
+    """What was not heard, and why; empty when all was."""
+    parts = []
+    if microphone.lost_frames:
+        parts.append(
+            f"{microphone.lost_s:.1f} s of sound were lost: captions could not be made as fast as "
+            "people spoke; end other work on this machine, or take a smaller model"
+        )
+    if microphone.overflows:
+        parts.append(f"the sound system lost sound {microphone.overflows} times")
+    return "; ".join(parts)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
