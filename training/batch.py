@@ -7,7 +7,7 @@ tokens.
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -43,6 +43,7 @@ class Batch:
 
     audio: float [B, S], S a multiple of 2 560. tokens: int [B], soft tokens that count in each row.
     answers: int [B, L], padded with IGNORE. letters: int [B, N] and letter_counts: int [B] for CTC.
+    features: float [B, K, D] instead of audio, where the encoder has been run beforehand.
     """
 
     audio: Tensor
@@ -50,6 +51,7 @@ class Batch:
     answers: Tensor
     letters: Tensor
     letter_counts: Tensor
+    features: Tensor | None = None
 
 
 def heard_words(word_ends: list[int], tokens: int) -> int:
@@ -66,15 +68,28 @@ class Batcher:
 
     def __call__(self, spoken: list[Spoken], rng: random.Random) -> Batch:
         """Draws where each utterance is cut, and pads."""
-        rows = [self._row(one, rng) for one in spoken]
-        tokens = torch.tensor([row[0] for row in rows])
-        audio = torch.zeros(len(rows), int(tokens.max()) * CHUNK_SAMPLES)
-        for i, one in enumerate(spoken):
-            heard = one.samples[: rows[i][0] * CHUNK_SAMPLES]
-            audio[i, : len(heard)] = heard
+        wholes = [-(-len(one.samples) // CHUNK_SAMPLES) + rng.randrange(2) for one in spoken]
+        batch = self._texts(spoken, wholes, rng)
+        audio = torch.zeros(len(spoken), int(batch.tokens.max()) * CHUNK_SAMPLES)
+        for row, one, tokens in zip(audio, spoken, batch.tokens.tolist(), strict=True):
+            heard = one.samples[: tokens * CHUNK_SAMPLES]
+            row[: len(heard)] = heard
+        return replace(batch, audio=audio)
+
+    def encoded(self, spoken: list[Spoken], features: list[Tensor], rng: random.Random) -> Batch:
+        """The same of utterances that are encoded already: ``features`` float [K, D] each."""
+        wholes = [len(one) - rng.randrange(2) for one in features]
+        batch = self._texts(spoken, wholes, rng)
+        padded = torch.zeros(len(spoken), int(batch.tokens.max()), features[0].shape[1])
+        for row, one, tokens in zip(padded, features, batch.tokens.tolist(), strict=True):
+            row[:tokens] = one[:tokens]
+        return replace(batch, features=padded)
+
+    def _texts(self, spoken: list[Spoken], wholes: list[int], rng: random.Random) -> Batch:
+        rows = [self._row(one, whole, rng) for one, whole in zip(spoken, wholes, strict=True)]
         return Batch(
-            audio=audio,
-            tokens=tokens,
+            audio=torch.zeros(len(rows), 0),
+            tokens=torch.tensor([row[0] for row in rows]),
             answers=_padded([row[1] for row in rows], IGNORE),
             letters=_padded([row[2] for row in rows], 0),
             letter_counts=torch.tensor([len(row[2]) for row in rows]),
@@ -86,8 +101,7 @@ class Batcher:
         ids += self._tokenizer.encode(" " + english) if english else []
         return [*ids, self._prompt.stop[0]]
 
-    def _row(self, one: Spoken, rng: random.Random) -> tuple[int, list[int], list[int]]:
-        whole = -(-len(one.samples) // CHUNK_SAMPLES) + rng.randrange(2)
+    def _row(self, one: Spoken, whole: int, rng: random.Random) -> tuple[int, list[int], list[int]]:
         cut = rng.random() < self._cut_share
         tokens = rng.randint(1, whole) if cut else whole
         n = heard_words(one.word_ends, tokens) if cut else len(one.words)

@@ -16,6 +16,7 @@ from pathlib import Path
 import av
 import matplotlib
 import numpy as np
+from av.codec.context import Flags
 from PIL import Image, ImageDraw, ImageFont
 
 WIDTH, HEIGHT, FPS = 640, 360, 5
@@ -121,9 +122,9 @@ def draw_slide(slide: Slide) -> Image.Image:
     """A slide as RGB, 640 x 360."""
     image = Image.new("RGB", (WIDTH * SCALE, HEIGHT * SCALE), slide.paint)
     draw = ImageDraw.Draw(image)
-    draw.text(_s(48, 116), slide.title, font=_font(46, bold=True), fill=INK)
+    draw.text((48 * SCALE, 116 * SCALE), slide.title, font=_font(46, bold=True), fill=INK)
     draw.rectangle(_s(50, 184, 120, 189), fill=INK)
-    draw.text(_s(48, 206), slide.topic, font=_font(27), fill=PAPER)
+    draw.text((48 * SCALE, 206 * SCALE), slide.topic, font=_font(27), fill=PAPER)
     slide.icon(draw, slide.paint)
     return image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
 
@@ -162,7 +163,7 @@ def _mux(clip, samples: np.ndarray, rate_hz: int, starts: list[float]) -> None:
     audio = clip.add_stream("aac", rate=rate_hz, layout="mono")
     audio.bit_rate = 56_000
     for stream in (video, audio):
-        stream.codec_context.flags |= av.codec.context.Flags.bitexact
+        stream.codec_context.flags |= Flags.bitexact
     pictures = [av.VideoFrame.from_image(draw_slide(slide)) for slide in SLIDES]
     block = rate_hz // FPS
     for number in range(-(-len(samples) // block)):

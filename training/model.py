@@ -1,7 +1,9 @@
 """The bundled model as it is trained: encoder, embedder and decoder in one module, and its loss.
 
-The letters' CTC loss at the 40 ms frames teaches the encoder to hear before the decoder can use it;
-its head is dropped afterwards. Half-width steps train the nested smaller model (MatFormer).
+The letters' CTC loss at the 40 ms frames teaches the encoder to hear before the decoder can use it.
+Only every fourth frame becomes a soft token, so a second head makes that frame tell the letters of
+the three before it too. Both heads are dropped afterwards. Half-width steps train the nested
+smaller model (MatFormer).
 """
 
 from dataclasses import dataclass
@@ -17,17 +19,21 @@ from models.prompt import Prompt
 from training.batch import IGNORE, LETTERS, Batch
 
 BRANCH_GAIN = 0.1
+BLANK = 0  # <pad>
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Means over a batch: ``answer`` in nats a token, ``letters`` in nats a letter."""
+    """Means over a batch: ``answer`` in nats a token, ``letters`` in nats a letter, ``gathered`` in
+    nats a frame (what a soft token does not know of its four frames' letters).
+    """
 
     answer: Tensor
     letters: Tensor
+    gathered: Tensor
 
     def total(self, letters_weight: float) -> Tensor:
-        return self.answer + letters_weight * self.letters
+        return self.answer + letters_weight * (self.letters + self.gathered)
 
 
 class Nano(nn.Module):
@@ -47,9 +53,12 @@ class Nano(nn.Module):
         )
         self.language_model = LanguageModel(text)
         self.letters = nn.Linear(audio["hidden_size"], len(LETTERS) + 1)
+        reduction = audio["conf_reduction_factor"]
+        self.gathered = nn.Linear(audio["hidden_size"], reduction * (len(LETTERS) + 1))
         ease(self.audio_tower)
+        soften(self.language_model)
         self.prompt, self.soft_token = prompt, soft_token
-        self.reduction = audio["conf_reduction_factor"]
+        self.reduction = reduction
 
     def losses(
         self,
@@ -57,36 +66,66 @@ class Nano(nn.Module):
         mel_mask: Tensor | None,
         ffn_width: int | None,
         hearing_only: bool = False,
+        forget: float = 0.0,
     ) -> Losses:
         """``mel_mask``: bool [B, T, F], True where SpecAugment blanks the features.
 
-        With ``hearing_only`` the decoder stays out of it, and the answer's loss is zero.
+        With ``hearing_only`` the decoder stays out of it, and the answer's loss is zero. ``forget``
+        is the share of the answer's own words that are blanked in the decoder's input: what it can
+        no longer guess from the words before, it has to hear.
         """
+        if batch.features is not None:
+            soft = self.embed_audio.soft(batch.features)
+            answer = self._answer_loss(soft, batch, ffn_width, forget)
+            return Losses(answer, torch.zeros(()), torch.zeros(()))
         with torch.no_grad():
             mel = self.mel(batch.audio)
         if mel_mask is not None:
             mel = mel.masked_fill(mel_mask[:, : mel.shape[1]], mel.mean().item())
         frames = self.audio_tower.frames(mel)
-        letters = self._letters_loss(frames, batch)
+        scores = self.letters(frames).float().log_softmax(-1)
+        letters = self._letters_loss(scores, batch)
+        gathered = self._gathered_loss(frames, scores.detach(), batch)
         if hearing_only:
-            return Losses(answer=torch.zeros(()), letters=letters)
+            return Losses(torch.zeros(()), letters, gathered)
         soft = self.embed_audio.soft(frames[:, :: self.reduction])
-        return Losses(answer=self._answer_loss(soft, batch, ffn_width), letters=letters)
+        return Losses(self._answer_loss(soft, batch, ffn_width, forget), letters, gathered)
 
-    def _letters_loss(self, frames: Tensor, batch: Batch) -> Tensor:
-        scores = self.letters(frames).float().log_softmax(-1).transpose(0, 1)
+    @torch.no_grad()
+    def features(self, audio: Tensor) -> Tensor:
+        """What the encoder makes of audio [B, S]: [B, K, D], before the embedder."""
+        return self.audio_tower(self.mel(audio))
+
+    def _letters_loss(self, scores: Tensor, batch: Batch) -> Tensor:
+        """CTC (Graves et al., 2006) on log probabilities [B, T', letters and blank]."""
         loss = F.ctc_loss(
-            scores,
+            scores.transpose(0, 1),
             batch.letters,
-            (batch.tokens * self.reduction).clamp(max=scores.shape[0]),
+            (batch.tokens * self.reduction).clamp(max=scores.shape[1]),
             batch.letter_counts,
             reduction="sum",
             zero_infinity=True,
         )
         return loss / batch.letter_counts.sum().clamp(min=1)
 
-    def _answer_loss(self, soft: Tensor, batch: Batch, ffn_width: int | None) -> Tensor:
+    def _gathered_loss(self, frames: Tensor, scores: Tensor, batch: Batch) -> Tensor:
+        """Cross-entropy of what kept frame 4k says of frames 4k-3 to 4k, with their own scores."""
+        B, T, V = scores.shape
+        R = self.reduction
+        kept = frames[:, R::R]
+        told = self.gathered(kept).float().unflatten(-1, (R, V)).log_softmax(-1)
+        truth = scores[:, 1 : 1 + R * kept.shape[1]].exp().unflatten(1, (-1, R))
+        loss = -(truth * told).sum(-1).mean(-1)
+        counts = torch.arange(1, 1 + kept.shape[1]) < batch.tokens[:, None]
+        return (loss * counts).sum() / counts.sum().clamp(min=1)
+
+    def _answer_loss(
+        self, soft: Tensor, batch: Batch, ffn_width: int | None, forget: float
+    ) -> Tensor:
         ids, valid, first_answer = self._layout(soft.shape[1], batch)
+        if forget:
+            lost = torch.rand(ids[:, first_answer:].shape) < forget
+            ids[:, first_answer:].masked_fill_(lost, BLANK)
         embeddings = self._embed(ids, soft)
         L = batch.answers.shape[1]
         outputs = torch.arange(first_answer - 1, first_answer - 1 + L).expand(len(ids), L)
@@ -139,3 +178,16 @@ def ease(tower: AudioEncoder) -> None:
             parameter.mul_(BRANCH_GAIN)
         elif name.endswith(("conv_1.conv.weight", "input_proj_linear.weight")):
             parameter.sub_(parameter.flatten(1).mean(1).view(-1, *[1] * (parameter.dim() - 1)))
+
+
+@torch.no_grad()
+def soften(model: LanguageModel) -> None:
+    """Lets attention begin spread out.
+
+    The attention scale is 1 and queries and keys are normed, so with ordinary weights the logits of
+    a new model deviate by sqrt(H): each query would stare at one random key, and learn slowly that
+    there are others. The query's scale starts at the usual 1/sqrt(H) instead.
+    """
+    for name, parameter in model.named_parameters():
+        if name.endswith("q_norm.weight"):
+            parameter.fill_(model.config.head_dim**-0.5)

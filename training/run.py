@@ -25,7 +25,8 @@ class Progress:
     step: int = 0
     seconds: float = 0.0
     utterances: int = 0
-    hearing_steps: int = 0  # of them, the first ones, for the encoder alone
+    phase: str = ""
+    phase_step: int = 0
     skipped: int = 0  # steps whose gradient was not finite
 
 

@@ -31,18 +31,20 @@ from training.batch import Batch, Batcher, Spoken
 from training.corpus import Corpus, Example, Splits, load
 from training.evaluate import Score, answer, score
 from training.model import Nano
+from training.phases import HEARING, READING, Encoded, Phase, current, phases
 from training.run import Average, Progress, Run, export
 
 log = logging.getLogger(__name__)
 
 POOL = 8  # batches drawn at once, sorted by length, so that little is padding
 PEAK_RATE = 1.2e-3
-WARMUP_STEPS = 200
-HEARING_SHARE = 0.15  # of the time, first, for the encoder and its letters alone
+WARMUP_STEPS = 120
 LETTERS_WEIGHT = 0.5
+FORGET_SHARE = 0.35  # of the answer's words, at the start; it falls to nothing with time
 HALF_WIDTH_SHARE = 0.25
 MASK_SHARE = 0.5
 CLEAN_SHARE = 0.1
+ENCODED = 16_000  # utterances for the second phase
 CLEAN_START = 12_000  # utterances until clean ones have become that rare
 SAVE_EVERY_S = 60
 EVALUATE_EVERY_S = 360
@@ -74,6 +76,13 @@ class Batches:
             for batch in batches:
                 yield self._batcher(batch, rng)
 
+    def encoded(self, model: Nano, rng: random.Random) -> Iterator[Batch]:
+        """The same of a fixed number of utterances that ``model`` encodes now, once."""
+        augment = Augmenter(rng.randrange(2**31), self._corpus.recordings(60, self._seed))
+        count = round(ENCODED * self._share)
+        spoken = [self._spoken(rng, augment) for _ in range(count)]
+        return Encoded(model, spoken, self._size).batches(self._batcher, rng)
+
     def _spoken(self, rng: random.Random, augment: Augmenter) -> Spoken:
         example = self._corpus[rng.randrange(len(self._corpus))]
         self._seen += 1 / self._share
@@ -100,7 +109,7 @@ def plain(example: Example) -> Spoken:
 def mel_mask(batch: Batch, bands: int, rng: random.Random) -> torch.Tensor | None:
     """SpecAugment (Park et al., 2019): two bands and two short stretches, never the first frames,
     where the cumulative norm would see no variance."""
-    if rng.random() > MASK_SHARE:
+    if batch.features is not None or rng.random() > MASK_SHARE:
         return None
     B, frames = batch.audio.shape[0], batch.audio.shape[1] // 160
     mask = torch.zeros(B, frames, bands, dtype=torch.bool)
@@ -113,11 +122,12 @@ def mel_mask(batch: Batch, bands: int, rng: random.Random) -> torch.Tensor | Non
     return mask
 
 
-def rate(share: float, step: int) -> float:
-    """Learning rate after ``share`` of the budget, at a step of the present phase: a warm-up, then
-    a cosine to nearly nothing."""
+def rate(phase: Phase, over: float, step: int) -> float:
+    """Learning rate with ``over`` of a phase behind it, at its step ``step``: a warm-up, then down
+    along a cosine."""
     warm = min(1.0, (step + 1) / WARMUP_STEPS)
-    return PEAK_RATE * warm * (0.5 * (1 + math.cos(math.pi * min(share, 1.0))) + 0.005)
+    fall = 0.5 * (1 + math.cos(math.pi * over))
+    return PEAK_RATE * warm * (phase.last + (phase.first - phase.last) * fall)
 
 
 def train(rank: int, args: argparse.Namespace) -> None:
@@ -141,7 +151,7 @@ def train(rank: int, args: argparse.Namespace) -> None:
     average = Average(model, 0.998)
     now = run.load(model, average, optimizer) if run.exists else Progress()
     rng = random.Random(f"{args.seed}-{now.step}-{rank}")
-    batches = Batches(
+    source = Batches(
         corpus.train,
         Batcher(tokenizer, prompt),
         args.batch,
@@ -149,7 +159,7 @@ def train(rank: int, args: argparse.Namespace) -> None:
         now.utterances,
         1 / args.processes,
     )
-    loop(args, run, model, average, optimizer, now, iter(batches), rng, corpus, tokenizer)
+    loop(args, run, model, average, optimizer, now, source, rng, corpus, tokenizer)
     if rank == 0:
         finish(args, run, model, average, now, corpus, tokenizer, config)
 
@@ -161,7 +171,7 @@ def loop(
     average: Average,
     optimizer: torch.optim.Optimizer,
     now: Progress,
-    batches: Iterator[Batch],
+    source: Batches,
     rng: random.Random,
     corpus: Splits,
     tokenizer: Tokenizer,
@@ -169,20 +179,27 @@ def loop(
     """Steps until the time budget is used up; evaluation does not count."""
     budget = args.minutes * 60
     half = model.language_model.config.ffn_widths[0] // 2
+    plan = phases(args.hearing, args.reading)
     saved = evaluated = now.seconds
+    batches: Iterator[Batch] = iter(())
+    entered = ""
     while now.seconds < budget:
+        phase, over = current(plan, now.seconds / budget)
+        if phase.name != entered:
+            batches = source.encoded(model, rng) if phase.name == READING else iter(source)
+            entered = phase.name
+        if phase.name != now.phase:
+            now.phase, now.phase_step = phase.name, 0
         started = time.monotonic()
         batch = next(batches)
-        share = now.seconds / budget
-        hearing = share < HEARING_SHARE
-        now.hearing_steps += hearing
-        lr = rate(share, now.step - (0 if hearing else now.hearing_steps))
+        lr = rate(phase, over, now.phase_step)
         for group in optimizer.param_groups:
             group["lr"] = lr
         width = half if rng.random() < HALF_WIDTH_SHARE else None
         mask = mel_mask(batch, model.mel.bands, rng)
+        forget = FORGET_SHARE * (1 - now.seconds / budget)
         with torch.autocast("cpu", torch.bfloat16):
-            losses = model.losses(batch, mask, width, hearing)
+            losses = model.losses(batch, mask, width, phase.name == HEARING, forget)
         losses.total(LETTERS_WEIGHT).backward()
         share_gradients(model)
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -193,6 +210,7 @@ def loop(
             now.skipped += 1
         optimizer.zero_grad(set_to_none=True)
         now.step += 1
+        now.phase_step += 1
         now.utterances += len(batch.tokens) * args.processes
         now.seconds += agreed(time.monotonic() - started)
         if dist.get_rank() > 0:
@@ -203,6 +221,7 @@ def loop(
                 rate=lr,
                 answer=losses.answer.item(),
                 letters=losses.letters.item(),
+                gathered=losses.gathered.item(),
                 norm=norm.item(),
                 half=width is not None,
             )
@@ -300,6 +319,8 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=Path("build/run"))
     parser.add_argument("--out", type=Path, default=Path("models/nano"))
     parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--hearing", type=float, default=0.25, help="end of the first phase")
+    parser.add_argument("--reading", type=float, default=0.6, help="end of the second phase")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
