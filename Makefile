@@ -42,12 +42,14 @@ check: .venv/ready
 
 train: .venv/ready
 	@sh .ci/system $(SYSTEM_TEST)
-	[ -f build/corpus/corpus.json ] || $(BIN)/python -m training.corpus --out build/corpus --utterances 30000 --seed 1
+	[ -f build/corpus/train.jsonl ] || $(BIN)/python -m training.corpus --out build/corpus --utterances 30000 --seed 1
 	$(BIN)/python -m training.train --corpus build/corpus --run build/run --out models/nano
 	$(BIN)/python -m training.plot build/run/log.jsonl docs/training.png
 
 bench: .venv/ready
-	$(BIN)/python -m benchmarks
+	@sh .ci/system $(SYSTEM_TEST)
+	[ -f build/bench/test.jsonl ] || $(BIN)/python -m training.corpus --out build/bench --utterances 250 --seed 1
+	$(BIN)/python -m benchmarks.live --corpus build/bench
 
 clean:
 	rm -rf .venv build out

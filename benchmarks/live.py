@@ -1,4 +1,4 @@
-"""What a listener gets: `python -m benchmarks.live`, on sentences and voices training never had.
+"""What a listener gets: `make bench`, on sentences and voices training never had.
 
 Every utterance of the test set goes through the real stages chunk by chunk (segmenter, streaming
 encoder, incremental translation with commits), as a live session would send it, one second of faint
@@ -123,7 +123,7 @@ def _spread(values: list[float]) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--corpus", type=Path, default=Path("build/corpus"))
+    parser.add_argument("--corpus", type=Path, default=Path("build/bench"))
     parser.add_argument("--model", default="nano")
     parser.add_argument("--count", type=int, default=300)
     args = parser.parse_args()

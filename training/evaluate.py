@@ -1,7 +1,7 @@
 """How well a model hears and translates: word error rate and chrF on whole utterances.
 
 Greedy decoding of whole clips, as fast as possible; what a live session yields on the same test set
-is measured by `python -m benchmarks.live`, through the stages themselves.
+is measured by `make bench`, through the stages themselves.
 """
 
 import re
