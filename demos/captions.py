@@ -26,11 +26,12 @@ from models.prompt import LanguageError, language_name
 from pipeline.chain import Chain
 from pipeline.devices import choose, devices
 from pipeline.errors import InputError
+from pipeline.frames import read_frames
 from pipeline.media import read_audio
 from pipeline.microphone import Microphone
 from pipeline.session import Pace, Session
 from pipeline.subtitles import cues, write
-from stages.messages import Caption, SessionOptions
+from stages.messages import Caption, Picture, SessionOptions
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,7 +63,8 @@ class Request:
 class Source:
     """Where audio comes from: ``name`` for screens, ``stem`` for the names of output files.
 
-    ``folder`` is where those go, None when they are not wanted.
+    ``folder`` is where those go, None when they are not wanted. ``frames`` are the pictures of a
+    video, None where there can be none.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Source:
     folder: Path | None
     pieces: Iterable[np.ndarray]
     microphone: Microphone | None = None
+    frames: Iterable[Picture] | None = None
 
     def close(self) -> None:
         if self.microphone is not None:
@@ -96,7 +99,8 @@ def open_source(request: Request) -> Source:
     """What to listen to; raises InputError before anything expensive has begun."""
     if request.file is not None:
         name, stem = str(request.file), request.file.stem
-        return Source(name, stem, request.output_dir, read_audio(request.file))
+        pieces, frames = read_audio(request.file), read_frames(request.file)
+        return Source(name, stem, request.output_dir, pieces, frames=frames)
     device = choose(request.microphone, devices())
     microphone = Microphone(device, request.duration_s)
     stem = time.strftime("captions-%Y%m%d-%H%M%S")
@@ -127,7 +131,7 @@ def save(captions: list[Caption], stem: str, request: Request, folder: Path) -> 
 
 def _caption(request: Request, source: Source, chain: Chain, reference: str | None) -> int:
     options = SessionOptions(language=request.language, target_language=request.target_language)
-    session = Session(chain, source.pieces, options, request.pace)
+    session = Session(chain, source.pieces, options, request.pace, frames=source.frames)
     finals: list[Caption] = []
     microphone = source.microphone
     stop = session.stop if microphone is None else microphone.stop

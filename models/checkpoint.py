@@ -1,10 +1,10 @@
 """A model folder in the Hugging Face layout: checked before it is read, loaded a group at a time.
 
 A folder holds `config.json`, `tokenizer.json` and one or more `*.safetensors`. Every actor loads
-only the group it needs (the audio tower, or the language model), so memory follows the work. Names
-are compared with what the configuration calls for before any weight is read: a missing or surplus
-tensor is an error that lists it. Modules are built without memory (on the meta device) and take the
-tensors as they were read, so weights are never held twice.
+only the group it needs (one of the towers, or the language model), so memory follows the work.
+Names are compared with what the configuration calls for before any weight is read: a missing or
+surplus tensor is an error that lists it. Modules are built without memory (on the meta device) and
+take the tensors as they were read, so weights are never held twice.
 """
 
 import json
@@ -19,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from decoder import LanguageModel, TextConfig, unused_tensor_names
-from encoders import AudioConfig, AudioEncoder, MultimodalEmbedder
+from encoders import AudioConfig, AudioEncoder, MultimodalEmbedder, VisionConfig, VisionTower
+from encoders.vision import RESOLUTION, RESOLUTIONS
 from models.tokenizer import Tokenizer
 
 BUNDLED = Path(__file__).resolve().parent
@@ -87,6 +88,28 @@ class Checkpoint:
         return self._read("audio_config", AudioConfig.from_dict)
 
     @cached_property
+    def vision_config(self) -> VisionConfig:
+        return self._read("vision_config", VisionConfig.from_dict)
+
+    @property
+    def has_vision(self) -> bool:
+        """Whether the folder holds a vision tower."""
+        return any(name.startswith(GROUPS["vision_tower"]) for name in self.files)
+
+    @cached_property
+    def resolution(self) -> int:
+        """Pixels a side that pictures are brought to; `preprocessor_config.json` may say."""
+        path = self.folder / "preprocessor_config.json"
+        size = _read_json(path).get("size") if path.is_file() else None
+        if size is None:
+            return RESOLUTION
+        if not isinstance(size, dict) or size.get("height") not in RESOLUTIONS:
+            raise CheckpointError(
+                f"{path}: size is {size!r}, expected a height and width of {RESOLUTIONS}"
+            )
+        return size["height"]
+
+    @cached_property
     def tokenizer(self) -> Tokenizer:
         return Tokenizer.from_file(self.folder / "tokenizer.json")
 
@@ -106,6 +129,14 @@ class Checkpoint:
         with torch.device("meta"):
             module = AudioEncoder(self.audio_config)
         return self._fill(module, "audio_tower", dtype)
+
+    def vision_tower(self, dtype: torch.dtype = torch.float32) -> VisionTower | None:
+        """The vision tower, in evaluation mode; None when the folder has none."""
+        if not self.has_vision:
+            return None
+        with torch.device("meta"):
+            module = self._read("vision_config", lambda _: VisionTower(self.vision_config))
+        return self._fill(module, "vision_tower", dtype)
 
     def embedder(self, modality: str, dtype: torch.dtype = torch.float32) -> MultimodalEmbedder:
         """`audio` or `vision`: what maps soft tokens into the decoder's space."""
@@ -166,17 +197,22 @@ def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise CheckpointError(f"{folder} has no config.json: it is not a model folder")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # also where it is not even UTF-8
-        raise CheckpointError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path} holds a {type(config).__name__}, expected a JSON object")
+    config = _read_json(path)
     if config.get("model_type") != "gemma3n":
         raise CheckpointError(
             f"{path} describes a {config.get('model_type')!r} model, expected 'gemma3n'"
         )
     return config
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # also where it is not even UTF-8
+        raise CheckpointError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} holds a {type(found).__name__}, expected a JSON object")
+    return found
 
 
 def _tensor_files(folder: Path) -> dict[str, Path]:

@@ -1,6 +1,8 @@
 """The official turns and the chain-of-thought instruction, as token ids, and the answer's form.
 
-The instruction stands before the audio, so that every soft token can enter the cache as it comes.
+The instruction stands before the audio, so that every soft token can enter the cache as it comes;
+pictures stand between the two. Unusual: newlines where two parts meet may be one token, so a prompt
+with pictures is another list of ids and not a list with pictures put in.
 The answer is the transcript, one newline, ``English: `` and the translation.
 """
 
@@ -23,6 +25,8 @@ SPECIALS = (
     "<end_of_audio>",
     "<end_of_turn>",
 )
+IMAGE_SPECIALS = ("<start_of_image>", "<image_soft_token>", "<end_of_image>")
+IMAGE_TOKENS = 256  # soft tokens of a picture
 
 
 class LanguageError(ValueError):
@@ -58,21 +62,27 @@ def label(target_language: str) -> str:
     return f"{language_name(target_language)}:"
 
 
-def prompt_text(language: str, target_language: str) -> tuple[str, str]:
-    """The text before and after the audio's soft tokens, special tokens written out."""
+def prompt_text(language: str, target_language: str, images: int = 0) -> tuple[str, str]:
+    """The text before and after the audio's soft tokens, special tokens written out.
+
+    ``images`` is the number of pictures, which stand before the audio.
+    """
     instruction = (
         f"Transcribe the following speech segment in {language_name(language)}, "
         f"then translate it into {language_name(target_language)}:"
     )
-    before = f"<bos><start_of_turn>user\n{instruction}\n\n<start_of_audio>"
+    start, soft, end = IMAGE_SPECIALS
+    shown = f"\n\n{start}{soft * IMAGE_TOKENS}{end}\n\n" * images
+    before = f"<bos><start_of_turn>user\n{instruction}{shown}\n\n<start_of_audio>"
     after = "<end_of_audio>\n\n<end_of_turn>\n<start_of_turn>model\n"
     return before, after
 
 
-def build(tokenizer: Tokenizer, language: str, target_language: str) -> Prompt:
-    """The prompt's ids; raises LanguageError or TokenizerError."""
-    before, after = prompt_text(language, target_language)
-    for name in SPECIALS:  # one that is unknown would silently be spelt out
+def build(tokenizer: Tokenizer, language: str, target_language: str, images: int = 0) -> Prompt:
+    """The ids of a prompt with so many pictures; raises LanguageError or TokenizerError."""
+    before, after = prompt_text(language, target_language, images)
+    wanted = SPECIALS + (IMAGE_SPECIALS if images else ())
+    for name in wanted:  # one that is unknown would silently be spelt out
         tokenizer.special(name)
     separator = tokenizer.encode("\n" + label(target_language))
     return Prompt(

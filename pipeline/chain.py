@@ -4,9 +4,15 @@
 is made, so a session takes the same path through either. A batch that fails becomes a value, a
 `Failure`, that travels down the chain in place of messages: every stage it passes forgets the
 session, no exception has to survive pickling, and the other sessions notice nothing.
+
+Pictures travel with the speech they belong to, so the way of a session with a video has one more
+stage, the lane of `look`. It is made for the first picture of any session, and a session turns into
+it with its own first picture: sound alone never loads it.
 """
 
+import json
 import os
+import threading
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -73,14 +79,15 @@ class Link:
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
         self._host: StageHost[Any, Any, Any] | None = None
+        self._failure: Failure | None = None
 
     def load(self) -> Failure | None:
         """Makes the stage: reads weights, so it may take long."""
         try:
             self._host = StageHost(self._recipe.make())
         except Exception as error:
-            return Failure.of(self._recipe.name, error)
-        return None
+            self._failure = Failure.of(self._recipe.name, error)
+        return self._failure
 
     def open(self, session: str, options: SessionOptions) -> Failure | None:
         try:
@@ -92,12 +99,14 @@ class Link:
     def step(self, session: str, seq: int, items: Batch) -> Batch:
         """Feeds batch ``seq`` of ``session``; a failure drops the session here and is passed on."""
         if isinstance(items, Failure):
-            self._loaded().drop(session)
+            self.drop(session)
             return items
+        if self._failure is not None:  # a stage that is made late may be needed before it is known
+            return self._failure
         try:
             return self._loaded().step(session, seq, items)
         except Exception as error:
-            self._loaded().drop(session)
+            self.drop(session)
             return Failure.of(self._recipe.name, error)
 
     def finish(self, session: str, seq: int, items: Batch) -> Batch:
@@ -111,10 +120,11 @@ class Link:
             return Failure.of(self._recipe.name, error)
 
     def drop(self, session: str) -> None:
-        self._loaded().drop(session)
+        if self._host is not None:
+            self._host.drop(session)
 
     def sessions(self) -> list[str]:
-        return self._loaded().sessions
+        return [] if self._host is None else self._host.sessions
 
     def _loaded(self) -> StageHost[Any, Any, Any]:
         assert self._host is not None, "load comes first"
@@ -124,10 +134,17 @@ class Link:
 class Chain(ABC):
     """Stages in a row, from `Chunk` to `Caption`; many sessions may be open at once.
 
-    ``model`` is the name that screens show.
+    ``model`` is the name that screens show, ``look`` how the stage that looks at pictures is made;
+    without it pictures are only named.
     """
 
-    model: str
+    def __init__(self, model: str, look: Recipe | None = None) -> None:
+        self.model, self._look = model, look
+        self._straight = range(0)  # the links of sound, once they are loaded
+        self._lane: int | None = None  # the link of `look`, once it is made
+        self._turning = threading.Lock()
+        self._options: dict[str, SessionOptions] = {}  # of open sessions
+        self._turned: dict[str, int] = {}  # by session, the first batch that went through the lane
 
     @abstractmethod
     def _call(self, link: int, method: str, *args: Any) -> Any:
@@ -136,6 +153,10 @@ class Chain(ABC):
     @abstractmethod
     def _future(self, handle: Any) -> Future:
         """The result of a call."""
+
+    @abstractmethod
+    def _add(self, recipe: Recipe) -> int:
+        """Adds a link that is not loaded yet; returns its number. Does not wait."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -147,23 +168,29 @@ class Chain(ABC):
 
     def open(self, session: str, options: SessionOptions) -> None:
         """Opens ``session`` in every stage; raises PipelineError, and leaves nothing open then."""
-        for link in range(len(self)):
+        for link in self._straight:
             failure = self._result(link, "open", session, options)
             if isinstance(failure, Failure):
                 for opened in range(link):
                     self._call(opened, "drop", session)
                 raise _error(session, failure)
+        self._options[session] = options
 
     def step(self, session: str, seq: int, chunk: Chunk) -> Future:
         """Sends ``chunk`` down the chain as batch ``seq``; :meth:`outcome` reads the result."""
+        if chunk.pictures:
+            self._turn(session, seq)
         return self._through("step", session, seq, [chunk])
 
     def finish(self, session: str, seq: int) -> Future:
         """Ends ``session``: each stage's remainder goes through the stages after it."""
-        return self._through("finish", session, seq, [])
+        last = self._through("finish", session, seq, [])
+        self._forget(session)
+        return last
 
     def drop(self, session: str) -> None:
         """Forgets ``session`` in every stage, without its last captions."""
+        self._forget(session)
         for link in range(len(self)):
             self._call(link, "drop", session)
 
@@ -189,7 +216,8 @@ class Chain(ABC):
         The first call of a model is slow (allocations, kernel choice): nobody shall wait for it
         in front of a caption. Raises PipelineError.
         """
-        handles = [self._call(link, "load") for link in range(len(self))]
+        self._straight = range(len(self))
+        handles = [self._call(link, "load") for link in self._straight]
         for handle in handles:
             failure = self._wait(handle)
             if isinstance(failure, Failure):
@@ -200,17 +228,38 @@ class Chain(ABC):
         session, heads = "warm-up", [[Chunk(0, _noise(CHUNK_SAMPLES))], _utterance()]
         self.open(session, SessionOptions(max_answer_tokens=4))
         batch: Any = []
-        for link in range(len(self)):
+        for link in self._straight:
             batch = self._call(link, "finish", session, 0, heads[link] if link < 2 else batch)
             failure = self._wait(batch)
             if isinstance(failure, Failure):
                 self.drop(session)
                 raise _error(session, failure)
+        self._forget(session)
 
     def _through(self, method: str, session: str, seq: int, items: Any) -> Future:
-        for link in range(len(self)):
+        turned = self._turned.get(session)
+        for link in self._straight:
             items = self._call(link, method, session, seq, items)
+            if link == 0 and self._lane is not None and turned is not None:
+                items = self._call(self._lane, method, session, seq - turned, items)
         return self._future(items)
+
+    def _turn(self, session: str, seq: int) -> None:
+        """Leads ``session`` through the lane from batch ``seq`` on."""
+        with self._turning:
+            options = self._options.get(session)
+            if self._look is None or options is None or session in self._turned:
+                return
+            if self._lane is None:
+                self._lane = self._add(self._look)
+                self._call(self._lane, "load")  # a failure comes out of the lane's first batch
+            self._call(self._lane, "open", session, options)
+            self._turned[session] = seq
+
+    def _forget(self, session: str) -> None:
+        with self._turning:
+            self._options.pop(session, None)
+            self._turned.pop(session, None)
 
     def _result(self, link: int, method: str, *args: Any) -> Any:
         return self._wait(self._call(link, method, *args))
@@ -232,15 +281,25 @@ def recipes(model: str, device: str = "cpu", threads: int | None = None) -> tupl
     ``threads`` is for the decoder, the stage that needs them; by default all cores but one, which
     the encoder keeps.
     """
-    if threads is None:
-        threads = max(1, min(4, len(os.sched_getaffinity(0)) - 1))
-    gpus = 0.5 if device.startswith("cuda") else 0.0
+    threads = _decoder_threads() if threads is None else threads
+    gpus = 0.4 if device.startswith("cuda") else 0.0
     model = _from_anywhere(model)
     return (
         Recipe("segment", _segment),
         Recipe("encode", partial(_encode, model, device), 1, gpus),
         Recipe("translate", partial(_translate, model, device), threads, gpus),
     )
+
+
+def look_recipe(model: str, device: str = "cpu", threads: int | None = None) -> Recipe | None:
+    """The stage that looks at pictures; None when ``model`` has no eyes."""
+    model = _from_anywhere(model)
+    if _is_blind(model):
+        return None
+    # The decoder waits while a picture is looked at: the threads are free for it.
+    threads = _decoder_threads() if threads is None else threads
+    gpus = 0.2 if device.startswith("cuda") else 0.0
+    return Recipe("look", partial(_look, model, device), threads, gpus)
 
 
 def use_threads(wanted: Sequence[int]) -> None:
@@ -252,9 +311,16 @@ def use_threads(wanted: Sequence[int]) -> None:
 
 
 def _segment() -> Stage[Any, Any, Any]:
+    from stages.illustrate import IllustrateStage
     from stages.segment import SegmentStage
 
-    return SegmentStage()
+    return IllustrateStage(SegmentStage())
+
+
+def _look(model: str, device: str) -> Stage[Any, Any, Any]:
+    from stages.look import LookStage
+
+    return LookStage.load(model, device=device)
 
 
 def _encode(model: str, device: str) -> Stage[Any, Any, Any]:
@@ -267,6 +333,20 @@ def _translate(model: str, device: str) -> Stage[Any, Any, Any]:
     from stages.translate import TranslateStage
 
     return TranslateStage.load(model, device=device)
+
+
+def _decoder_threads() -> int:
+    return max(1, min(4, len(os.sched_getaffinity(0)) - 1))
+
+
+def _is_blind(model: str) -> bool:
+    """Whether the model's configuration is here and has no vision tower; cheap, without torch."""
+    folder = Path(model) if Path(model).is_absolute() else ROOT / "models" / model
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # on another machine, or a fault that loading will explain
+        return False
+    return isinstance(config, dict) and not config.get("vision_config")
 
 
 def _from_anywhere(model: str) -> str:

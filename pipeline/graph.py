@@ -12,7 +12,16 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from pipeline.chain import ROOT, Chain, Link, PipelineError, Recipe, recipes, use_threads
+from pipeline.chain import (
+    ROOT,
+    Chain,
+    Link,
+    PipelineError,
+    Recipe,
+    look_recipe,
+    recipes,
+    use_threads,
+)
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -39,8 +48,10 @@ class StageActor(Link):
 class Graph(Chain):
     """Stages in Ray actors; made by :meth:`start`."""
 
-    def __init__(self, actors: list[Any], model: str, owns_ray: bool) -> None:
-        self.model = model
+    def __init__(
+        self, actors: list[Any], model: str, owns_ray: bool, look: Recipe | None = None
+    ) -> None:
+        super().__init__(model, look)
         self._actors = actors
         self._owns_ray = owns_ray
 
@@ -52,16 +63,18 @@ class Graph(Chain):
         address: str | None = None,
         threads: int | None = None,
         stages: Sequence[Recipe] | None = None,
+        look: Recipe | None = None,
     ) -> "Graph":
-        """Loads and warms up the chain of ``model``, or of ``stages``; raises PipelineError.
+        """Loads and warms up the chain of ``model``, or of ``stages`` and, for pictures, ``look``.
 
         Without ``address`` a Ray of its own is started on this machine; `auto` or `host:port` joins
         a running cluster, whose nodes have this project installed and see the model at the same
-        path. A Ray that the caller has already initialised is used as it is.
+        path. A Ray that the caller has already initialised is used as it is. Raises PipelineError.
         """
-        stages = recipes(model, device, threads) if stages is None else stages
+        if stages is None:
+            stages, look = recipes(model, device, threads), look_recipe(model, device, threads)
         owns_ray = _connect(address, len(stages))
-        graph = cls([], model, owns_ray)
+        graph = cls([], model, owns_ray, look)
         try:
             for stage in stages:
                 actor = ray.remote(StageActor).options(num_cpus=1, num_gpus=stage.gpus)
@@ -83,6 +96,13 @@ class Graph(Chain):
 
     def __len__(self) -> int:
         return len(self._actors)
+
+    def _add(self, recipe: Recipe) -> int:
+        # No CPU of its own: it must find a place on a machine where the other stages took all, and
+        # works only while one of them waits for it.
+        actor = ray.remote(StageActor).options(num_cpus=0, num_gpus=recipe.gpus)
+        self._actors.append(actor.remote(recipe))
+        return len(self._actors) - 1
 
     def _call(self, link: int, method: str, *args: Any) -> Any:
         return getattr(self._actors[link], method).remote(*args)

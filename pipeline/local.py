@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from pipeline.chain import Chain, Link, Recipe, recipes, use_threads
+from pipeline.chain import Chain, Link, Recipe, look_recipe, recipes, use_threads
 
 
 class Local(Chain):
     """Stages in the calling process; made by :meth:`start`."""
 
-    def __init__(self, links: list[Link], model: str) -> None:
-        self.model = model
+    def __init__(self, links: list[Link], model: str, look: Recipe | None = None) -> None:
+        super().__init__(model, look)
         self._links = links
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="stages")
 
@@ -26,11 +26,16 @@ class Local(Chain):
         device: str = "cpu",
         threads: int | None = None,
         stages: Sequence[Recipe] | None = None,
+        look: Recipe | None = None,
     ) -> "Local":
-        """Loads and warms up the chain of ``model``, or of ``stages``; raises PipelineError."""
-        stages = recipes(model, device, threads) if stages is None else stages
+        """Loads and warms up the chain of ``model``, or of ``stages`` and, for pictures, ``look``.
+
+        Raises PipelineError.
+        """
+        if stages is None:
+            stages, look = recipes(model, device, threads), look_recipe(model, device, threads)
         use_threads([stage.threads for stage in stages])
-        local = cls([Link(stage) for stage in stages], model)
+        local = cls([Link(stage) for stage in stages], model, look)
         try:
             local.load()
         except BaseException:
@@ -43,6 +48,10 @@ class Local(Chain):
 
     def __len__(self) -> int:
         return len(self._links)
+
+    def _add(self, recipe: Recipe) -> int:
+        self._links.append(Link(recipe))
+        return len(self._links) - 1
 
     def _call(self, link: int, method: str, *args: Any) -> Future:
         return self._pool.submit(self._run, link, method, args)

@@ -3,7 +3,8 @@
 A thread reads the source, cuts it into chunks and feeds the chain; the caller's thread iterates
 over captions. A bounded number of chunks is in flight: then the source waits, and no audio is
 dropped. At the pace of real time a session that lags sends chunks whose update is skipped, so that
-the newest hypothesis is the next to be computed.
+the newest hypothesis is the next to be computed. Pictures, where there are any, go along with the
+chunk in whose time they came up.
 """
 
 import threading
@@ -19,8 +20,17 @@ import numpy as np
 
 from pipeline.chain import Chain
 from pipeline.events import Ledger
+from pipeline.reel import Reel
 from stages.chunk import Chunker
-from stages.messages import CHUNK_MS, CHUNK_SAMPLES, SAMPLE_RATE_HZ, Caption, Chunk, SessionOptions
+from stages.messages import (
+    CHUNK_MS,
+    CHUNK_SAMPLES,
+    SAMPLE_RATE_HZ,
+    Caption,
+    Chunk,
+    Picture,
+    SessionOptions,
+)
 
 Pace = Literal["real-time", "fast"]
 MAX_IN_FLIGHT = 32
@@ -52,9 +62,10 @@ def run(
     options: SessionOptions | None = None,
     pace: Pace = "real-time",
     session_name: str | None = None,
+    frames: Iterable[Picture] | None = None,
 ) -> Iterator[Caption]:
     """Captions of a source: float32 mono pieces at 16 kHz. See :class:`Session`."""
-    return iter(Session(chain, pieces, options, pace, session_name))
+    return iter(Session(chain, pieces, options, pace, session_name, frames))
 
 
 class Session:
@@ -64,6 +75,10 @@ class Session:
     arrival here, and a final one `response_ms`, from the arrival of the chunk that closed its
     segment. Raises PipelineError when the session fails, or what the source raised (after the
     captions of what could be read).
+
+    ``frames`` are pictures in the order of their times, such as `pipeline.frames.read_frames`
+    gives. They are read a little ahead of the sound, which waits for them: so captions do not
+    depend on how fast either is read.
     """
 
     def __init__(
@@ -73,11 +88,12 @@ class Session:
         options: SessionOptions | None = None,
         pace: Pace = "real-time",
         name: str | None = None,
+        frames: Iterable[Picture] | None = None,
     ) -> None:
         self.name = name or uuid.uuid4().hex[:12]
         self.heard_samples = 0
         self.skipped_updates = 0
-        self._chain, self._pieces = chain, pieces
+        self._chain, self._pieces, self._frames = chain, pieces, frames
         self._pace: Pace = pace
         self._options = options or SessionOptions()
         self._events: SimpleQueue[_Arrived | _Ended] = SimpleQueue()
@@ -152,7 +168,7 @@ class Session:
         """Feeds all chunks, then ends the session; whatever fails here ends up in `_Ended`."""
         sent, error = 0, None
         try:
-            for chunk in self._chunks():
+            for chunk in self._illustrated(self._chunks()):
                 if not self._take_slot():
                     return
                 self._send(sent, chunk)
@@ -166,6 +182,19 @@ class Session:
             self._events.put(_Ended(sent + 1, error))
         except Exception as raised:
             self._events.put(_Ended(sent, error or raised))
+
+    def _illustrated(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+        """``chunks`` with the pictures that came up in each."""
+        if self._frames is None:
+            yield from chunks
+            return
+        reel = Reel(self._frames, self._stopping)
+        try:
+            for chunk in chunks:
+                pictures = reel.until(chunk.end)
+                yield replace(chunk, pictures=pictures) if pictures else chunk
+        finally:
+            reel.close()
 
     def _chunks(self) -> Iterator[Chunk]:
         """Chunks of the source, each at its time; an error of the source comes after the last."""

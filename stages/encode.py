@@ -63,6 +63,7 @@ class EncodeStage:
             opens=item.opens,
             closes=item.closes,
             update=item.update,
+            pictures=tuple(picture.without_pixels() for picture in item.pictures),
         )
         return [out], state
 

@@ -40,8 +40,41 @@ class SessionOptions:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """A picture shown to the model: ``time`` in seconds from the start, ``index`` in the track."""
+
+    time: float
+    index: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the video track: ``pixels`` uint8 [H, W, 3], RGB, upright.
+
+    Once it was looked at, ``tokens`` float32 [256, D] are its soft tokens in the decoder's space,
+    ``end`` float32 [1, D] is the hard embedding of `<end_of_image>`, and the pixels are gone. They
+    are gone, and there are no tokens, where a picture is only named.
+    """
+
+    frame: Frame
+    pixels: np.ndarray | None = None
+    tokens: Tensor | None = None
+    end: Tensor | None = None
+
+    @property
+    def start(self) -> int:
+        """Sample index from which on the picture is current."""
+        return round(self.frame.time * SAMPLE_RATE_HZ)
+
+    def without_pixels(self) -> Picture:
+        return replace(self, pixels=None)
+
+
+@dataclass(frozen=True)
 class Chunk:
     """At most 160 ms of a stream: ``samples`` float32 [S] in [-1, 1], the first at index ``start``.
+
+    ``pictures`` are those that became current since the chunk before, up to this one's end.
 
     ``update`` is False when the session lags: the audio is heard, the update is skipped, so that
     only the newest hypothesis is computed.
@@ -50,6 +83,12 @@ class Chunk:
     start: int
     samples: np.ndarray
     update: bool = True
+    pictures: tuple[Picture, ...] = ()
+
+    @property
+    def end(self) -> int:
+        """Sample index just past the chunk."""
+        return self.start + len(self.samples)
 
 
 @dataclass(frozen=True)
@@ -57,6 +96,7 @@ class Speech:
     """A piece of one segment's audio: ``samples`` float32 [S], the first at index ``start``.
 
     The first piece of a segment has ``opens`` set, the last one ``closes`` (it may be empty).
+    ``pictures``, of a piece that opens, are what the segment is about, oldest first.
     """
 
     segment: int
@@ -65,6 +105,7 @@ class Speech:
     opens: bool = False
     closes: bool = False
     update: bool = True
+    pictures: tuple[Picture, ...] = ()
 
     @property
     def end(self) -> int:
@@ -76,7 +117,8 @@ class Speech:
 class SoftTokens:
     """What the encoder made of a piece: ``tokens`` float32 [K, D] in the decoder's space.
 
-    ``end`` is the sample index up to which the segment has been heard.
+    ``end`` is the sample index up to which the segment has been heard; ``pictures``, of the tokens
+    that open it, stand in the prompt before its audio, or are only named.
     """
 
     segment: int
@@ -86,6 +128,7 @@ class SoftTokens:
     closes: bool = False
     update: bool = True
     start: int = 0
+    pictures: tuple[Picture, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,18 +147,11 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Frame:
-    """A picture shown to the model: ``time`` in seconds from the start, ``index`` in the track."""
-
-    time: float
-    index: int
-
-
-@dataclass(frozen=True)
 class Caption:
     """The current best transcript and translation of one segment, and what it cost.
 
-    ``partial`` captions replace each other; the ``final`` one has empty tails.
+    ``partial`` captions replace each other; the ``final`` one has empty tails. ``frames`` are the
+    pictures that the segment is about, also where the model cannot see.
     """
 
     kind: Literal["partial", "final"]

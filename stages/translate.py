@@ -1,10 +1,10 @@
 """Soft tokens to captions: incremental prefill, then the transcript, then its translation.
 
-The instruction and the audio enter the cache once, as they come. For an update the cache is
-extended by the short suffix and the answer: what is committed is forced, the rest of the previous
-hypothesis is verified as a draft in one pass, decoding goes on from the first mismatch, and the
-cache is cut back to the audio. The result equals greedy decoding from scratch behind the committed
-text.
+The instruction, the segment's pictures and the audio enter the cache once, as they come. For an
+update the cache is extended by the short suffix and the answer: what is committed is forced, the
+rest of the previous hypothesis is verified as a draft in one pass, decoding goes on from the first
+mismatch, and the cache is cut back to the audio. The result equals greedy decoding from scratch
+behind the committed text.
 
 Unusual: what was heard is translated from its transcript, so where there is no transcript there is
 no translation either, whatever the model would say.
@@ -24,7 +24,15 @@ from models.checkpoint import Checkpoint
 from models.prompt import Prompt
 from models.tokenizer import Tokenizer
 from stages.commit import CommitPolicy, LocalAgreement, without_loop
-from stages.messages import SAMPLE_RATE_HZ, Caption, SessionOptions, SoftTokens, Text
+from stages.messages import (
+    SAMPLE_RATE_HZ,
+    Caption,
+    Frame,
+    Picture,
+    SessionOptions,
+    SoftTokens,
+    Text,
+)
 
 TOKENS_PER_SECOND = 12  # more than anyone speaks: what exceeds it is invented
 TOKENS_AT_LEAST = 12
@@ -49,7 +57,9 @@ class Hypothesis:
 
 @dataclass
 class TranslateState:
-    """One session's open segment: its cache, how much of it is prompt and audio, its hypotheses."""
+    """One session's open segment: its cache, how much of it is prompt and audio, its hypotheses,
+    and the pictures that its captions name.
+    """
 
     options: SessionOptions
     prompt: Prompt
@@ -57,6 +67,7 @@ class TranslateState:
     heard: int = 0
     waiting: int = 0  # soft tokens since the last update
     shown: bool = False
+    frames: tuple[Frame, ...] = ()
     transcript: Hypothesis = field(default_factory=Hypothesis)
     translation: Hypothesis = field(default_factory=Hypothesis)
 
@@ -101,7 +112,7 @@ class TranslateStage:
     def step(self, item: SoftTokens, state: TranslateState) -> tuple[list[Caption], TranslateState]:
         """Raises ValueError for tokens of a segment that was never opened."""
         if item.opens:
-            state = self._opened(state)
+            state = self._opened(item, state)
         if state.cache is None:
             raise ValueError(f"segment {item.segment} is not open: feed its tokens from the first")
         self._hear(item, state)
@@ -116,13 +127,42 @@ class TranslateStage:
         """Nothing is held back: the segmenter closes what is open."""
         return []
 
-    def _opened(self, state: TranslateState) -> TranslateState:
-        fresh = TranslateState(state.options, state.prompt, self._model.new_cache())
-        assert fresh.cache is not None
-        before = self._row(state.prompt.before)
-        self._model.extend(self._model.embed(before), before, fresh.cache)
-        fresh.heard = fresh.cache.length
-        return fresh
+    def _opened(self, item: SoftTokens, state: TranslateState) -> TranslateState:
+        cache = self._model.new_cache()
+        ids, embeddings = self._beginning(item.pictures, state)
+        self._model.extend(embeddings, ids, cache)
+        frames = tuple(picture.frame for picture in item.pictures)
+        return TranslateState(state.options, state.prompt, cache, cache.length, frames=frames)
+
+    def _beginning(
+        self, pictures: Sequence[Picture], state: TranslateState
+    ) -> tuple[Tensor, Tensor]:
+        """What stands before the audio, its pictures put in: ids [1, L], embeddings [1, L, D]."""
+        options = state.options
+        soft = [picture.tokens for picture in pictures if picture.tokens is not None]
+        ends = [picture.end for picture in pictures if picture.end is not None]
+        if not soft:
+            ids = self._row(state.prompt.before)
+            return ids, self._model.embed(ids)
+        prompt = prompts.build(
+            self._tokenizer, options.language, options.target_language, len(soft)
+        )
+        ids = self._row(prompt.before)
+        embeddings = self._model.embed(ids)
+        for token, rows in (("<image_soft_token>", soft), ("<end_of_image>", ends)):
+            places = ids == self._tokenizer.special(token)
+            embeddings[places] = self._placed(rows, int(places.sum()))
+        return ids, embeddings
+
+    def _placed(self, rows: list[Tensor], wanted: int) -> Tensor:
+        """``rows`` joined, where the model is; raises ValueError unless they are ``wanted``."""
+        joined = torch.cat(rows)
+        if len(joined) != wanted:
+            raise ValueError(
+                f"pictures came with {len(joined)} soft tokens, expected {wanted}: "
+                "the vision tower is of another model"
+            )
+        return joined.to(device=self._like.device, dtype=self._like.dtype)
 
     def _hear(self, item: SoftTokens, state: TranslateState) -> None:
         count = len(item.tokens)
@@ -202,6 +242,7 @@ class TranslateStage:
                 target_language=state.options.target_language,
                 transcript=state.transcript.text(self._tokenizer),
                 translation=state.translation.text(self._tokenizer),
+                frames=state.frames,
                 size=self._name,
             )
         ]

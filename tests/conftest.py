@@ -1,4 +1,4 @@
-"""One tiny checkpoint for all tests that need a model folder."""
+"""Tiny checkpoints for all tests that need a model folder."""
 
 from pathlib import Path
 
@@ -11,3 +11,11 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests import nano_like  # here, so that tests without a model need no torch
 
     return nano_like.make(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def seeing_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a vision tower; read only."""
+    from tests import seeing
+
+    return seeing.make(tmp_path_factory.mktemp("seeing") / "tiny", tiny_folder)

@@ -200,3 +200,41 @@ def test_only_the_asked_group_is_read(folder):
     assert checkpoint.audio_encoder() and checkpoint.embedder("audio")
     with pytest.raises((CheckpointError, OSError)):
         checkpoint.language_model()
+
+
+def test_a_vision_tower_is_loaded_where_there_is_one(tiny_folder, seeing_folder):
+    assert Checkpoint.open(str(tiny_folder)).vision_tower() is None
+    checkpoint = Checkpoint.open(str(seeing_folder))
+    tower, embedder = checkpoint.vision_tower(), checkpoint.embedder("vision")
+    assert tower is not None and not tower.training
+    written = load_file(seeing_folder / "model.safetensors")
+    for prefix, module in (("model.vision_tower.", tower), ("model.embed_vision.", embedder)):
+        loaded = {prefix + name: tensor for name, tensor in module.state_dict().items()}
+        assert set(loaded) == {name for name in written if name.startswith(prefix)}
+        assert all(torch.equal(tensor, written[name].float()) for name, tensor in loaded.items())
+    assert checkpoint.language_model() and checkpoint.audio_encoder()
+    assert checkpoint.resolution == 256 and Checkpoint.open(str(tiny_folder)).resolution == 768
+
+
+@pytest.mark.parametrize(
+    "edit, message",
+    [
+        (lambda c: c.pop("vision_config"), "no vision_config"),
+        (lambda c: c["vision_config"].update(architecture="resnet50"), "one of timm's"),
+        (lambda c: c["vision_config"].update(model_args={}), "shapes differ|missing|surplus"),
+    ],
+)
+def test_a_tower_that_is_not_as_described_is_refused(seeing_folder, tmp_path, edit, message):
+    copy = Path(shutil.copytree(seeing_folder, tmp_path / "model"))
+    config = json.loads((copy / "config.json").read_text())
+    edit(config)
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=message):
+        Checkpoint.open(str(copy)).vision_tower()
+
+
+def test_a_resolution_that_the_tower_does_not_know_is_refused(seeing_folder, tmp_path):
+    copy = Path(shutil.copytree(seeing_folder, tmp_path / "model"))
+    (copy / "preprocessor_config.json").write_text('{"size": {"height": 300, "width": 300}}')
+    with pytest.raises(CheckpointError, match=r"expected a height and width of \(256, 512, 768\)"):
+        _ = Checkpoint.open(str(copy)).resolution

@@ -57,3 +57,49 @@ def test_another_models_tokenizer_is_refused():
 
     with pytest.raises(TokenizerError, match="no <bos>"):
         prompts.build(Tokenizer(Plain(BPE())), "es", "en")
+
+
+def test_the_official_text_with_pictures():
+    before, after = prompts.prompt_text("es", "en", images=2)
+    image = "\n\n<start_of_image>" + 256 * "<image_soft_token>" + "<end_of_image>\n\n"
+    assert before == (
+        "<bos><start_of_turn>user\n"
+        "Transcribe the following speech segment in Spanish, then translate it into English:"
+        + image
+        + image
+        + "\n\n<start_of_audio>"
+    )
+    assert after == prompts.prompt_text("es", "en")[1]
+
+
+def test_ids_with_a_picture_are_these(tokenizer):
+    """Against the numbers themselves: specials first, newlines, image rows after the text."""
+    newline = tokenizer.encode("\n")
+    two = tokenizer.encode("\n\n")
+    four = tokenizer.encode("\n\n\n\n")
+    words = tokenizer.encode(
+        "Transcribe the following speech segment in Spanish, then translate it into English:"
+    )
+    ids = prompts.build(tokenizer, "es", "en", images=1).before
+    user = tokenizer.encode("user")
+    assert list(ids) == [
+        *[2, 4, *user, *newline, *words],
+        *[*two, 6, *[449] * 256, 448, *four, 7],
+    ]
+    plain = prompts.build(tokenizer, "es", "en")
+    assert list(plain.before) == [2, 4, *user, *newline, *words, *two, 7]
+    assert prompts.build(tokenizer, "es", "en", images=1).after == plain.after
+
+
+def test_a_tokenizer_without_eyes_is_refused_only_with_pictures(tokenizer, monkeypatch):
+    special = Tokenizer.special
+
+    def blind(self, token):
+        if "image" in token:
+            raise TokenizerError(f"no {token}")
+        return special(self, token)
+
+    monkeypatch.setattr(Tokenizer, "special", blind)
+    assert prompts.build(tokenizer, "es", "en")
+    with pytest.raises(TokenizerError, match="no <start_of_image>"):
+        prompts.build(tokenizer, "es", "en", images=1)

@@ -6,7 +6,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.chain import Recipe
-from stages.messages import CHUNK_SAMPLES, Caption, Chunk, SoftTokens, Speech, Text
+from stages.illustrate import IllustrateStage
+from stages.messages import (
+    CHUNK_SAMPLES,
+    Caption,
+    Chunk,
+    Frame,
+    Picture,
+    SoftTokens,
+    Speech,
+    Text,
+)
 
 POISON = 0.875  # a sample value at which the encoder fails
 CHUNKS_A_SEGMENT = 5
@@ -127,3 +137,62 @@ def fakes(**captions) -> tuple[Recipe, ...]:
 
 def tone(chunks: float, value: float = 0.1) -> np.ndarray:
     return np.full(round(chunks * CHUNK_SAMPLES), value, np.float32)
+
+
+class Looking:
+    """Looks at pictures: one of the value POISON (in 255ths) makes it fail."""
+
+    def init_state(self, options):
+        return 0
+
+    def step(self, item: Speech, state):
+        for picture in item.pictures:
+            if picture.pixels.max() == round(255 * POISON):
+                raise ValueError(f"poison after {state} pictures")
+        seen = tuple(
+            replace(picture, pixels=None, tokens=picture.pixels.mean()) for picture in item.pictures
+        )
+        return [replace(item, pictures=seen)], state + len(seen)
+
+    def flush(self, state):
+        return []
+
+
+class NamingTokens(CountingTokens):
+    """Hands pictures on, as the encoder does."""
+
+    def step(self, item: Speech, state):
+        (made,), state = super().step(item, state)
+        return [replace(made, pictures=item.pictures)], state
+
+
+class NamingCaptions(CountingCaptions):
+    """Captions name their frames; ``size`` tells what was seen in them."""
+
+    def init_state(self, options):
+        return super().init_state(options), ()
+
+    def step(self, item: SoftTokens, state):
+        inner, shown = state
+        shown = item.pictures if item.opens else shown
+        out, inner = super().step(item, inner)
+        frames = tuple(picture.frame for picture in shown)
+        seen = " ".join(f"{picture.tokens}" for picture in shown)
+        return [replace(caption, frames=frames, size=seen) for caption in out], (inner, shown)
+
+
+def illustrated() -> tuple[Recipe, ...]:
+    """A chain in which captions tell what was looked at (``size``) and what was named."""
+    return (
+        Recipe("segment", Making(IllustrateStage(CountingSegments()))),
+        Recipe("encode", Making(NamingTokens())),
+        Recipe("translate", Making(NamingCaptions())),
+    )
+
+
+def looking(error: Exception | None = None) -> Recipe:
+    return Recipe("look", Making(Looking(), error))
+
+
+def picture(time_s: float, value: int = 100) -> Picture:
+    return Picture(Frame(time_s, round(25 * time_s)), np.full((4, 4, 3), value, np.uint8))

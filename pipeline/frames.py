@@ -1,0 +1,157 @@
+"""The pictures of a video track, sampled where the scene changes.
+
+Feeds a session, through :mod:`pipeline.reel`, beside the sound of :mod:`pipeline.media` and on the
+same clock. A picture is taken at the first
+frame, where enough of a small grey copy differs from that of the last picture taken, and after 5 s
+at the latest. Pictures are upright and at most 1 280 pixels long; nothing but the last two is kept.
+
+What is unusual: pictures are an addition to speech. A file without video, or with a broken one,
+has none, or none any more, and that is no error.
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.stream import Disposition
+
+from pipeline.errors import InputError
+from pipeline.media import SHORT_BY_S, _open
+from stages.messages import Frame, Picture
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 5.0  # after so long a picture is taken, changed or not
+APART_S = 1.0  # a change this soon after a picture must last as long to be taken
+CHECK_S = 0.09  # frames nearer to each other are not compared
+THUMB = 64, 36  # width, height of what is compared
+CHANGED_LEVELS = 24  # of 255, by which a pixel of it must differ
+CHANGED_SHARE = 0.02  # of its pixels: a new line of text on a slide, not a nod of the speaker's
+LONGEST = 1280
+
+
+def read_frames(path: str | Path, *, every_s: float = EVERY_S) -> Iterator[Picture]:
+    """Pictures of the file at ``path`` in the order of time; none where it has no video.
+
+    ``Frame.time`` is on the clock of ``read_audio``, to the millisecond; ``Frame.index`` counts the
+    track's frames from 0.
+    """
+    try:
+        container = _open(Path(path))
+    except InputError as error:
+        log.info("no pictures: %s", error)
+        return
+    with container:
+        stream = _track(container)
+        if stream is None:
+            return
+        sampler = _Sampler(every_s)
+        for shown in chain(_shown(container, stream), [None]):
+            for taken in sampler.step(shown):
+                try:
+                    yield Picture(Frame(round(taken.time_s, 3), taken.index), _pixels(taken.frame))
+                except (FFmpegError, ValueError) as error:
+                    log.info("%s: a picture could not be converted (%s)", path, error)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A decoded frame, its place in the track and its time."""
+
+    frame: av.VideoFrame
+    index: int
+    time_s: float
+
+
+class _Sampler:
+    """Decides which frames are taken. ``waiting`` changed the scene too soon after the last one."""
+
+    def __init__(self, every_s: float) -> None:
+        self._every_s = every_s
+        self._taken_s = self._checked_s = float("-inf")
+        self._thumb: np.ndarray | None = None
+        self._waiting: _Shown | None = None
+
+    def step(self, shown: _Shown | None) -> Iterator[_Shown]:
+        """What is taken once ``shown`` is known; None is the end of the track."""
+        waiting = self._waiting
+        lasted = waiting and (shown is None or shown.time_s - waiting.time_s >= APART_S)
+        if waiting is not None and lasted:
+            yield self._take(waiting, _thumb(waiting.frame))
+        if shown is None or shown.time_s - self._checked_s < CHECK_S:
+            return
+        self._checked_s = shown.time_s
+        thumb, since_s = _thumb(shown.frame), shown.time_s - self._taken_s
+        changed = self._thumb is None or _differ(thumb, self._thumb)
+        if since_s >= self._every_s or (changed and since_s >= APART_S):
+            yield self._take(shown, thumb)
+        else:
+            self._waiting = shown if changed else None
+
+    def _take(self, shown: _Shown, thumb: np.ndarray) -> _Shown:
+        self._taken_s, self._thumb, self._waiting = shown.time_s, thumb, None
+        return shown
+
+
+def _track(container: InputContainer) -> av.VideoStream | None:
+    """The first moving picture, as in `media.probe`; the cover of an album is none."""
+    for stream in container.streams.video:
+        if stream.codec_context and not stream.disposition & Disposition.attached_pic:
+            return stream
+    return None
+
+
+def _shown(container: InputContainer, stream: av.VideoStream) -> Iterator[_Shown]:
+    """Frames whose time can be believed; damaged ones are counted and left out."""
+    origin_s = Fraction(container.start_time or 0, av.time_base)
+    length = container.duration
+    limit_s = float("inf") if length is None else length / av.time_base + SHORT_BY_S
+    last_s = float("-inf")
+    for index, frame in enumerate(_decoded(container, stream)):
+        if frame.pts is None or frame.time_base is None or frame.is_corrupt:
+            continue
+        time_s = max(float(frame.pts * frame.time_base - origin_s), 0.0)
+        if last_s <= time_s <= limit_s:
+            last_s = time_s
+            yield _Shown(frame, index, time_s)
+
+
+def _decoded(container: InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except (FFmpegError, OSError) as error:
+            log.info("%s: its video breaks off (%s)", container.name, error)
+            return
+        try:
+            yield from packet.decode()  # pyright: ignore[reportReturnType]
+        except FFmpegError as error:
+            log.info("%s: a damaged packet of video was left out (%s)", container.name, error)
+
+
+def _thumb(frame: av.VideoFrame) -> np.ndarray:
+    width, height = THUMB
+    return frame.reformat(width, height, "gray").to_ndarray().astype(np.int16)
+
+
+def _differ(one: np.ndarray, other: np.ndarray) -> bool:
+    return float((np.abs(one - other) > CHANGED_LEVELS).mean()) >= CHANGED_SHARE
+
+
+def _pixels(frame: av.VideoFrame) -> np.ndarray:
+    """uint8 [H, W, 3], RGB, no side longer than LONGEST, turned as the file says."""
+    scale = min(1.0, LONGEST / max(frame.width, frame.height))
+    width, height = max(1, round(frame.width * scale)), max(1, round(frame.height * scale))
+    pixels = frame.reformat(width, height, "rgb24").to_ndarray()
+    # The display matrix counts counter-clockwise, as numpy does.
+    return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))

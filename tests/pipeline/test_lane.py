@@ -1,0 +1,201 @@
+"""Sessions with pictures: the lane is made for the first one, and others do not notice it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+
+from pipeline.chain import PipelineError, look_recipe
+from pipeline.frames import read_frames
+from pipeline.graph import Graph
+from pipeline.local import Local
+from pipeline.session import Session, run
+from stages.messages import Frame, SessionOptions
+from tests.pipeline.fake_stages import POISON, illustrated, looking, picture, tone
+from tests.pipeline.videos import slide, write
+
+ROOT = Path(__file__).resolve().parents[2]
+POISONED = round(255 * POISON)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_of_our_own():
+    """CPUs for the sound of two graphs, and none to spare for a lane."""
+    with contextlib.chdir(ROOT):
+        ray.init(
+            address="local",
+            num_cpus=6,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=100 * 2**20,
+        )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module", params=[Local, Graph])
+def chain(request):
+    made = request.param.start(stages=illustrated(), look=looking())
+    yield made
+    made.stop()
+
+
+def bare(captions):
+    return [replace(caption, session="", latency={}) for caption in captions]
+
+
+def captions_of(chain, chunks=12, frames=None, **options):
+    return bare(run(chain, [tone(chunks)], pace="fast", frames=frames, **options))
+
+
+def shown(captions) -> dict[int, list[float]]:
+    return {c.segment: [frame.time for frame in c.frames] for c in captions}
+
+
+@pytest.mark.parametrize("kind", [Local, Graph])
+def test_the_lane_is_made_with_the_first_picture_of_any_session(kind):
+    """Pictures at 0 s and 0.9 s; segments begin every 0.8 s."""
+    chain = kind.start(stages=illustrated(), look=looking())
+    sound = captions_of(chain)
+    assert len(chain) == 3, "sound alone makes no lane"
+    assert captions_of(chain, frames=[]) == sound
+    assert captions_of(chain, frames=[picture(60.0)]) == sound  # after the sound's end
+    assert len(chain) == 3
+
+    seen = captions_of(chain, frames=[picture(0.0, 10), picture(0.9, 20)])
+    assert len(chain) == 4
+    assert shown(seen) == {0: [0.0], 1: [0.0, 0.9], 2: [0.9]}
+    assert {c.segment: c.size for c in seen} == {0: "10.0", 1: "10.0 20.0", 2: "20.0"}
+
+    assert captions_of(chain, frames=[picture(0.0, 30)])[0].size == "30.0"
+    assert captions_of(chain) == sound
+    assert len(chain) == 4 and chain.sessions() == []
+    chain.stop()
+
+
+def test_a_session_turns_into_the_lane_with_its_own_first_picture(chain):
+    captions = captions_of(chain, 20, [picture(1.7, 50), picture(2.0, 60)])
+    assert shown(captions) == {0: [], 1: [], 2: [1.7], 3: [2.0]}
+    assert [c.size for c in captions if c.kind == "final"] == ["", "", "50.0", "60.0"]
+
+
+def test_local_and_graph_give_the_same_events():
+    pictures = [picture(t, 10 + int(10 * t)) for t in (0.0, 0.5, 0.9, 1.3, 2.9, 3.0)]
+    found = []
+    for kind in (Local, Graph):
+        chain = kind.start(stages=illustrated(), look=looking())
+        found.append(captions_of(chain, 23.4, iter(pictures)))
+        chain.stop()
+    assert found[0] == found[1]
+    assert len({c.frames for c in found[0]}) >= 4
+
+
+def test_without_a_stage_that_looks_pictures_are_only_named():
+    chain = Local.start(stages=illustrated())
+    captions = captions_of(chain, frames=[picture(0.0)])
+    assert len(chain) == 3
+    assert {c.frames for c in captions} == {(Frame(0.0, 0),)}
+    chain.stop()
+
+
+def test_sessions_with_and_without_pictures_side_by_side(chain):
+    alone = {
+        n: captions_of(chain, n, [picture(0.0, n)] if n % 2 else None, session_name=f"s{n}")
+        for n in range(8, 14)
+    }
+    together = {}
+
+    def listen(n):
+        frames = [picture(0.0, n)] if n % 2 else None
+        together[n] = captions_of(chain, n, frames, session_name=f"s{n}")
+
+    threads = [threading.Thread(target=listen, args=(n,)) for n in alone]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert together == alone
+    assert len(chain) == 4 and chain.sessions() == []
+
+
+def test_a_failing_picture_fails_its_session_alone(chain):
+    with pytest.raises(PipelineError, match="poison after 2 pictures") as raised:
+        captions_of(chain, 30, [picture(0.0), picture(1.0, POISONED)], session_name="bad")
+    assert (raised.value.stage, raised.value.kind) == ("look", "ValueError")
+    assert captions_of(chain, frames=[picture(0.0, 10)])[-1].size == "10.0"
+    assert chain.sessions() == []
+
+
+@pytest.mark.parametrize("kind", [Local, Graph])
+def test_eyes_that_cannot_be_loaded_are_an_error_of_sessions_with_pictures_only(kind):
+    chain = kind.start(stages=illustrated(), look=looking(ModuleNotFoundError("no timm")))
+    with pytest.raises(PipelineError, match="no timm") as raised:
+        captions_of(chain, frames=[picture(0.0)])
+    assert raised.value.stage == "look"
+    assert len(captions_of(chain)) == len(captions_of(chain))
+    assert chain.sessions() == []
+    chain.stop()
+
+
+def test_leaving_early_forgets_the_session_in_the_lane_too(chain):
+    session = Session(chain, [tone(1)] * 200, pace="fast", frames=[picture(0.0)])
+    for _ in session:
+        break
+    for _ in range(200):
+        if not chain.sessions():
+            break
+        threading.Event().wait(0.02)
+    assert chain.sessions() == []
+    assert chain._turned == chain._options == {}
+
+
+def test_pictures_out_of_order_fail_the_session(chain):
+    with pytest.raises(PipelineError, match="in the order of their times"):
+        captions_of(chain, frames=[picture(1.0), picture(0.5)])
+
+
+def test_who_needs_no_eyes_is_known_without_torch(tiny_folder, seeing_folder, tmp_path):
+    assert look_recipe(str(tiny_folder)) is None
+    recipe = look_recipe(str(seeing_folder), "cuda")
+    assert recipe is not None and recipe.name == "look" and recipe.gpus == 0.2
+    assert look_recipe(str(tmp_path / "on-another-machine")) is not None
+
+
+def bursts() -> np.ndarray:
+    """Two sounds that a detector takes for speech, and silence around them."""
+    time_s = np.arange(2 * 16_000) / 16_000
+    buzz = sum(np.sin(2 * np.pi * 150 * k * time_s) / k for k in range(1, 20))
+    buzz, quiet = (0.2 * buzz).astype(np.float32), np.zeros(16_000, np.float32)
+    return np.concatenate([quiet, buzz, quiet, buzz, quiet])
+
+
+def test_a_video_through_the_real_stages(seeing_folder, tmp_path, monkeypatch):
+    """The model sees: its words differ; its frames are those of the track; Ray changes nothing."""
+    slides = [(0, slide(1)), (3.5, slide(5))]
+    video = write(tmp_path / "talk.mp4", slides, 7, sound=bursts())
+    options = SessionOptions(max_answer_tokens=8, update_chunks=6)
+
+    def captions(chain, frames):
+        return bare(run(chain, [bursts()], options, "fast", frames=frames))
+
+    local = Local.start(str(seeing_folder), threads=1)
+    blind = captions(local, None)
+    assert len(local) == 3
+    seen = captions(local, read_frames(video))
+    assert len(local) == 4
+    local.stop()
+    finals = [c for c in seen if c.kind == "final"]
+    assert [c.frames for c in finals] == [(Frame(0.0, 0),), (Frame(3.5, 35),)]
+    assert [c.transcript for c in seen] != [c.transcript for c in blind]
+
+    graph = Graph.start(str(seeing_folder), threads=1)
+    assert captions(graph, read_frames(video)) == seen
+    assert len(graph) == 4
+    graph.stop()

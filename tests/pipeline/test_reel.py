@@ -1,0 +1,95 @@
+import threading
+import time
+
+import pytest
+
+from pipeline.reel import AHEAD, Reel
+from stages.illustrate import REMEMBERED
+from stages.messages import Frame, Picture
+
+SECOND = 16_000
+
+
+def picture(time_s: float, index: int = 0) -> Picture:
+    return Picture(Frame(time_s, index))
+
+
+@pytest.fixture
+def stopping():
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def times(pictures):
+    return [p.frame.time for p in pictures]
+
+
+def test_pictures_come_with_the_sound_they_belong_to(stopping):
+    reel = Reel([picture(t) for t in (0, 0.5, 1, 2.5)], stopping)
+    assert times(reel.until(0)) == []
+    assert times(reel.until(SECOND)) == [0, 0.5]
+    assert times(reel.until(SECOND)) == []
+    assert times(reel.until(2 * SECOND)) == [1]
+    assert times(reel.until(9 * SECOND)) == [2.5]
+    assert times(reel.until(99 * SECOND)) == []
+
+
+def test_the_speed_of_the_source_changes_nothing(stopping):
+    def slow():
+        for t in range(4):
+            time.sleep(0.15)
+            yield picture(t)
+
+    reel = Reel(slow(), stopping)
+    assert [times(reel.until(end * SECOND + 1)) for end in range(5)] == [[0], [1], [2], [3], []]
+
+
+def test_it_reads_only_a_little_ahead(stopping):
+    read = []
+
+    def source():
+        for t in range(50):
+            read.append(t)
+            yield picture(t)
+
+    reel = Reel(source(), stopping)
+    reel.until(10 * SECOND)
+    time.sleep(0.3)
+    assert 11 <= len(read) <= 10 + 1 + AHEAD + 1
+
+
+def test_of_many_pictures_at_once_the_newest_are_kept(stopping):
+    reel = Reel((picture(t / 100) for t in range(100)), stopping)
+    kept = reel.until(SECOND)
+    assert len(kept) == REMEMBERED and kept[-1].frame.time == 0.99
+
+
+def test_a_source_that_fails_ends_the_pictures_only(stopping, caplog):
+    def source():
+        yield picture(0)
+        raise OSError("the cable was pulled")
+
+    reel = Reel(source(), stopping)
+    assert times(reel.until(9 * SECOND)) == [0]
+    assert "ended early" in caplog.text
+
+
+@pytest.mark.parametrize("end", ["close", "stop"])
+def test_ending_ends_the_thread_and_the_waiting(stopping, end):
+    gate = threading.Event()
+
+    def source():
+        yield picture(0)
+        gate.wait(5)
+        for t in range(100):
+            yield picture(t)
+
+    reel = Reel(source(), stopping)
+    threading.Timer(0.2, reel.close if end == "close" else stopping.set).start()
+    begin = time.monotonic()
+    assert times(reel.until(9 * SECOND)) == [0]
+    assert time.monotonic() - begin < 3
+    gate.set()
+    reel._thread.join(3)
+    assert not reel._thread.is_alive()
