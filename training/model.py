@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from decoder import LanguageModel, TextConfig
 from encoders import AudioConfig, AudioEncoder, LogMel, MultimodalEmbedder
@@ -54,7 +55,9 @@ class Nano(nn.Module):
         self.language_model = LanguageModel(text)
         self.letters = nn.Linear(audio["hidden_size"], len(LETTERS) + 1)
         reduction = audio["conf_reduction_factor"]
-        self.gathered = nn.Linear(audio["hidden_size"], reduction * (len(LETTERS) + 1))
+        self.gathered = skip_init(nn.Linear, audio["hidden_size"], reduction * (len(LETTERS) + 1))
+        for parameter in self.gathered.parameters():
+            nn.init.zeros_(parameter)
         ease(self.audio_tower)
         soften(self.language_model)
         self.prompt, self.soft_token = prompt, soft_token
