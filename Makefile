@@ -4,7 +4,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 SYSTEM_RUN := libportaudio2
-SYSTEM_TEST := espeak-ng libespeak-ng1 libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins
+SYSTEM_TEST := chromium espeak-ng libespeak-ng1 libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check train bench clean

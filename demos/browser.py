@@ -1,0 +1,187 @@
+"""`dragoman demo`: the page in a browser, live captions and subtitles for videos.
+
+Here the command starts, serves until Ctrl-C and cleans up; the page is :mod:`demos.browser_page`.
+Everything that visitors send lies in one temporary folder, which goes with the command.
+Heavy imports wait until the command runs.
+"""
+
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from demos.browser_visitors import Visitors
+    from pipeline.chain import Chain
+    from stages.messages import SessionOptions
+
+CLIP = Path(__file__).resolve().parents[1] / "samples" / "talk.mp4"
+
+
+def demo(
+    host: Annotated[
+        str, typer.Option(help="Address to serve at; 0.0.0.0 is all of them.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 7860,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    language: Annotated[str, typer.Option(help="Language that is spoken.")] = "es",
+    target_language: Annotated[str, typer.Option(help="Language to translate into.")] = "en",
+    model: Annotated[str, typer.Option(help="Bundled model or model folder.")] = "nano",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of the decoder [all cores but one].")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to run on: auto, or HOST:PORT.")
+    ] = None,
+    no_ray: Annotated[bool, typer.Option("--no-ray", help="Run in this process.")] = False,
+    ssl_certfile: Annotated[
+        Path | None,
+        typer.Option(help="Certificate for https, which browsers want for another's microphone."),
+    ] = None,
+    ssl_keyfile: Annotated[Path | None, typer.Option(help="Its key.")] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Log more, show tracebacks.")] = False,
+) -> int:
+    """A page with live captions of the browser's microphone, and subtitles for video files."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO if debug else logging.WARNING,
+        format="%(levelname)s %(name)s: %(message)s" if debug else "dragoman: %(message)s",
+    )
+    _check(host, port, language, target_language, address, no_ray, ssl_certfile, ssl_keyfile)
+    from stages.messages import SessionOptions
+
+    options = SessionOptions(language=language, target_language=target_language)
+    if sys.stderr.isatty():
+        print(f"loading {model} ...", file=sys.stderr)
+    _end_politely()
+    if no_ray:
+        from pipeline.local import Local
+
+        chain = Local.start(model, device, threads)
+    else:
+        from pipeline.graph import Graph
+
+        chain = Graph.start(model, device, address, threads)
+    try:
+        with serve(chain, options, host, port, ssl_certfile, ssl_keyfile) as served:
+            print(f"Dragoman is at {served.url}   (Ctrl-C to end)", flush=True)
+            if browser:
+                webbrowser.open(served.url)
+            threading.Event().wait()
+    except KeyboardInterrupt:  # how a server ends
+        pass
+    finally:
+        chain.stop()
+    return 0
+
+
+@dataclass(frozen=True)
+class Served:
+    """A page that is being served."""
+
+    url: str
+    visitors: "Visitors"
+
+
+@contextmanager
+def serve(
+    chain: "Chain",
+    options: "SessionOptions",
+    host: str = "127.0.0.1",
+    port: int = 0,
+    ssl_certfile: Path | None = None,
+    ssl_keyfile: Path | None = None,
+) -> Iterator[Served]:
+    """Serves the page on ``chain`` until the context ends; raises OSError for a busy port."""
+    folder = Path(tempfile.mkdtemp(prefix="dragoman-")).resolve()
+    os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")  # read when the page is built
+    from demos.browser_page import Page
+    from demos.browser_visitors import Visitors
+
+    visitors = Visitors(chain, options, folder / "visitors")
+    page = Page(visitors, CLIP if CLIP.is_file() else None)
+    try:
+        url = page.launch(
+            folder / "visitors",
+            server_name=host,
+            server_port=port or _free_port(host),
+            ssl_certfile=None if ssl_certfile is None else str(ssl_certfile),
+            ssl_keyfile=None if ssl_keyfile is None else str(ssl_keyfile),
+            ssl_verify=False,  # the server's question to itself; the certificate may be one's own
+        )
+        yield Served(url, visitors)
+    finally:
+        visitors.close()
+        page.blocks.close(verbose=False)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_politely() -> None:
+    """Makes a polite kill the same as Ctrl-C, so that no process stays behind."""
+
+    def interrupt(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def _check(
+    host: str,
+    port: int,
+    language: str,
+    target_language: str,
+    address: str | None,
+    no_ray: bool,
+    ssl_certfile: Path | None,
+    ssl_keyfile: Path | None,
+) -> None:
+    """Finds out cheaply, before a model is loaded, what cannot work."""
+    from models.prompt import LanguageError, language_name
+
+    language_name(language)
+    language_name(target_language)
+    if language == target_language:
+        raise LanguageError(
+            f"--language and --target-language are both {language!r}: "
+            "choose another language to translate into"
+        )
+    if no_ray and address is not None:
+        raise typer.BadParameter("--no-ray runs here, --address elsewhere: give one of them")
+    if (ssl_certfile is None) != (ssl_keyfile is None):
+        raise typer.BadParameter("https needs both --ssl-certfile and --ssl-keyfile")
+    for file in filter(None, (ssl_certfile, ssl_keyfile)):
+        if not file.is_file():
+            raise typer.BadParameter(f"{file} does not exist: check the name")
+    _bind(host, port)
+
+
+def _bind(host: str, port: int) -> int:
+    """Takes ``port`` and gives it back at once; raises OSError where it cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            server.bind((host, port))
+        except OSError as error:
+            raise OSError(
+                f"cannot serve at {host}:{port} ({error.strerror}): "
+                "choose another with --port (0 takes a free one) or --host"
+            ) from error
+        return server.getsockname()[1]
+
+
+def _free_port(host: str) -> int:
+    return _bind(host, 0)

@@ -1,0 +1,78 @@
+"""One file on the page's Video tab: its session, and the pictures that its captions name.
+
+Segments are captioned whole, without partial captions, as `dragoman translate` does: that costs
+the least, and visitors who speak meanwhile wait less. Pictures are kept, small, as they pass by on
+their way into the session.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image
+
+from demos.browser_runs import Run
+from pipeline.chain import Chain
+from pipeline.frames import read_frames
+from pipeline.media import probe, read_audio
+from stages.messages import SAMPLE_RATE_HZ, Caption, Frame, Picture, SessionOptions
+
+WHOLE_SEGMENTS = 1_000_000  # chunks between two updates: more than a segment has
+PICTURE_SIZE = 320, 320
+MAX_PICTURES = 60
+
+
+class Video:
+    """A file on which a session has been started. Raises InputError when there is no sound."""
+
+    def __init__(self, chain: Chain, media: Path, options: SessionOptions) -> None:
+        self.media = media
+        self.info = probe(media)
+        self.warnings: list[str] = []
+        pieces = read_audio(media, warn=self._warn)
+        options = replace(options, update_chunks=WHOLE_SEGMENTS)
+        frames = self._kept(read_frames(media)) if self.info.has_video else None
+        self.run = Run(chain, pieces, options, "fast", frames)
+
+    @property
+    def problem(self) -> str:
+        """Why the session failed; nothing when it did not."""
+        return self._named(self.run.error)
+
+    @property
+    def share(self) -> float | None:
+        """How much of the file has been worked through, 0 to 1; None when nobody can know."""
+        if self.run.done:
+            return 1.0
+        if not self.info.duration_s:
+            return None
+        captions = self.run.captions()
+        done_s = captions[-1].end / SAMPLE_RATE_HZ if captions else 0.0
+        return min(1.0, max(done_s, self.run.heard_s / 2) / self.info.duration_s)
+
+    def captions(self) -> list[Caption]:
+        """The final captions so far, numbered from 0."""
+        return [replace(c, segment=at, seq=at) for at, c in enumerate(self.run.captions())]
+
+    def pictures(self) -> list[tuple[Frame, Path]]:
+        """The frames that the captions name, each once, in order of time, and their files."""
+        named = {frame for caption in self.captions() for frame in caption.frames}
+        found = [(frame, self._path(frame)) for frame in sorted(named, key=lambda f: f.time)]
+        return [(frame, path) for frame, path in found if path.exists()][:MAX_PICTURES]
+
+    def _kept(self, pictures: Iterable[Picture]) -> Iterator[Picture]:
+        for picture in pictures:
+            assert picture.pixels is not None
+            image = Image.fromarray(picture.pixels)
+            image.thumbnail(PICTURE_SIZE)
+            image.save(self._path(picture.frame), quality=85)
+            yield picture
+
+    def _path(self, frame: Frame) -> Path:
+        return self.media.parent / f"frame-{frame.index:06}.jpg"
+
+    def _warn(self, sentence: str) -> None:
+        self.warnings.append(self._named(sentence))
+
+    def _named(self, sentence: str) -> str:
+        return sentence.replace(str(self.media), self.media.name)
