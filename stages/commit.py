@@ -18,13 +18,14 @@ class CommitPolicy(Protocol):
 
 
 class LocalAgreement:
-    """Commits what two successive hypotheses agree on, to the last whole word.
+    """Commits what two successive hypotheses agree on, but for the last word they agree on.
 
     Source: local agreement with n = 2, Liu, Spanakis, Niehues, "Low-Latency Sequence-to-Sequence
     Speech Recognition and Translation by Partial Hypothesis Selection", 2020.
 
-    ``begins_word(token)`` says that a token cannot continue the word before it: a word counts as
-    whole once the token after it, in the current hypothesis, begins another.
+    ``begins_word(token)`` says that a token cannot continue the word before it. A word is committed
+    once both hypotheses also agree on the token after it, and that begins another word: where they
+    part, the word before is in doubt too ("leaves on" Tuesday, or Thursday, or "leaves" tomorrow).
     """
 
     def __init__(self, begins_word: Callable[[int], bool]) -> None:
@@ -36,12 +37,10 @@ class LocalAgreement:
             if before != now:
                 break
             agreed += 1
-        while agreed > committed and not self._whole(current, agreed):
-            agreed -= 1
-        return max(agreed, committed)
-
-    def _whole(self, ids: Sequence[int], count: int) -> bool:
-        return count < len(ids) and self._begins_word(ids[count])
+        whole = agreed - 1
+        while whole > committed and not self._begins_word(current[whole]):
+            whole -= 1
+        return max(whole, committed)
 
 
 def without_loop(ids: list[int], most: int = 3, longest: int = 8, span: int = 12) -> list[int]:

@@ -14,16 +14,19 @@ import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 
 def draw(events: list[dict[str, Any]], out: Path) -> None:
     """Losses above, word error rate and chrF on development data below, over training hours."""
-    steps = [e for e in events if "answer" in e]
-    scores = [e for e in events if e.get("split") == "dev"]
+    kept = _without_redone(events)
+    steps = [e for e in kept if "answer" in e]
+    scores = [e for e in kept if e.get("split") == "dev"]
     figure, (upper, lower) = plt.subplots(2, 1, figsize=(8, 7), sharex=True, layout="constrained")
     for key, name in (("answer", "answer (nats a token)"), ("letters", "letters, CTC (nats)")):
-        upper.plot([_minutes(e) for e in steps], _smooth([e[key] for e in steps]), label=name)
+        known = [e for e in steps if e.get(key)]  # a phase may leave one of the losses out
+        upper.plot([_minutes(e) for e in known], _smooth([e[key] for e in known]), ".", label=name)
     upper.set_ylabel("loss")
     upper.set_yscale("log")
     upper.legend()
     upper.grid(alpha=0.3)
     times = [_minutes(e) for e in scores]
+    lower.set_ylim(0, 105)
     lower.plot(times, [100 * e["wer"] for e in scores], "o-", label="word error rate, %")
     lower.plot(times, [e["chrf"] for e in scores], "s-", label="translation chrF")
     lower.set_xlabel("minutes of training (2 CPU cores)")
@@ -32,6 +35,16 @@ def draw(events: list[dict[str, Any]], out: Path) -> None:
     lower.grid(alpha=0.3)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=110)
+
+
+def _without_redone(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without what a killed run did after its last save, and did again."""
+    kept: list[dict[str, Any]] = []
+    for event in (e for e in events if "note" not in e):
+        while kept and kept[-1]["seconds"] > event["seconds"]:
+            kept.pop()
+        kept.append(event)
+    return kept
 
 
 def _minutes(event: dict[str, Any]) -> float:
