@@ -73,7 +73,7 @@ class Graph(Chain):
         """
         if stages is None:
             stages, look = recipes(model, device, threads), look_recipe(model, device, threads)
-        owns_ray = _connect(address, len(stages))
+        owns_ray = connect(address, len(stages))
         graph = cls([], model, owns_ray, look)
         try:
             for stage in stages:
@@ -132,7 +132,7 @@ class Graph(Chain):
         )
 
 
-def _connect(address: str | None, stages: int) -> bool:
+def connect(address: str | None, stages: int) -> bool:
     """Joins or starts a Ray, if none is there yet; True when it is ours to leave."""
     if ray.is_initialized():
         return False

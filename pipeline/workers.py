@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.chain import Failure, PipelineError, Recipe, use_threads
-from pipeline.graph import PLACEMENT_S, _connect, exceptions, ray
+from pipeline.graph import PLACEMENT_S, connect, exceptions, ray
 from stages.contract import StageHost
 from stages.messages import Caption, SessionOptions, Speech
 
@@ -102,7 +102,7 @@ class Pool:
 
         ``address`` joins a cluster as in :meth:`pipeline.graph.Graph.start`. Raises PipelineError.
         """
-        pool = cls(recipes, _connect(address, workers or 1))
+        pool = cls(recipes, connect(address, workers or 1))
         try:
             pool._load(workers, os.sched_getaffinity(0) if address is None else ())
         except BaseException:

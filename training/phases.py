@@ -1,7 +1,7 @@
 """The three phases of a run, and the second one's data.
 
 First the encoder learns letters alone. Then the decoder learns to read what the encoder writes: the
-encoder stands still, so its output is computed once and a step costs a sixth. Then both go on
+encoder stands still, so its output is computed once and a step takes half the time. Then both go on
 together. Trained together from the start, the decoder first learns to guess its own next word, and
 has not begun to listen when the time is over.
 """
