@@ -21,8 +21,25 @@ from decoder.config import SLIDING, TextConfig
 TINY = 1e-20
 
 
-def linear(inputs: int, outputs: int) -> nn.Linear:
-    return nn.Linear(inputs, outputs, bias=False)
+class Linear(nn.Linear):
+    """A weight [outputs, inputs] without bias, of which the first rows or columns may act alone."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs, bias=False)
+
+    def forward(self, x: Tensor, rows: int | None = None, columns: int | None = None) -> Tensor:
+        """x [..., columns or inputs] -> [..., rows or outputs], through a view of the weight."""
+        if rows is None and columns is None:
+            return F.linear(x, self.weight)
+        return F.linear(x, self.weight[:rows, :columns])
+
+
+class TokenTable(nn.Embedding):
+    """The embeddings of the vocabulary [V, D], which are the rows of the output head as well."""
+
+    def logits(self, x: Tensor) -> Tensor:
+        """x [..., D] -> [..., V]."""
+        return F.linear(x, self.weight)
 
 
 class RMSNorm(nn.Module):
@@ -80,13 +97,13 @@ class Attention(nn.Module):
         self.groups = config.num_attention_heads // config.num_key_value_heads
         query_width = config.num_attention_heads * config.head_dim
         key_width = config.num_key_value_heads * config.head_dim
-        self.q_proj = linear(config.hidden_size, query_width)
+        self.q_proj = Linear(config.hidden_size, query_width)
         self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
         if owns_kv:
-            self.k_proj = linear(config.hidden_size, key_width)
-            self.v_proj = linear(config.hidden_size, key_width)
+            self.k_proj = Linear(config.hidden_size, key_width)
+            self.v_proj = Linear(config.hidden_size, key_width)
             self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
-        self.o_proj = linear(query_width, config.hidden_size)
+        self.o_proj = Linear(query_width, config.hidden_size)
 
     def keys_values(self, x: Tensor, view: View) -> tuple[Tensor, Tensor]:
         """Rotated keys and normed values [B, N_kv, L, H] of x [B, L, D]."""
@@ -117,18 +134,15 @@ class MLP(nn.Module):
     def __init__(self, config: TextConfig, index: int):
         super().__init__()
         width, sparsity = config.ffn_widths[index], config.sparsities[index]
-        self.gate_proj = linear(config.hidden_size, width)
-        self.up_proj = linear(config.hidden_size, width)
-        self.down_proj = linear(width, config.hidden_size)
+        self.gate_proj = Linear(config.hidden_size, width)
+        self.up_proj = Linear(config.hidden_size, width)
+        self.down_proj = Linear(width, config.hidden_size)
         self.deviations = NormalDist().inv_cdf(sparsity) if sparsity > 0 else None
 
     def forward(self, x: Tensor, width: int | None = None) -> Tensor:
         """x [B, L, D] -> [B, L, D], through the first `width` hidden units (None: all)."""
-        if width is None:
-            return self.down_proj(self._activate(self.gate_proj(x)) * self.up_proj(x))
-        gate = F.linear(x, self.gate_proj.weight[:width])
-        up = F.linear(x, self.up_proj.weight[:width])
-        return F.linear(self._activate(gate) * up, self.down_proj.weight[:, :width])
+        hidden = self._activate(self.gate_proj(x, rows=width)) * self.up_proj(x, rows=width)
+        return self.down_proj(hidden, columns=width)
 
     def _activate(self, gate: Tensor) -> Tensor:
         if self.deviations is not None:
@@ -143,8 +157,8 @@ class Laurel(nn.Module):
 
     def __init__(self, config: TextConfig):
         super().__init__()
-        self.linear_left = linear(config.hidden_size, config.laurel_rank)
-        self.linear_right = linear(config.laurel_rank, config.hidden_size)
+        self.linear_left = Linear(config.hidden_size, config.laurel_rank)
+        self.linear_right = Linear(config.laurel_rank, config.hidden_size)
         self.post_laurel_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -161,9 +175,9 @@ class AltUp(nn.Module):
         self.streams, self.active = streams, config.altup_active_idx
         self.clip, self.scale_output = config.altup_coef_clip, config.altup_correct_scale
         self.correct_output_scale = nn.Parameter(torch.ones(config.hidden_size))
-        self.correction_coefs = linear(streams, streams)
-        self.prediction_coefs = linear(streams, streams**2)
-        self.modality_router = linear(config.hidden_size, streams)
+        self.correction_coefs = Linear(streams, streams)
+        self.prediction_coefs = Linear(streams, streams**2)
+        self.modality_router = Linear(config.hidden_size, streams)
         self.router_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def predict(self, streams: Tensor) -> Tensor:
@@ -204,8 +218,8 @@ class DecoderLayer(nn.Module):
         self.post_attention_layernorm = RMSNorm(D, eps)
         self.pre_feedforward_layernorm = RMSNorm(D, eps)
         self.post_feedforward_layernorm = RMSNorm(D, eps)
-        self.per_layer_input_gate = linear(D, config.hidden_size_per_layer_input)
-        self.per_layer_projection = linear(config.hidden_size_per_layer_input, D)
+        self.per_layer_input_gate = Linear(D, config.hidden_size_per_layer_input)
+        self.per_layer_projection = Linear(config.hidden_size_per_layer_input, D)
         self.post_per_layer_input_norm = RMSNorm(D, eps)
 
     def begin(self, streams: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from decoder.cache import KVCache
 from decoder.config import TextConfig, kv_sources
-from decoder.layers import TINY, DecoderLayer, RMSNorm, View, linear, rotary_tables
+from decoder.layers import TINY, DecoderLayer, Linear, RMSNorm, TokenTable, View, rotary_tables
 
 FFNWidth = int | Sequence[int] | None
 Views = dict[bool, View]  # by whether the layer slides
@@ -42,13 +42,13 @@ class LanguageModel(nn.Module):
             config.hidden_size_per_layer_input,
             config.num_hidden_layers,
         )
-        self.embed_tokens = nn.Embedding(config.vocab_size, D)
+        self.embed_tokens = TokenTable(config.vocab_size, D)
         self.embed_tokens_per_layer = nn.Embedding(config.vocab_size_per_layer_input, layers * P)
-        self.per_layer_model_projection = linear(D, layers * P)
+        self.per_layer_model_projection = Linear(D, layers * P)
         self.per_layer_projection_norm = RMSNorm(P, config.rms_norm_eps)
         others = range(1, config.altup_num_inputs)
-        self.altup_projections = nn.ModuleList(linear(D, D) for _ in others)
-        self.altup_unembed_projections = nn.ModuleList(linear(D, D) for _ in others)
+        self.altup_projections = nn.ModuleList(Linear(D, D) for _ in others)
+        self.altup_unembed_projections = nn.ModuleList(Linear(D, D) for _ in others)
         self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(layers))
         self.norm = RMSNorm(D, config.rms_norm_eps)
         self.reset_parameters()
@@ -67,8 +67,17 @@ class LanguageModel(nn.Module):
 
     def embed(self, ids: Tensor) -> Tensor:
         """Scaled text embeddings [B, L, D] of ids [B, L]."""
-        scale = _rounded(self.config.hidden_size**0.5, self.embed_tokens.weight.dtype)
-        return self.embed_tokens(ids) * scale
+        return self.embed_tokens(ids) * _rounded(self.config.hidden_size**0.5, self.dtype)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What all activations are computed in, whatever form the weights have."""
+        return self.norm.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the work is done; the per-layer table may lie elsewhere."""
+        return self.norm.weight.device
 
     def forward(
         self,
@@ -103,8 +112,7 @@ class LanguageModel(nn.Module):
 
     def new_cache(self, batch: int = 1, capacity: int = 256) -> KVCache:
         """An empty cache for `batch` rows, in the dtype and on the device of the weights."""
-        weight = self.embed_tokens.weight
-        return KVCache(self.config, batch, capacity, weight.dtype, weight.device)
+        return KVCache(self.config, batch, capacity, self.dtype, self.device)
 
     @torch.inference_mode()
     def extend(
@@ -232,7 +240,7 @@ class LanguageModel(nn.Module):
         for i, project in enumerate(self.altup_unembed_projections, start=1):
             merged = merged + _resized(project(streams[:, :, i]), size)
         hidden = self.norm(merged / self.config.altup_num_inputs)
-        logits = F.linear(hidden, self.embed_tokens.weight).float()
+        logits = self.embed_tokens.logits(hidden).float()
         cap = self.config.final_logit_softcapping
         return logits if cap is None else cap * torch.tanh(logits / cap)
 

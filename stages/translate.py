@@ -88,9 +88,8 @@ class TranslateStage:
         self._soft_token = tokenizer.special("<audio_soft_token>")
         self._policy = LocalAgreement(tokenizer.begins_word)
         ids = torch.arange(model.config.vocab_size)
-        self._like = model.embed_tokens.weight  # its device and dtype are those of all inputs
         never = ids >= model.config.vocab_size_per_layer_input  # image and audio rows
-        self._never = never.to(self._like.device)
+        self._never = never.to(model.device)
 
     @classmethod
     def load(cls, model: str, device: str = "cpu") -> "TranslateStage":
@@ -162,7 +161,7 @@ class TranslateStage:
                 f"pictures came with {len(joined)} soft tokens, expected {wanted}: "
                 "the vision tower is of another model"
             )
-        return joined.to(device=self._like.device, dtype=self._like.dtype)
+        return joined.to(device=self._model.device, dtype=self._model.dtype)
 
     def _hear(self, item: SoftTokens, state: TranslateState) -> None:
         count = len(item.tokens)
@@ -170,7 +169,7 @@ class TranslateStage:
             return
         assert state.cache is not None
         ids = self._row([self._soft_token] * count)
-        tokens = item.tokens[None].to(device=self._like.device, dtype=self._like.dtype)
+        tokens = item.tokens[None].to(device=self._model.device, dtype=self._model.dtype)
         self._model.extend(tokens, ids, state.cache)
         state.heard = state.cache.length
         state.waiting += count
@@ -185,7 +184,7 @@ class TranslateStage:
         )
         stop = (*prompt.newlines, *prompt.stop)
         after = self._row(prompt.after)
-        end = self._embedder.hard(after[:, :1]).to(self._like.dtype)
+        end = self._embedder.hard(after[:, :1]).to(self._model.dtype)
         embeddings = torch.cat((end, self._model.embed(after[:, 1:])), dim=1)
         logits = self._model.prefill(embeddings, after, cache)
         ids = self._decode(logits, cache, state.transcript, most, stop)
@@ -206,7 +205,7 @@ class TranslateStage:
 
     def _row(self, ids: Sequence[int]) -> Tensor:
         """Ids [1, L] where the model is."""
-        return torch.tensor([ids], device=self._like.device)
+        return torch.tensor([ids], device=self._model.device)
 
     def _decode(
         self, logits: Tensor, cache: KVCache, last: Hypothesis, most: int, stop: tuple[int, ...]
