@@ -3,13 +3,14 @@
 from decoder.cache import KVCache
 from decoder.config import TextConfig, kv_sources, unused_tensor_names
 from decoder.generate import Generation, greedy
-from decoder.model import FFNWidth, LanguageModel
+from decoder.model import LanguageModel
+from decoder.slices import Slice
 
 __all__ = [
-    "FFNWidth",
     "Generation",
     "KVCache",
     "LanguageModel",
+    "Slice",
     "TextConfig",
     "greedy",
     "kv_sources",

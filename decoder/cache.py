@@ -1,18 +1,20 @@
 """Keys and values of one decoding, for the layers that own them.
 
 Unusual: KV-shared layers have no buffers (they read their source's), and a cache can be truncated,
-so a prompt is prefilled once and many answers are tried behind it.
+so a prompt is prefilled once and many answers are tried behind it. A cache belongs to one size of
+one model: another size has other keys and values, so every pass over a cache runs the cache's size.
 """
 
 import torch
 from torch import Tensor
 
 from decoder.config import TextConfig
+from decoder.slices import Slice, plan
 
 
 class KVCache:
-    """Buffers [B, N_kv, capacity, H] for keys (already rotated) and values of each layer that owns
-    them.
+    """Buffers [B, N_kv, capacity, H] for keys (already rotated) and values of each layer of `size`
+    (None: all of the model) that owns them.
 
     Position i of the sequence lies at index i; `length` positions are filled, the rest is garbage.
     All rows of the batch have the same length. Appending beyond `capacity` doubles it, up to
@@ -26,7 +28,9 @@ class KVCache:
         capacity: int,
         dtype: torch.dtype,
         device: torch.device,
+        size: Slice | None = None,
     ):
+        self.plan, self.config = plan(config, size), config
         self.limit = config.max_position_embeddings
         if batch < 1 or not 1 <= capacity <= self.limit:
             raise ValueError(
@@ -34,19 +38,24 @@ class KVCache:
                 f"got batch {batch}, capacity {capacity}"
             )
         shape = (batch, config.num_key_value_heads, capacity, config.head_dim)
-        owners = range(config.last_kv_owner + 1)
-        self._keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in owners]
-        self._values = [torch.zeros(shape, dtype=dtype, device=device) for _ in owners]
+        owners = self.plan.owners
+        self._keys = {i: torch.zeros(shape, dtype=dtype, device=device) for i in owners}
+        self._values = {i: torch.zeros(shape, dtype=dtype, device=device) for i in owners}
         self.batch, self.length = batch, 0
 
     @property
+    def size(self) -> Slice:
+        """The slice of the model whose keys and values these are."""
+        return self.plan.size
+
+    @property
     def capacity(self) -> int:
-        return self._keys[0].shape[2]
+        return self._keys[self.plan.owners[0]].shape[2]
 
     @property
     def nbytes(self) -> int:
         """Bytes allocated for keys and values of all layers."""
-        return sum(buffer.nbytes for buffer in (*self._keys, *self._values))
+        return sum(buffer.nbytes for buffer in (*self._keys.values(), *self._values.values()))
 
     def truncate(self, length: int) -> None:
         """Forget all positions from `length` on. Raises ValueError where that is not a prefix."""
@@ -64,8 +73,8 @@ class KVCache:
             )
         if needed > self.capacity:
             capacity = min(self.limit, max(needed, 2 * self.capacity))
-            self._keys = [self._grown(buffer, capacity) for buffer in self._keys]
-            self._values = [self._grown(buffer, capacity) for buffer in self._values]
+            self._keys = {i: self._grown(b, capacity) for i, b in self._keys.items()}
+            self._values = {i: self._grown(b, capacity) for i, b in self._values.items()}
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Put [B, N_kv, L, H] behind the filled positions; all keys and values up to there.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from decoder.cache import KVCache
-from decoder.model import FFNWidth, LanguageModel
+from decoder.model import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,11 @@ def greedy(
     forced: Sequence[int] = (),
     draft: Sequence[int] = (),
     suppress: Tensor | None = None,
-    ffn_width: FFNWidth = None,
 ) -> Generation:
     """Decode the likeliest token again and again; ties go to the lowest id.
 
-    cache: batch 1, holding the prompt; logits: [V] or [1, V], the model's answer at its last
-        position.
+    cache: batch 1, holding the prompt; the model runs at its size.
+    logits: [V] or [1, V], the model's answer at the prompt's last position.
     forced: ids that stand at the start of the answer whatever the model thinks (committed text).
     draft: a guess of what follows `forced`. It is checked together with `forced` in one pass; the
         longest prefix that greedy decoding would have chosen is kept. It changes the cost, never
@@ -72,7 +71,7 @@ def greedy(
     if forced or guess:
         start = cache.length
         ids = torch.tensor([[*forced, *guess]], device=logits.device)
-        chosen = [following, *_choose(model.verify(ids, cache, ffn_width)[0], suppress)]
+        chosen = [following, *_choose(model.verify(ids, cache)[0], suppress)]
         passes += 1
         chosen = chosen[len(forced) :]
         kept = _common_prefix(guess, chosen)
@@ -84,7 +83,7 @@ def greedy(
         tokens.append(following)
         if len(tokens) < max_tokens:
             ids = torch.tensor([following], device=logits.device)
-            following = _choose(model.step(ids, cache, ffn_width), suppress)[0]
+            following = _choose(model.step(ids, cache), suppress)[0]
             passes += 1
     stopped = len(tokens) < max_tokens
     return Generation(tuple(tokens), stopped, len(draft), accepted, passes)

@@ -22,16 +22,22 @@ TINY = 1e-20
 
 
 class Linear(nn.Linear):
-    """A weight [outputs, inputs] without bias, of which the first rows or columns may act alone."""
+    """A weight [outputs, inputs] without bias, of which some rows or columns may act alone."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs, bias=False)
 
-    def forward(self, x: Tensor, rows: int | None = None, columns: int | None = None) -> Tensor:
-        """x [..., columns or inputs] -> [..., rows or outputs], through a view of the weight."""
+    def forward(
+        self, x: Tensor, rows: int | slice | None = None, columns: int | None = None
+    ) -> Tensor:
+        """x [..., columns or inputs] -> [..., rows or outputs], through a view of the weight.
+
+        rows: how many of the first rows act, or which; columns: how many of the first columns.
+        """
         if rows is None and columns is None:
             return F.linear(x, self.weight)
-        return F.linear(x, self.weight[:rows, :columns])
+        chosen = rows if isinstance(rows, slice) else slice(rows)
+        return F.linear(x, self.weight[chosen, :columns])
 
 
 class TokenTable(nn.Embedding):
@@ -40,6 +46,14 @@ class TokenTable(nn.Embedding):
     def logits(self, x: Tensor) -> Tensor:
         """x [..., D] -> [..., V]."""
         return F.linear(x, self.weight)
+
+
+class LayerTable(nn.Embedding):
+    """What each token tells every layer [V, layers * P]; a pass reads the rows of its tokens."""
+
+    def rows(self, ids: Tensor, columns: slice) -> Tensor:
+        """ids [...], on any device -> [..., C], where the table lies and in its type."""
+        return F.embedding(ids.to(self.weight.device), self.weight[:, columns])
 
 
 class RMSNorm(nn.Module):

@@ -3,23 +3,30 @@ training.
 
 Parameter names are those of the Hugging Face checkpoints below `model.language_model.`. The head
 is the embedding table. Unusual: above the last layer that owns keys and values, positions whose
-logits nobody wants are dropped. That is exact, since nothing reads them any more; it makes prefill
-and training cheaper.
+logits nobody wants are dropped, and what layers are told about each token is made only where they
+run. That is exact, since nothing reads the rest; it makes prefill and training cheaper.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from decoder.cache import KVCache
 from decoder.config import TextConfig, kv_sources
-from decoder.layers import TINY, DecoderLayer, Linear, RMSNorm, TokenTable, View, rotary_tables
+from decoder.layers import (
+    TINY,
+    DecoderLayer,
+    LayerTable,
+    Linear,
+    RMSNorm,
+    TokenTable,
+    View,
+    rotary_tables,
+)
+from decoder.slices import Plan, Slice, plan
 
-FFNWidth = int | Sequence[int] | None
 Views = dict[bool, View]  # by whether the layer slides
 
 
@@ -29,8 +36,8 @@ class LanguageModel(nn.Module):
     Inputs are embeddings [B, L, D] (`embed` makes them from text; soft tokens come from an
     encoder) and the ids [B, L] they stand for, which select the per-layer embeddings: ids outside
     the per-layer table, as those of soft tokens, read its row 0. Logits are float32 and
-    softcapped. `ffn_width` runs a nested smaller model: one width for all layers or one a layer;
-    None is the whole. A cache must be used with one width only.
+    softcapped. Any slice of the model runs on views of the same weights, at no cost to change it:
+    `forward` takes the size, the passes over a cache run at the cache's size.
     """
 
     def __init__(self, config: TextConfig):
@@ -43,7 +50,7 @@ class LanguageModel(nn.Module):
             config.num_hidden_layers,
         )
         self.embed_tokens = TokenTable(config.vocab_size, D)
-        self.embed_tokens_per_layer = nn.Embedding(config.vocab_size_per_layer_input, layers * P)
+        self.embed_tokens_per_layer = LayerTable(config.vocab_size_per_layer_input, layers * P)
         self.per_layer_model_projection = Linear(D, layers * P)
         self.per_layer_projection_norm = RMSNorm(P, config.rms_norm_eps)
         others = range(1, config.altup_num_inputs)
@@ -86,7 +93,7 @@ class LanguageModel(nn.Module):
         positions: Tensor | None = None,
         valid: Tensor | None = None,
         outputs: Tensor | None = None,
-        ffn_width: FFNWidth = None,
+        size: Slice | None = None,
     ) -> Tensor:
         """Logits of whole sequences, differentiable.
 
@@ -96,7 +103,8 @@ class LanguageModel(nn.Module):
             sees the valid keys at its own and earlier positions; what it answers at padding is
             meaningless but finite.
         outputs: int [B, K], indices into L at which logits are wanted, or None: all.
-        Returns float32 [B, K or L, V].
+        size: the part of the model that runs, or None: all of it.
+        Returns float32 [B, K or L, V]. Raises ValueError for a size that the model does not have.
         """
         self._check(embeddings, ids)
         if valid is None:
@@ -108,45 +116,51 @@ class LanguageModel(nn.Module):
             narrowed = views
         else:
             narrowed = self._views(select(positions, outputs), positions, valid, embeddings.dtype)
-        return self._logits(self._run(embeddings, ids, views, narrowed, outputs, ffn_width))
+        how = plan(self.config, size)
+        return self._logits(self._run(embeddings, ids, views, narrowed, outputs, how))
 
-    def new_cache(self, batch: int = 1, capacity: int = 256) -> KVCache:
-        """An empty cache for `batch` rows, in the dtype and on the device of the weights."""
-        return KVCache(self.config, batch, capacity, self.dtype, self.device)
+    def new_cache(self, batch: int = 1, capacity: int = 256, size: Slice | None = None) -> KVCache:
+        """An empty cache for `batch` rows, in the dtype and on the device of the weights.
+
+        size: the part of the model that runs on it, or None: all of it. Another size needs another
+        cache. Raises ValueError for a size that the model does not have.
+        """
+        return KVCache(self.config, batch, capacity, self.dtype, self.device, size)
 
     @torch.inference_mode()
-    def extend(
-        self, embeddings: Tensor, ids: Tensor, cache: KVCache, ffn_width: FFNWidth = None
-    ) -> None:
+    def extend(self, embeddings: Tensor, ids: Tensor, cache: KVCache) -> None:
         """Append positions to the cache and compute nothing else: no shared layers, no logits."""
-        self._cached(embeddings, ids, cache, 0, ffn_width)
+        self._cached(embeddings, ids, cache, 0)
 
     @torch.inference_mode()
-    def prefill(
-        self, embeddings: Tensor, ids: Tensor, cache: KVCache, ffn_width: FFNWidth = None
-    ) -> Tensor:
+    def prefill(self, embeddings: Tensor, ids: Tensor, cache: KVCache) -> Tensor:
         """Append positions [B, L] to the cache; logits [B, V] of the last one."""
-        return self._logits(self._cached(embeddings, ids, cache, 1, ffn_width))[:, 0]
+        return self._logits(self._cached(embeddings, ids, cache, 1))[:, 0]
 
     @torch.inference_mode()
-    def verify(self, ids: Tensor, cache: KVCache, ffn_width: FFNWidth = None) -> Tensor:
+    def answer(self, embeddings: Tensor, ids: Tensor, cache: KVCache, wanted: int) -> Tensor:
+        """Append positions [B, L] to the cache; logits [B, wanted, V] of the last `wanted` ones."""
+        return self._logits(self._cached(embeddings, ids, cache, wanted))
+
+    @torch.inference_mode()
+    def verify(self, ids: Tensor, cache: KVCache) -> Tensor:
         """Append text ids [B, L] to the cache; logits [B, L, V] after each of them, in one pass.
 
         The caller truncates the cache where a draft turns out wrong.
         """
-        return self._logits(self._cached(self.embed(ids), ids, cache, ids.shape[1], ffn_width))
+        return self._logits(self._cached(self.embed(ids), ids, cache, ids.shape[1]))
 
     @torch.inference_mode()
-    def step(self, ids: Tensor, cache: KVCache, ffn_width: FFNWidth = None) -> Tensor:
+    def step(self, ids: Tensor, cache: KVCache) -> Tensor:
         """Append one text id [B] to the cache; logits [B, V] after it."""
-        return self.verify(ids[:, None], cache, ffn_width)[:, 0]
+        return self.verify(ids[:, None], cache)[:, 0]
 
-    def _cached(
-        self, embeddings: Tensor, ids: Tensor, cache: KVCache, wanted: int, ffn_width: FFNWidth
-    ) -> Tensor:
+    def _cached(self, embeddings: Tensor, ids: Tensor, cache: KVCache, wanted: int) -> Tensor:
         """Run a pass over new positions; streams [B, wanted, A, D] of the last `wanted` ones."""
         self._check(embeddings, ids)
         B, L = ids.shape
+        if cache.config != self.config:
+            raise ValueError("the cache is of another model; start one with this model's new_cache")
         if cache.batch != B:
             raise ValueError(f"got {B} rows for a cache of {cache.batch}; use new_cache({B})")
         cache.reserve(L)
@@ -155,7 +169,7 @@ class LanguageModel(nn.Module):
         if wanted < L:
             outputs = torch.arange(L - wanted, L, device=ids.device).expand(B, wanted)
             narrowed = self._cached_views(cache.length + L - wanted, wanted, embeddings)
-        streams = self._run(embeddings, ids, views, narrowed, outputs, ffn_width, cache)
+        streams = self._run(embeddings, ids, views, narrowed, outputs, cache.plan, cache)
         cache.advance(L)
         return streams
 
@@ -166,28 +180,29 @@ class LanguageModel(nn.Module):
         views: Views,
         narrowed: Views,
         outputs: Tensor | None,
-        ffn_width: FFNWidth,
+        how: Plan,
         cache: KVCache | None = None,
     ) -> Tensor:
-        """All layers; from the last owner's attention on, only at `outputs` ([B, K], None: all)."""
-        widths = self._ffn_widths(ffn_width)
+        """The layers of the plan; from the last owner's attention on, only at `outputs` ([B, K],
+        None: all)."""
         streams = self._spread(embeddings)
-        per_layer = self._per_layer_inputs(embeddings, ids)
+        told = self._per_layer_inputs(embeddings, ids, how.blocks if outputs is None else how.below)
         kv: dict[int, tuple[Tensor, Tensor]] = {}
-        for i, layer in enumerate(cast(Iterable[DecoderLayer], self.layers)):
+        for i, width in how.steps:
+            layer = self.layers[i]
+            assert isinstance(layer, DecoderLayer)
             predictions, normed = layer.begin(streams)
             if layer.owns_kv:
                 new = layer.self_attn.keys_values(normed, views[layer.sliding])
                 kv[i] = new if cache is None else cache.write(i, *new)
-            if i == self.config.last_kv_owner and outputs is not None:
+            if i == how.owners[-1] and outputs is not None:
                 if outputs.shape[1] == 0:
                     return predictions[:, :0]
                 predictions, normed = select(predictions, outputs), select(normed, outputs)
-                per_layer, views = select(per_layer, outputs), narrowed
+                embeddings, ids = select(embeddings, outputs), select(ids, outputs)
+                told, views = self._per_layer_inputs(embeddings, ids, how.above), narrowed
             view, (keys, values) = views[layer.sliding], kv[self.kv_sources[i]]
-            streams = layer.finish(
-                predictions, normed, per_layer[:, :, i], view, keys, values, widths[i]
-            )
+            streams = layer.finish(predictions, normed, told[i], view, keys, values, width)
         return streams
 
     def _views(self, queries: Tensor, keys: Tensor, valid: Tensor, dtype: torch.dtype) -> Views:
@@ -244,35 +259,28 @@ class LanguageModel(nn.Module):
         cap = self.config.final_logit_softcapping
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
-    def _per_layer_inputs(self, embeddings: Tensor, ids: Tensor) -> Tensor:
-        """What each layer is told about each token: [B, L, layers, P], from its id and its
+    def _per_layer_inputs(
+        self, embeddings: Tensor, ids: Tensor, blocks: Iterable[range]
+    ) -> dict[int, Tensor]:
+        """What each layer of `blocks` is told about each token: [B, L, P], from its id and its
         embedding."""
-        table, dtype = self.embed_tokens_per_layer.weight, embeddings.dtype
+        table, dtype = self.embed_tokens_per_layer, embeddings.dtype
         P = self.config.hidden_size_per_layer_input
-        in_table = (ids >= 0) & (ids < table.shape[0])
-        # The table may stay on the host, memory-mapped, while the rest is on an accelerator.
-        rows = F.embedding(torch.where(in_table, ids, 0).to(table.device), table)
-        rows = rows.to(embeddings.device)
-        rows = rows.unflatten(-1, (-1, P)) * _rounded(P**0.5, dtype)
-        projected = self.per_layer_model_projection(embeddings) * _rounded(
-            self.config.hidden_size**-0.5, dtype
-        )
-        projected = self.per_layer_projection_norm(projected.unflatten(-1, (-1, P)))
-        return (projected + rows) * _rounded(0.5**0.5, dtype)
-
-    def _ffn_widths(self, ffn_width: FFNWidth) -> Sequence[int | None]:
-        """One width a layer; None where the whole layer runs."""
-        full = self.config.ffn_widths
-        if ffn_width is None:
-            return [None] * len(full)
-        wanted = [ffn_width] * len(full) if isinstance(ffn_width, int) else list(ffn_width)
-        if len(wanted) != len(full):
-            raise ValueError(f"ffn_width has {len(wanted)} entries for {len(full)} layers")
-        pairs = list(zip(wanted, full, strict=True))
-        for i, (width, largest) in enumerate(pairs):
-            if not 1 <= width <= largest:
-                raise ValueError(f"ffn_width of layer {i} must lie in [1, {largest}], got {width}")
-        return [None if width == largest else width for width, largest in pairs]
+        in_table = (ids >= 0) & (ids < table.num_embeddings)
+        places = torch.where(in_table, ids, 0)
+        told = {}
+        for block in blocks:
+            part = slice(block.start * P, block.stop * P)
+            # The table may stay on the host and as it is stored, whatever the rest is.
+            rows = table.rows(places, part).to(embeddings.device, dtype)
+            rows = rows.unflatten(-1, (-1, P)) * _rounded(P**0.5, dtype)
+            projected = self.per_layer_model_projection(embeddings, rows=part) * _rounded(
+                self.config.hidden_size**-0.5, dtype
+            )
+            projected = self.per_layer_projection_norm(projected.unflatten(-1, (-1, P)))
+            both = (projected + rows) * _rounded(0.5**0.5, dtype)
+            told |= dict(zip(block, both.unbind(2), strict=True))
+        return told
 
     def _check(self, embeddings: Tensor, ids: Tensor) -> None:
         expected = (*ids.shape, self.config.hidden_size)

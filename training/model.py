@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from decoder import LanguageModel, TextConfig
+from decoder import LanguageModel, Slice, TextConfig
 from encoders import AudioConfig, AudioEncoder, LogMel, MultimodalEmbedder
 from models.prompt import Prompt
 from training.batch import IGNORE, LETTERS, Batch
@@ -132,9 +132,8 @@ class Nano(nn.Module):
         embeddings = self._embed(ids, soft)
         L = batch.answers.shape[1]
         outputs = torch.arange(first_answer - 1, first_answer - 1 + L).expand(len(ids), L)
-        logits = self.language_model(
-            embeddings, ids, valid=valid, outputs=outputs, ffn_width=ffn_width
-        )
+        size = None if ffn_width is None else Slice.cut(self.language_model.config, ffn_width)
+        logits = self.language_model(embeddings, ids, valid=valid, outputs=outputs, size=size)
         return F.cross_entropy(logits.flatten(0, 1), batch.answers.flatten(), ignore_index=IGNORE)
 
     def _layout(self, K: int, batch: Batch) -> tuple[Tensor, Tensor, int]:

@@ -102,14 +102,3 @@ def test_impossible_requests_are_refused(model, ids):
         model.new_cache(capacity=513)
     with pytest.raises(ValueError, match="batch"):
         model.new_cache(batch=0)
-
-
-def test_width_holds_along_the_cached_paths(model, ids):
-    with torch.no_grad():
-        expected = model(model.embed(ids), ids, ffn_width=24)
-    cache = model.new_cache(batch=2)
-    model.extend(model.embed(ids[:, :5]), ids[:, :5], cache, ffn_width=24)
-    first = model.prefill(model.embed(ids[:, 5:9]), ids[:, 5:9], cache, ffn_width=24)
-    torch.testing.assert_close(first, expected[:, 8], **TOLERANCE)
-    torch.testing.assert_close(model.step(ids[:, 9], cache, 24), expected[:, 9], **TOLERANCE)
-    torch.testing.assert_close(model.verify(ids[:, 10:], cache, 24), expected[:, 10:], **TOLERANCE)

@@ -127,28 +127,6 @@ def test_given_positions_are_used(model, ids):
     assert not torch.allclose(run(model, ids, positions=spread), run(model, ids), **TOLERANCE)
 
 
-@pytest.mark.parametrize("widths", [24, (64, 24) * 5])
-def test_nested_width_is_the_model_with_cut_weights(model, ids, widths):
-    each = (widths,) * 10 if isinstance(widths, int) else widths
-    small = LanguageModel(dataclasses.replace(CONFIG, intermediate_size=each)).eval()
-    weights = dict(model.state_dict())
-    for i, width in enumerate(each):
-        for name in ("gate_proj", "up_proj"):
-            key = f"layers.{i}.mlp.{name}.weight"
-            weights[key] = weights[key][:width]
-        key = f"layers.{i}.mlp.down_proj.weight"
-        weights[key] = weights[key][:, :width]
-    small.load_state_dict(weights)
-    torch.testing.assert_close(run(model, ids, ffn_width=widths), run(small, ids), **TOLERANCE)
-    assert not torch.allclose(run(model, ids), run(small, ids), **TOLERANCE)
-
-
-@pytest.mark.parametrize("width", [0, 65, (64,) * 9])
-def test_impossible_widths_are_refused(model, ids, width):
-    with pytest.raises(ValueError, match="ffn_width"):
-        run(model, ids, ffn_width=width)
-
-
 def test_wrong_shapes_are_refused(model, ids):
     with pytest.raises(ValueError, match="hidden_size 32"):
         model(torch.zeros(2, 25, 31), ids)
