@@ -1,4 +1,4 @@
-"""Trains the bundled model: `python -m training.train --minutes 75`, or `make train`.
+"""Trains the bundled model: `python -m training.train --minutes 85`, or `make train`.
 
 Two processes of one thread each train on their own batches and average their gradients: at this
 size that is half as fast again as two threads on one batch. The learning rate follows the share of
@@ -318,7 +318,7 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, default=Path("build/corpus"))
     parser.add_argument("--run", type=Path, default=Path("build/run"))
     parser.add_argument("--out", type=Path, default=Path("models/nano"))
-    parser.add_argument("--minutes", type=float, default=75.0)
+    parser.add_argument("--minutes", type=float, default=85.0)
     parser.add_argument("--hearing", type=float, default=0.25, help="end of the first phase")
     parser.add_argument("--reading", type=float, default=0.6, help="end of the second phase")
     parser.add_argument("--batch", type=int, default=16)
