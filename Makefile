@@ -46,9 +46,11 @@ train: .venv/ready
 	$(BIN)/python -m training.train --corpus build/corpus --run build/run --out models/nano
 	$(BIN)/python -m training.plot build/run/log.jsonl docs/training.png
 
+# make bench BENCH="--quick", BENCH="--only NAME", BENCH="--device cuda"; BENCH=--list shows the names
 bench: .venv/ready
 	@sh .ci/system $(SYSTEM_TEST)
 	[ -f build/bench/test.jsonl ] || $(BIN)/python -m training.corpus --out build/bench --utterances 250 --seed 1
+	$(BIN)/python -m benchmarks $(BENCH)
 	$(BIN)/python -m benchmarks.live --corpus build/bench
 
 clean:

@@ -83,6 +83,16 @@ class View:
     mask: Tensor | None
     first_key: int = 0
 
+    def mix(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Attention with scale 1: queries [B, N, L, H], keys and values [B, N_kv, first_key + S, H]
+        -> [B, N, L, H].
+        """
+        keys, values = keys[:, :, self.first_key :], values[:, :, self.first_key :]
+        grouped = queries.shape[1] != keys.shape[1]
+        return F.scaled_dot_product_attention(
+            queries, keys, values, attn_mask=self.mask, scale=1.0, enable_gqa=grouped
+        )
+
 
 def rotary_tables(
     positions: Tensor, width: int, base: float, dtype: torch.dtype
@@ -108,7 +118,6 @@ class Attention(nn.Module):
     def __init__(self, config: TextConfig, owns_kv: bool):
         super().__init__()
         self.head_dim, self.eps = config.head_dim, config.rms_norm_eps
-        self.groups = config.num_attention_heads // config.num_key_value_heads
         query_width = config.num_attention_heads * config.head_dim
         key_width = config.num_key_value_heads * config.head_dim
         self.q_proj = Linear(config.hidden_size, query_width)
@@ -131,10 +140,7 @@ class Attention(nn.Module):
         """x [B, L, D], keys and values [B, N_kv, first_key + S, H] -> [B, L, D]."""
         queries = self.q_norm(self.q_proj(x).unflatten(-1, (-1, self.head_dim)))
         queries = rotate(queries, view.cos, view.sin).transpose(1, 2)
-        keys, values = keys[:, :, view.first_key :], values[:, :, view.first_key :]
-        mixed = F.scaled_dot_product_attention(
-            queries, keys, values, attn_mask=view.mask, scale=1.0, enable_gqa=self.groups > 1
-        )
+        mixed = view.mix(queries, keys, values)
         return self.o_proj(mixed.transpose(1, 2).flatten(2))
 
 

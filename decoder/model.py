@@ -7,8 +7,9 @@ logits nobody wants are dropped, and what layers are told about each token is ma
 run. That is exact, since nothing reads the rest; it makes prefill and training cheaper.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from decoder.layers import (
     View,
     rotary_tables,
 )
+from decoder.packed import Caches, Request, Rows, places
 from decoder.slices import Plan, Slice, plan
 
 Views = dict[bool, View]  # by whether the layer slides
@@ -157,13 +159,8 @@ class LanguageModel(nn.Module):
 
     def _cached(self, embeddings: Tensor, ids: Tensor, cache: KVCache, wanted: int) -> Tensor:
         """Run a pass over new positions; streams [B, wanted, A, D] of the last `wanted` ones."""
-        self._check(embeddings, ids)
+        self._admit(embeddings, ids, cache)
         B, L = ids.shape
-        if cache.config != self.config:
-            raise ValueError("the cache is of another model; start one with this model's new_cache")
-        if cache.batch != B:
-            raise ValueError(f"got {B} rows for a cache of {cache.batch}; use new_cache({B})")
-        cache.reserve(L)
         views = self._cached_views(cache.length, L, embeddings)
         outputs, narrowed = None, views
         if wanted < L:
@@ -173,6 +170,56 @@ class LanguageModel(nn.Module):
         cache.advance(L)
         return streams
 
+    @torch.inference_mode()
+    def answer_together(self, requests: Sequence[Request]) -> list[Tensor]:
+        """As `answer`, for several sequences in one pass: logits [wanted, V] of each.
+
+        The caches are of one size and one row, and none comes twice. Raises ValueError, where
+        `answer` would for one of them, before anything is done.
+        """
+        for request in requests:
+            self._admit(request.embeddings, request.ids, request.cache)
+        if len({id(request.cache) for request in requests}) < len(requests):
+            raise ValueError("a cache came twice in one pass: ask its second request in the next")
+        if len({request.cache.plan for request in requests}) > 1:
+            raise ValueError("caches of several sizes came in one pass: make one for each size")
+        embeddings = torch.cat([request.embeddings for request in requests], dim=1)
+        ids = torch.cat([request.ids for request in requests], dim=1)
+        caches, answered = Caches(requests), places(requests)
+        views, outputs = self._rows(requests, [request.length for request in requests]), None
+        narrowed = views
+        if len(answered) < ids.shape[1]:
+            outputs = torch.tensor([answered], dtype=torch.long, device=ids.device)
+            narrowed = self._rows(requests, [request.wanted for request in requests])
+        streams = self._run(embeddings, ids, views, narrowed, outputs, caches.plan, caches)
+        logits = self._logits(streams)[0]
+        caches.advance()  # last: where anything above fails, no cache has changed
+        return list(logits.split([request.wanted for request in requests]))
+
+    def _rows(self, requests: Sequence[Request], counts: Sequence[int]) -> Views:
+        """Views for the last so many of each request's positions."""
+        views = {}
+        for place, (request, count) in enumerate(zip(requests, counts, strict=True)):
+            if count:
+                start = request.cache.length + request.length - count
+                views[place] = self._cached_views(start, count, request.embeddings)
+        if not views:
+            return {}
+        return {
+            sliding: Rows.of([(place, of_one[sliding]) for place, of_one in views.items()])
+            for sliding in (False, True)
+        }
+
+    def _admit(self, embeddings: Tensor, ids: Tensor, cache: KVCache) -> None:
+        """Make room for new positions; raises ValueError where they do not fit the cache."""
+        self._check(embeddings, ids)
+        B, L = ids.shape
+        if cache.config != self.config:
+            raise ValueError("the cache is of another model; start one with this model's new_cache")
+        if cache.batch != B:
+            raise ValueError(f"got {B} rows for a cache of {cache.batch}; use new_cache({B})")
+        cache.reserve(L)
+
     def _run(
         self,
         embeddings: Tensor,
@@ -181,13 +228,13 @@ class LanguageModel(nn.Module):
         narrowed: Views,
         outputs: Tensor | None,
         how: Plan,
-        cache: KVCache | None = None,
+        cache: KVCache | Caches | None = None,
     ) -> Tensor:
         """The layers of the plan; from the last owner's attention on, only at `outputs` ([B, K],
         None: all)."""
         streams = self._spread(embeddings)
         told = self._per_layer_inputs(embeddings, ids, how.blocks if outputs is None else how.below)
-        kv: dict[int, tuple[Tensor, Tensor]] = {}
+        kv: dict[int, tuple[Any, Any]] = {}  # what the views know how to read
         for i, width in how.steps:
             layer = self.layers[i]
             assert isinstance(layer, DecoderLayer)
@@ -249,6 +296,8 @@ class LanguageModel(nn.Module):
 
     def _logits(self, streams: Tensor) -> Tensor:
         """Merge streams [B, K, A, D] and apply the head: float32 [B, K, V]."""
+        if streams.shape[1] == 0:  # nobody asked
+            return streams.new_empty(*streams.shape[:2], self.config.vocab_size).float()
         first = streams[:, :, 0]
         size = _magnitude(first, TINY)
         merged = first

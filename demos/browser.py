@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from demos.loading import Dtype, Model, start
+
 if TYPE_CHECKING:
     from demos.browser_visitors import Visitors
     from pipeline.chain import Chain
@@ -38,10 +40,11 @@ def demo(
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
     language: Annotated[str, typer.Option(help="Language that is spoken.")] = "es",
     target_language: Annotated[str, typer.Option(help="Language to translate into.")] = "en",
-    model: Annotated[str, typer.Option(help="Bundled model or model folder.")] = "nano",
+    model: Model = "nano",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    dtype: Dtype = "auto",
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of the decoder [all cores but one].")
+        int | None, typer.Option(min=1, help="Threads of the decoder; else all cores but one.")
     ] = None,
     address: Annotated[
         str | None, typer.Option(help="Ray cluster to run on: auto, or HOST:PORT.")
@@ -67,14 +70,7 @@ def demo(
     if sys.stderr.isatty():
         print(f"loading {model} ...", file=sys.stderr)
     _end_politely()
-    if no_ray:
-        from pipeline.local import Local
-
-        chain = Local.start(model, device, threads)
-    else:
-        from pipeline.graph import Graph
-
-        chain = Graph.start(model, device, address, threads)
+    chain = start(model, device, dtype, threads, address, with_ray=not no_ray, bars=True)
     try:
         with serve(chain, options, host, port, ssl_certfile, ssl_keyfile) as served:
             print(f"Dragoman is at {served.url}   (Ctrl-C to end)", flush=True)

@@ -275,6 +275,6 @@ class Live:
         if self._recordings:
             start = self._recordings[-1].start + self._recordings[-1].feed.samples
         feed = Feed(rate_hz)
-        run = Run(self._chain, feed, self._options, "real-time")
+        run = Run(self._chain, feed, self._options, "live")
         self._recordings.append(_Recording(start, feed, run))
         return feed

@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.console import Console
 
+from demos import loading
 from demos.listening import announce, hearing, loss, told
 from demos.score import word_error_rate
+from demos.stdout import own_stdout
 from demos.terminal import JsonLines, LiveView, PlainLines, View, clock
 from models.prompt import LanguageError, language_name
 from pipeline.chain import Chain
@@ -32,9 +34,6 @@ from pipeline.microphone import Microphone
 from pipeline.session import Pace, Session
 from pipeline.subtitles import cues, write
 from stages.messages import Caption, Picture, SessionOptions
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 INTERRUPTED = 130
 
@@ -54,6 +53,10 @@ class Request:
     pace: Pace = "real-time"
     model: str = "nano"
     device: str = "cpu"
+    dtype: str = "auto"
+    size: str = ""
+    draft_size: str = ""
+    pad_audio: bool = False
     threads: int | None = None
     address: str | None = None
     with_ray: bool = True
@@ -83,20 +86,28 @@ def run(request: Request) -> int:
     """Captions from start to end; returns the exit code, raises what the command line explains."""
     _check_languages(request)
     reference = None if request.reference is None else _read_reference(request.reference)
-    with closing(open_source(request)) as source:
+    with own_stdout() as out:
+        return _run(request, reference, Console(file=out, highlight=False))
+
+
+def _run(request: Request, reference: str | None, console: Console) -> int:
+    with closing(open_source(request, _is_live(request, console))) as source:
         if source.folder is not None:
             _make_writable(source.folder)
         if sys.stderr.isatty():
             print(f"loading {request.model} ...", file=sys.stderr)
         chain = start(request)
         try:
-            return _caption(request, source, chain, reference)
+            return _caption(request, source, chain, reference, console)
         finally:
             chain.stop()
 
 
-def open_source(request: Request) -> Source:
-    """What to listen to; raises InputError before anything expensive has begun."""
+def open_source(request: Request, on_screen: bool) -> Source:
+    """What to listen to; raises InputError before anything expensive has begun.
+
+    Only a screen, the live view, has a status line that tells about a microphone.
+    """
     if request.file is not None:
         name, stem = str(request.file), request.file.stem
         pieces, frames = read_audio(request.file), read_frames(request.file)
@@ -104,19 +115,21 @@ def open_source(request: Request) -> Source:
     device = choose(request.microphone, devices())
     microphone = Microphone(device, request.duration_s)
     stem = time.strftime("captions-%Y%m%d-%H%M%S")
-    pieces = microphone if _is_live(request) else told(microphone)
+    pieces = microphone if on_screen else told(microphone)
     return Source(device.name, stem, request.output_dir or Path(), pieces, microphone)
 
 
 def start(request: Request) -> Chain:
     """The pipeline, as Ray actors or in this process."""
-    if not request.with_ray:
-        from pipeline.local import Local
-
-        return Local.start(request.model, request.device, request.threads)
-    from pipeline.graph import Graph
-
-    return Graph.start(request.model, request.device, request.address, request.threads)
+    return loading.start(
+        request.model,
+        request.device,
+        request.dtype,
+        request.threads,
+        request.address,
+        request.with_ray,
+        bars=not request.as_json,
+    )
 
 
 def save(captions: list[Caption], stem: str, request: Request, folder: Path) -> None:
@@ -129,17 +142,27 @@ def save(captions: list[Caption], stem: str, request: Request, folder: Path) -> 
     _write_whole(folder / f"{stem}.json", json.dumps(events, ensure_ascii=False, indent=1) + "\n")
 
 
-def _caption(request: Request, source: Source, chain: Chain, reference: str | None) -> int:
-    options = SessionOptions(language=request.language, target_language=request.target_language)
-    session = Session(chain, source.pieces, options, request.pace, frames=source.frames)
-    finals: list[Caption] = []
+def _caption(
+    request: Request, source: Source, chain: Chain, reference: str | None, console: Console
+) -> int:
+    options = SessionOptions(
+        language=request.language,
+        target_language=request.target_language,
+        pad_audio=request.pad_audio,
+        size=request.size,
+        draft_size=request.draft_size,
+    )
     microphone = source.microphone
+    pace = request.pace if microphone is None else "live"
+    session = Session(chain, source.pieces, options, pace, frames=source.frames)
+    status = _Status(session, request, microphone)
+    finals: list[Caption] = []
     stop = session.stop if microphone is None else microphone.stop
-    if microphone is not None and _is_live(request):
+    if microphone is not None and _is_live(request, console):
         announce(microphone)
     with _stopping_on_interrupt(stop) as interrupted:
         try:
-            _show(session, request, finals, microphone)
+            _show(session, _view(request, status, console), status, finals)
         finally:
             _save_all(finals, source, request)
     if microphone is not None and (lost := loss(microphone)):
@@ -163,12 +186,9 @@ def _save_all(finals: list[Caption], source: Source, request: Request) -> None:
         _say(f"saved {path}.{{{languages}}}.{{srt,vtt}} and {path}.json")
 
 
-def _show(
-    session: Session, request: Request, finals: list[Caption], microphone: Microphone | None
-) -> None:
+def _show(session: Session, view: View, status: "_Status", finals: list[Caption]) -> None:
     """Shows all captions as they come, and adds the final ones to ``finals``."""
-    status = _Status(session, request, microphone)
-    with _view(request, status) as view:
+    with view:
         for caption in session:
             status.last = caption
             view.show(caption)
@@ -200,20 +220,14 @@ class _Status:
         return "   ".join([*parts, "Ctrl-C to end"])
 
 
-def _is_live(request: Request) -> bool:
-    return not request.as_json and _console().is_terminal
+def _is_live(request: Request, console: Console) -> bool:
+    return not request.as_json and console.is_terminal
 
 
-def _view(request: Request, status: Callable[[], str]) -> View:
-    if request.as_json:
-        return JsonLines()
-    return LiveView(_console(), status) if _is_live(request) else PlainLines()
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    return Console(highlight=False)
+def _view(request: Request, status: Callable[[], str], console: Console) -> View:
+    if _is_live(request, console):
+        return LiveView(console, status)
+    return JsonLines(console.file) if request.as_json else PlainLines(console.file)
 
 
 @contextmanager

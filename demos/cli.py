@@ -15,7 +15,9 @@ from typing import Annotated, Literal
 import typer
 from typer.exceptions import TyperException
 
+from demos import models
 from demos.browser import demo
+from demos.loading import DraftSize, Dtype, Model, PadAudio, Size
 from demos.translate import translate
 
 OK, FAILED, USAGE, NO_INPUT, NO_DEPENDENCY, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -74,7 +76,7 @@ def explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, TyperException):
         hint = " (`dragoman captions --help` lists the options)" if error.exit_code == USAGE else ""
         return error.format_message().rstrip(".") + hint, error.exit_code
-    if kinds & {"LanguageError", "CheckpointError"}:
+    if kinds & {"LanguageError", "CheckpointError", "SizeError"}:
         return str(error), USAGE
     if "InputError" in kinds:
         return str(error), NO_INPUT
@@ -143,7 +145,7 @@ def captions(
         typer.Option(
             "--output-dir",
             "-o",
-            help="Folder for NAME.es.srt, .vtt and NAME.json [microphone: this folder].",
+            help="Folder for NAME.es.srt, .vtt and NAME.json; a microphone's else go here.",
         ),
     ] = None,
     reference: Annotated[
@@ -153,10 +155,14 @@ def captions(
         Literal["real-time", "fast"],
         typer.Option(help="Hear a file as it would be spoken, or as fast as possible."),
     ] = "real-time",
-    model: Annotated[str, typer.Option(help="Bundled model or model folder.")] = "nano",
+    model: Model = "nano",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    dtype: Dtype = "auto",
+    size: Size = "",
+    draft_size: DraftSize = "",
+    pad_audio: PadAudio = False,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of the decoder [all cores but one].")
+        int | None, typer.Option(min=1, help="Threads of the decoder; else all cores but one.")
     ] = None,
     address: Annotated[
         str | None, typer.Option(help="Ray cluster to run on: auto, or HOST:PORT.")
@@ -192,6 +198,10 @@ def captions(
             pace=pace,
             model=model,
             device=device,
+            dtype=dtype,
+            size=size,
+            draft_size=draft_size,
+            pad_audio=pad_audio,
             threads=threads,
             address=address,
             with_ray=not no_ray,
@@ -201,6 +211,7 @@ def captions(
 
 app.command()(translate)
 app.command()(demo)
+app.add_typer(models.app, name="models")
 
 
 if __name__ == "__main__":

@@ -5,10 +5,9 @@ scroll up, once and for good. What may still change is grey. Where stdout is no 
 finished segments are printed.
 """
 
-import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol, Self
+from typing import IO, Protocol, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -39,7 +38,10 @@ class View(Protocol):
 
 
 class _Plain:
-    """What the views without a screen share: nothing to open or to close."""
+    """What the views without a screen share: a stream, and nothing to open or to close."""
+
+    def __init__(self, out: IO[str]) -> None:
+        self._out = out
 
     def __enter__(self) -> Self:
         return self
@@ -49,10 +51,10 @@ class _Plain:
 
 
 class JsonLines(_Plain):
-    """One event a line on stdout, at once."""
+    """One event a line, at once."""
 
     def show(self, caption: Caption) -> None:
-        print(to_json(caption), flush=True)
+        print(to_json(caption), file=self._out, flush=True)
 
 
 class PlainLines(_Plain):
@@ -61,8 +63,9 @@ class PlainLines(_Plain):
     def show(self, caption: Caption) -> None:
         if caption.kind == "final" and caption.transcript.whole:
             time = clock(caption.start)
-            print(f"[{time}] {caption.transcript.whole}", file=sys.stdout)
-            print(f"{' ' * (len(time) + 3)}{caption.translation.whole}", flush=True)
+            print(f"[{time}] {caption.transcript.whole}", file=self._out)
+            below = f"{' ' * (len(time) + 3)}{caption.translation.whole}"
+            print(below, file=self._out, flush=True)
 
 
 class LiveView:

@@ -8,14 +8,16 @@ Heavy imports wait until the command runs.
 
 import json
 import logging
-import os
 import sys
 import time
-from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from demos.loading import Dtype, Model, PadAudio, Size, locate, read_ahead
+from demos.stdout import own_stdout
 
 if TYPE_CHECKING:
     from demos.progress import View
@@ -43,8 +45,11 @@ def translate(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Do finished files again, replace any outputs.")
     ] = False,
-    model: Annotated[str, typer.Option(help="Bundled model or model folder.")] = "nano",
+    model: Model = "nano",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    dtype: Dtype = "auto",
+    size: Size = "",
+    pad_audio: PadAudio = False,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes; else one for each core or GPU.")
     ] = None,
@@ -80,9 +85,12 @@ def translate(
             "choose another language to translate into"
         )
     options = BatchOptions(
-        session=SessionOptions(language=language, target_language=target_language),
+        session=SessionOptions(
+            language=language, target_language=target_language, pad_audio=pad_audio, size=size
+        ),
         model=model,
         device=device,
+        dtype=dtype,
         formats=formats,
         bilingual=bilingual,
         overwrite=overwrite,
@@ -107,6 +115,9 @@ def run(
 
     begin = time.monotonic()
     sources, lacking = find(paths, output_dir)
+    if sources:
+        bars = not (as_json or quiet)
+        options = replace(options, model=locate(options.model, address, bars))
     batch = Batch(sources, options)
     results: list[Result] = []
     interrupted = False
@@ -117,7 +128,7 @@ def run(
                 _add(missing(entry), results, screen)
             for result in batch.prepare():
                 _add(result, results, screen)
-            _work(batch, workers, address, results, screen)
+            _work(batch, options.model, workers, address, results, screen)
     except KeyboardInterrupt:
         interrupted = True
     finally:
@@ -168,6 +179,7 @@ def _formats(text: str) -> tuple[str, ...]:
 
 def _work(
     batch: "Batch",
+    model: str,
     workers: int | None,
     address: str | None,
     results: "list[Result]",
@@ -179,10 +191,9 @@ def _work(
     from pipeline.workers import Pool
 
     screen.start(batch.to_do)
-    # Ray tells of processes that ended on stdout, which belongs to paths or JSON here; the pool
-    # has a line about it in the log.
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-        pool = Pool.start(batch.recipes, workers, address)
+    with own_stdout():  # the screen was handed it before
+        with read_ahead(model):
+            pool = Pool.start(batch.recipes, workers, address, batch.look)
         try:
             screen.ready(len(pool))
             for event in batch.run(pool):

@@ -2,82 +2,100 @@
 
 A folder holds `config.json`, `tokenizer.json` and one or more `*.safetensors`. Every actor loads
 only the group it needs (one of the towers, or the language model), so memory follows the work.
-Names are compared with what the configuration calls for before any weight is read: a missing or
-surplus tensor is an error that lists it. Modules are built without memory (on the meta device) and
-take the tensors as they were read, so weights are never held twice.
+Names, shapes, types and lengths are compared with what the configuration calls for before any
+weight is read. Modules are built without memory (on the meta device) and take the tensors as
+:mod:`models.weights` reads them.
+
+Unusual: the table of per-layer embeddings, half of a true-size model, is never loaded. It stays in
+its file as it is stored, and each pass reads the rows of its tokens (:mod:`models.table`).
 """
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from decoder import LanguageModel, TextConfig, unused_tensor_names
+from decoder.quantize import QUANTIZED, Scheme, plan, quantize
 from encoders import AudioConfig, AudioEncoder, MultimodalEmbedder, VisionConfig, VisionTower
 from encoders.vision import RESOLUTION, RESOLUTIONS
-from models.tokenizer import Tokenizer
+from models import weights
+from models.hub import find, name_of, read_config
+from models.quantized import quantized_tensors
+from models.reading import (
+    GROUPS,
+    TOKEN_TABLE,
+    CheckpointError,
+    Stored,
+    read_json,
+    tensors,
+)
+from models.table import StoredTable
+from models.tokenizer import Tokenizer, TokenizerError
 
-BUNDLED = Path(__file__).resolve().parent
-GROUPS = {
-    "language_model": "model.language_model.",
-    "audio_tower": "model.audio_tower.",
-    "embed_audio": "model.embed_audio.",
-    "embed_vision": "model.embed_vision.",
-    "vision_tower": "model.vision_tower.",
+__all__ = ["FORMS", "GROUPS", "Checkpoint", "CheckpointError"]
+
+# The forms that weights may take in memory, besides "auto" and the quantized ones; see
+# `Checkpoint.dtype` and `Checkpoint.scheme`.
+FORMS = {"float32": torch.float32, "bf16": torch.bfloat16}
+SMALL_BYTES = 2**30
+
+# The special tokens of every Gemma 3n, and the key under which config.json repeats an id.
+SPECIALS = {
+    "<bos>": None,
+    "<eos>": None,
+    "<start_of_turn>": None,
+    "<end_of_turn>": None,
+    "<start_of_image>": "boi_token_id",
+    "<image_soft_token>": "image_token_id",
+    "<end_of_image>": "eoi_token_id",
+    "<start_of_audio>": "boa_token_id",
+    "<audio_soft_token>": "audio_token_id",
+    "<end_of_audio>": "eoa_token_id",
 }
-TIED = {"lm_head.weight"}  # some exports repeat the embedding table under this name
+# Keys of config.json that say something, and those that savers leave there.
+# fmt: off
+_KEYS = {
+    "model_type", "text_config", "audio_config", "vision_config", "tie_word_embeddings",
+    "eos_token_id", "audio_soft_tokens_per_image", "vision_soft_tokens_per_image",
+    "quantization_config",
+    *filter(None, SPECIALS.values()),
+}
+_IGNORED = {
+    "_attn_implementation_autoset", "_name_or_path", "architectures", "bos_token_id",
+    "chunk_size_feed_forward", "dtype", "id2label", "ignore_index", "initializer_range",
+    "is_encoder_decoder", "label2id", "output_attentions", "output_hidden_states", "pad_token_id",
+    "problem_type", "return_dict", "torch_dtype", "transformers_version", "use_cache",
+}
+# fmt: on
 
 ReadT = TypeVar("ReadT")
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
-class CheckpointError(ValueError):
-    """The model folder is missing, incomplete, damaged, or of another model."""
-
-
-def find(model: str) -> Path:
-    """The folder of ``model``: the name of a bundled one (`nano`), or a path."""
-    bundled = BUNDLED / model
-    if "/" not in model and (bundled / "config.json").is_file():
-        return bundled
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        return folder
-    names = ", ".join(sorted(p.parent.name for p in BUNDLED.glob("*/config.json")))
-    raise CheckpointError(
-        f"no model at {model!r}: give a folder with config.json, tokenizer.json and safetensors, "
-        f"or a bundled name ({names or 'none is bundled'})"
-    )
-
-
 @dataclass(frozen=True)
 class Checkpoint:
-    """An opened model folder; nothing is read but its configuration and the tensors' names."""
+    """An opened model folder; nothing is read but its configuration and the files' headers.
+
+    Weights come in evaluation mode, in ``dtype`` (None: what the form "auto" is here) on
+    ``device``. Every method raises CheckpointError where the folder is not as it should be.
+    """
 
     folder: Path
-    config: dict[str, Any]
-    files: dict[str, Path]
+    config: Mapping[str, Any]
+    tensors: Mapping[str, Stored]
 
     @classmethod
     def open(cls, model: str) -> "Checkpoint":
-        """Opens ``model`` (see :func:`find`) and checks names; raises CheckpointError."""
+        """Opens a bundled model, a folder, or a model of the hub, downloaded if need be."""
         folder = find(model)
-        config = _read_config(folder)
-        checkpoint = cls(folder, config, _tensor_files(folder))
-        strangers = [
-            name
-            for name in checkpoint.files
-            if name not in TIED and not name.startswith(tuple(GROUPS.values()))
-        ]
-        if strangers:
-            raise CheckpointError(f"{folder}: surplus tensors {_some(strangers)}: not a Gemma 3n")
-        return checkpoint
+        config = read_config(folder)
+        _check_keys(config, folder)
+        return cls(folder, config, tensors(folder))
 
     @cached_property
     def text_config(self) -> TextConfig:
@@ -94,13 +112,13 @@ class Checkpoint:
     @property
     def has_vision(self) -> bool:
         """Whether the folder holds a vision tower."""
-        return any(name.startswith(GROUPS["vision_tower"]) for name in self.files)
+        return any(name.startswith(GROUPS["vision_tower"]) for name in self.tensors)
 
     @cached_property
     def resolution(self) -> int:
         """Pixels a side that pictures are brought to; `preprocessor_config.json` may say."""
         path = self.folder / "preprocessor_config.json"
-        size = _read_json(path).get("size") if path.is_file() else None
+        size = read_json(path).get("size") if path.is_file() else None
         if size is None:
             return RESOLUTION
         if not isinstance(size, dict) or size.get("height") not in RESOLUTIONS:
@@ -111,38 +129,112 @@ class Checkpoint:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        return Tokenizer.from_file(self.folder / "tokenizer.json")
+        """The tokenizer; it has the special tokens, at the places that `config.json` says."""
+        path = self.folder / "tokenizer.json"
+        try:
+            tokenizer = Tokenizer.from_file(path)
+        except TokenizerError as error:
+            raise CheckpointError(str(error)) from error
+        for token, key in SPECIALS.items():
+            try:
+                found = tokenizer.special(token)
+            except TokenizerError as error:
+                raise CheckpointError(f"{path}: {error}") from error
+            said = self.config.get(key, found) if key else found
+            if found != said:
+                raise CheckpointError(
+                    f"{path} has {token} at {found}, but {key} in config.json is {said}: take both "
+                    "from the same place"
+                )
+        return tokenizer
 
     @property
     def name(self) -> str:
-        return self.folder.name
+        return name_of(self.folder)
 
-    def language_model(self, dtype: torch.dtype = torch.float32) -> LanguageModel:
-        """The decoder, in evaluation mode."""
+    def dtype(self, form: str = "auto") -> torch.dtype:
+        """What weights of the ``form`` are in memory.
+
+        "auto" is float32 for a small model, less than SMALL_BYTES on the disk, as it costs little
+        there and agrees with the reference to rounding; and for a larger one what it is stored as,
+        which needs no copy (float16 becomes bf16, whose range the model was trained in). Of
+        "int8" and "int4" it is what the other weights are, and what is computed in.
+        """
+        if form in ("auto", *QUANTIZED):
+            small = sum(stored.bytes for stored in self.tensors.values()) < SMALL_BYTES
+            whole = all(stored.dtype == "F32" for stored in self.tensors.values())
+            form = "float32" if small or whole else "bf16"
+        if form not in FORMS:
+            forms = _listed((*FORMS, *QUANTIZED))
+            raise CheckpointError(f"no weights of the form {form!r}: choose auto, {forms}")
+        return FORMS[form]
+
+    def scheme(self, form: str = "auto") -> Scheme | None:
+        """How the decoder's matrices are quantized in memory; None: they are not.
+
+        A folder of quantized weights says itself how; of any other, "int8" and "int4" do.
+        """
+        if "quantization_config" not in self.config:
+            return Scheme(form) if form in QUANTIZED else None
+        own = self._read("quantization_config", Scheme.from_dict)
+        if form in QUANTIZED and form != own.layers:
+            raise CheckpointError(
+                f"{self.folder} is quantized to {own.layers} already: take the original weights "
+                f"for {form}"
+            )
+        return own
+
+    def language_model(
+        self,
+        dtype: torch.dtype | None = None,
+        device: str = "cpu",
+        scheme: Scheme | None = None,
+    ) -> LanguageModel:
+        """The decoder. Its per-layer table stays on the host, in the type it is stored in.
+
+        ``scheme`` quantizes it on the way, in a folder where it is not.
+        """
+        dtype, own = dtype or self.dtype(), self.scheme()
         unused = {GROUPS["language_model"] + n for n in unused_tensor_names(self.text_config)}
-        with torch.device("meta"):
+        with weights.shapes_only():
             module = LanguageModel(self.text_config)
-        return self._fill(module, "language_model", dtype, unused)
+        if own is not None:
+            quantize(module, own, dtype)
+        stored = self._checked(module, "language_model", unused)
+        made = {}
+        if own is None and scheme is not None:
+            made = dict(quantized_tensors(stored, plan(module, scheme)))
+            quantize(module, scheme, dtype)
+        left = {name: tensor for name, tensor in stored.items() if name not in made}
+        whole = {name for name, _ in module.named_buffers()}  # codes and scales stay what they are
+        model = weights.fill(module, left, dtype, device, {TOKEN_TABLE, *whole}, made)
+        table = self.tensors[GROUPS["language_model"] + TOKEN_TABLE]
+        model.embed_tokens_per_layer = StoredTable(model.embed_tokens_per_layer.weight, table)
+        return model
 
-    def audio_encoder(self, dtype: torch.dtype = torch.float32) -> AudioEncoder:
-        """The audio tower, in evaluation mode."""
-        with torch.device("meta"):
+    def audio_encoder(self, dtype: torch.dtype | None = None, device: str = "cpu") -> AudioEncoder:
+        """The audio tower."""
+        with weights.shapes_only():
             module = AudioEncoder(self.audio_config)
-        return self._fill(module, "audio_tower", dtype)
+        return self._fill(module, "audio_tower", dtype, device)
 
-    def vision_tower(self, dtype: torch.dtype = torch.float32) -> VisionTower | None:
-        """The vision tower, in evaluation mode; None when the folder has none."""
+    def vision_tower(
+        self, dtype: torch.dtype | None = None, device: str = "cpu"
+    ) -> VisionTower | None:
+        """The vision tower; None when the folder has none."""
         if not self.has_vision:
             return None
-        with torch.device("meta"):
+        with weights.shapes_only():
             module = self._read("vision_config", lambda _: VisionTower(self.vision_config))
-        return self._fill(module, "vision_tower", dtype)
+        return self._fill(module, "vision_tower", dtype, device)
 
-    def embedder(self, modality: str, dtype: torch.dtype = torch.float32) -> MultimodalEmbedder:
+    def embedder(
+        self, modality: str, dtype: torch.dtype | None = None, device: str = "cpu"
+    ) -> MultimodalEmbedder:
         """`audio` or `vision`: what maps soft tokens into the decoder's space."""
-        with torch.device("meta"):
+        with weights.shapes_only():
             module = self._read(f"{modality}_config", self._embedder)
-        return self._fill(module, f"embed_{modality}", dtype)
+        return self._fill(module, f"embed_{modality}", dtype, device)
 
     def _embedder(self, config: dict[str, Any]) -> MultimodalEmbedder:
         return MultimodalEmbedder(
@@ -153,82 +245,50 @@ class Checkpoint:
             eps=config.get("rms_norm_eps", 1e-6),
         )
 
-    def _section(self, name: str) -> dict[str, Any]:
-        section = self.config.get(name)
-        if not isinstance(section, dict):
-            raise CheckpointError(f"{self.folder}/config.json has no {name}: not a Gemma 3n folder")
-        return section
-
     def _read(self, name: str, make: Callable[[dict[str, Any]], ReadT]) -> ReadT:
-        section = self._section(name)
+        path, section = self.folder / "config.json", self.config.get(name)
+        if not isinstance(section, dict):
+            raise CheckpointError(f"{path} has no {name}: not a Gemma 3n folder")
         try:
             return make(section)
         except CheckpointError:
             raise
         except KeyError as error:
-            raise CheckpointError(f"{self.folder}/config.json: {name} has no {error}") from None
+            raise CheckpointError(f"{path}: {name} has no {error}") from None
         except (TypeError, ValueError) as error:
-            raise CheckpointError(f"{self.folder}/config.json: {error}") from error
+            raise CheckpointError(f"{path}: {error}") from error
 
-    def _fill(
-        self, module: ModuleT, group: str, dtype: torch.dtype, unused: set[str] | None = None
-    ) -> ModuleT:
+    def _fill(self, module: ModuleT, group: str, dtype: torch.dtype | None, device: str) -> ModuleT:
+        stored = self._checked(module, group)
+        return weights.fill(module, stored, dtype or self.dtype(), device)
+
+    def _checked(
+        self, module: nn.Module, group: str, unused: Collection[str] = ()
+    ) -> dict[str, Stored]:
+        """What a group's tensors are, by their names in its module; they are just the module's."""
         prefix = GROUPS[group]
-        wanted = {prefix + name for name in module.state_dict()}
-        present = {name for name in self.files if name.startswith(prefix)} - (unused or set())
-        if missing := wanted - present:
-            raise CheckpointError(f"{self.folder}: missing tensors {_some(missing)}")
-        if surplus := present - wanted:
-            raise CheckpointError(f"{self.folder}: surplus tensors {_some(surplus)}")
-        weights = {}
-        for file in sorted({self.files[name] for name in wanted}):
-            with safe_open(file, framework="pt") as tensors:
-                for name in wanted & set(tensors.keys()):
-                    weights[name.removeprefix(prefix)] = tensors.get_tensor(name).to(dtype)
-        try:
-            module.load_state_dict(weights, assign=True)
-        except RuntimeError as error:
-            message = f"{self.folder}: shapes differ from config.json: {error}"
-            raise CheckpointError(message) from None
-        return module.eval().requires_grad_(False)
+        stored = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in self.tensors.items()
+            if name.startswith(prefix) and name not in unused
+        }
+        weights.check(module, stored, self.folder, prefix)
+        return stored
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def _check_keys(config: Mapping[str, Any], folder: Path) -> None:
     path = folder / "config.json"
-    if not path.is_file():
-        raise CheckpointError(f"{folder} has no config.json: it is not a model folder")
-    config = _read_json(path)
-    if config.get("model_type") != "gemma3n":
+    if unknown := sorted(set(config) - _KEYS - _IGNORED):
         raise CheckpointError(
-            f"{path} describes a {config.get('model_type')!r} model, expected 'gemma3n'"
+            f"{path} has unknown keys {_listed(unknown)}: correct or remove them "
+            f"(known: {_listed(sorted(_KEYS))})"
         )
-    return config
+    if config.get("tie_word_embeddings") not in (True, None):
+        raise CheckpointError(
+            f"{path}: tie_word_embeddings is {config['tie_word_embeddings']!r}, expected true: a "
+            "Gemma 3n has no output head of its own"
+        )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # also where it is not even UTF-8
-        raise CheckpointError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path} holds a {type(found).__name__}, expected a JSON object")
-    return found
-
-
-def _tensor_files(folder: Path) -> dict[str, Path]:
-    files: dict[str, Path] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(path, framework="pt") as tensors:
-                files |= dict.fromkeys(tensors.keys(), path)
-        except SafetensorError as error:
-            raise CheckpointError(f"{path} is damaged ({error}): copy it again") from None
-    if not files:
-        raise CheckpointError(f"{folder} has no *.safetensors: the weights are missing")
-    return files
-
-
-def _some(names: set[str] | list[str], most: int = 5) -> str:
-    shown = sorted(names)
-    more = f" and {len(shown) - most} more" if len(shown) > most else ""
-    return ", ".join(shown[:most]) + more
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)

@@ -3,7 +3,8 @@
 The instruction stands before the audio, so that every soft token can enter the cache as it comes;
 pictures stand between the two. Unusual: newlines where two parts meet may be one token, so a prompt
 with pictures is another list of ids and not a list with pictures put in.
-The answer is the transcript, one newline, ``English: `` and the translation.
+The answer is the transcript, one newline, ``English: `` and the translation. It is taken apart
+while it is decoded: a newline, or the label without one, ends the transcript.
 """
 
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ SPECIALS = (
 )
 IMAGE_SPECIALS = ("<start_of_image>", "<image_soft_token>", "<end_of_image>")
 IMAGE_TOKENS = 256  # soft tokens of a picture
+AUDIO_TOKENS = 188  # soft tokens of 30 s of sound, to which the reference fills up
+MANY = range(1, 32)  # newlines in a row that may be one token
 
 
 class LanguageError(ValueError):
@@ -47,7 +50,8 @@ class Prompt:
 
     ``before`` ends with `<start_of_audio>`, ``after`` starts with `<end_of_audio>` and ends where
     the model's answer begins; ``separator`` is a newline and the target language's label;
-    any of ``newlines`` ends the transcript; ``stop`` ends an answer.
+    any of ``newlines`` ends the transcript; ``stop`` ends an answer; ``labels`` are the ways to
+    write the label without a newline before it.
     """
 
     before: tuple[int, ...]
@@ -55,6 +59,14 @@ class Prompt:
     separator: tuple[int, ...]
     newlines: tuple[int, ...]
     stop: tuple[int, ...]
+    labels: tuple[tuple[int, ...], ...]
+
+    def before_label(self, ids: list[int]) -> list[int]:
+        """The ``ids`` of a transcript, cut where the translation's label begins, if it does."""
+        for end in range(len(ids)):
+            if any(tuple(ids[end : end + len(label)]) == label for label in self.labels):
+                return ids[:end]
+        return ids
 
 
 def label(target_language: str) -> str:
@@ -89,6 +101,7 @@ def build(tokenizer: Tokenizer, language: str, target_language: str, images: int
         before=tuple(tokenizer.encode(before)),
         after=tuple(tokenizer.encode(after)),
         separator=tuple(separator),
-        newlines=(tokenizer.encode("\n")[0], tokenizer.encode("\n\n")[0]),
+        newlines=tuple(dict.fromkeys(tokenizer.encode("\n" * n)[0] for n in MANY)),
         stop=(tokenizer.special("<end_of_turn>"), tokenizer.special("<eos>")),
+        labels=tuple(tuple(tokenizer.encode(s + label(target_language))) for s in ("", " ")),
     )

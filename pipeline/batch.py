@@ -1,35 +1,40 @@
 """Subtitles for many files: segments are the unit of work, files only order and own them.
 
-One thread decodes file after file, cuts it into segments (:mod:`stages.segment`) and hands them to
-a pool of actors; a bounded number is under way, so a file is never in memory as a whole, and the
-last segments of one file are worked on beside the first of the next. Finished segments go to the
-journal, and once a file has all of them its outputs are written.
+One thread decodes file after file, cuts it into segments (:mod:`pipeline.segments`) and hands them
+to a pool of actors; a bounded number is under way, so a file is never in memory as a whole, and the
+last segments of one file are worked on beside the first of the next. A segment of a video brings
+its pictures along, and they are gone with it: the journal and the outputs only name them. Finished
+segments go to the journal, and once a file has all of them its outputs are written.
 
 What is unusual: a segment's caption is computed in one go when its audio is complete, without
-partial ones, so it depends on nothing but the audio, the model and the options: any worker, at any
+partial ones, so it depends on nothing but the file, the model and the options: any worker, at any
 time and after any accident, gives the same.
 """
 
 import hashlib
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from pipeline.chain import ROOT, Failure, Recipe, recipes
+from models.hub import here
+from pipeline.chain import Failure, Recipe, look_recipe, recipes
 from pipeline.errors import InputError
+from pipeline.frames import read_frames
 from pipeline.inputs import Missing, Source
 from pipeline.journal import Entry, Finished, Journal, digest, relative
 from pipeline.media import probe, read_audio
 from pipeline.outputs import FORMATS, Output, document, planned, write_all
+from pipeline.segments import segments
 from pipeline.workers import Job, Outcome, Pool
-from stages.chunk import Chunker
-from stages.contract import Stage
-from stages.messages import SAMPLE_RATE_HZ, Caption, SessionOptions, Speech
+from stages.messages import SAMPLE_RATE_HZ, Caption, Picture, SessionOptions, Speech
+
+MADE = 2  # raised when the same file gives other captions: what an older version did is done again
 
 Status = Literal["done", "skipped", "failed"]
 
@@ -41,6 +46,7 @@ class BatchOptions:
     session: SessionOptions = SessionOptions()
     model: str = "nano"
     device: str = "cpu"
+    dtype: str = "auto"
     formats: tuple[str, ...] = FORMATS
     bilingual: bool = True
     overwrite: bool = False
@@ -84,6 +90,7 @@ class _File:
     journal: Journal
     work: str
     duration_s: float | None
+    has_video: bool
     known: dict[int, Finished] = field(default_factory=dict)
     finished: dict[int, Caption | None] = field(default_factory=dict)
     waiting: dict[int, int] = field(default_factory=dict)  # where unfinished segments start
@@ -109,12 +116,19 @@ class Batch:
         sources: Iterable[Source],
         options: BatchOptions,
         stages: Sequence[Recipe] | None = None,
+        look: Recipe | None = None,
     ) -> None:
-        """``stages`` takes the place of those of ``options.model``, the segmenter first."""
+        """``stages``, the segmenter first, and ``look`` take the place of those of the model.
+
+        ``recipes`` and ``look`` are for the pool; without ``look`` pictures are only named.
+        """
         self._sources, self._options = list(sources), options
-        all_stages = recipes(options.model, options.device, 1) if stages is None else stages
-        self._segmenter, self.recipes = all_stages[0], tuple(all_stages[1:])
-        self._run, self._model = uuid.uuid4().hex[:12], _fingerprint(options.model)
+        if stages is None:
+            stages = recipes(options.model, options.device, 1, options.dtype)
+            look = look_recipe(options.model, options.device, 1, options.dtype)
+        self._segmenter, self.recipes, self.look = stages[0], tuple(stages[1:]), look
+        self._run = uuid.uuid4().hex[:12]
+        self._model = [options.dtype, *_fingerprint(options.model)]
         self._journals: dict[Path, Journal] = {}
         self._files: list[_File] = []
 
@@ -170,7 +184,7 @@ class Batch:
             read_audio(source.path)  # says so
         source.folder.mkdir(parents=True, exist_ok=True)
         journal = self._journal(source.folder)
-        self._files.append(_File(source, outputs, journal, work, info.duration_s))
+        self._files.append(_File(source, outputs, journal, work, info.duration_s, info.has_video))
         return None
 
     def _journal(self, folder: Path) -> Journal:
@@ -186,7 +200,7 @@ class Batch:
         except OSError as error:
             raise InputError(f"{source.path} cannot be read ({error.strerror})") from error
         options = asdict(self._options.session)
-        parts = [status.st_size, status.st_mtime_ns, self._model, options]
+        parts = [MADE, status.st_size, status.st_mtime_ns, self._model, options]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
     # The work.
@@ -201,18 +215,18 @@ class Batch:
             file.failure = _unwritable(source.folder, error)
             return
         yield self._advanced(file)
-        speeches = self._segments(file)
-        while (speech := _next(file, speeches)) is not None:
-            while pool.full:
-                yield from self._collect(pool)
-            if file.failure:
-                return
-            if not self._keep(file, speech):
-                file.waiting[speech.segment] = speech.start
-                pool.submit(Job(file, speech, self._options.session))
+        with closing(self._segments(file)) as speeches:
+            while (speech := _next(file, speeches)) is not None:
+                while pool.full:
+                    yield from self._collect(pool)
+                if file.failure:
+                    return
+                if not self._keep(file, speech):
+                    file.waiting[speech.segment] = speech.start
+                    pool.submit(Job(file, speech, self._options.session))
         file.read = True
 
-    def _segments(self, file: _File) -> Iterator[Speech]:
+    def _segments(self, file: _File) -> Generator[Speech, None, None]:
         def warn(sentence: str) -> None:
             file.warnings.append(sentence.replace(str(file.source.path), file.source.path.name))
 
@@ -221,7 +235,15 @@ class Batch:
                 yield piece
                 file.heard += len(piece)
 
-        return segments(counted(), self._segmenter.make(), self._options.session)
+        stage, pictures = self._segmenter.make(), self._pictures(file)
+        return segments(counted(), stage, self._options.session, pictures, warn)
+
+    def _pictures(self, file: _File) -> Iterator[Picture] | None:
+        """What a video shows, without pixels where nobody looks at them."""
+        if not file.has_video:
+            return None
+        pictures = read_frames(file.source.path)
+        return pictures if self.look else (picture.without_pixels() for picture in pictures)
 
     def _keep(self, file: _File, speech: Speech) -> bool:
         """Takes a segment from the journal, if it is there."""
@@ -301,33 +323,6 @@ class Batch:
         )
 
 
-def segments(
-    pieces: Iterable[np.ndarray], stage: Stage, options: SessionOptions
-) -> Iterator[Speech]:
-    """The whole segments of a stream, one after the other, each as one piece."""
-    chunker = Chunker()
-    chunks, state = chunker.init_state(options), stage.init_state(options)
-    parts: list[Speech] = []
-
-    def joined(found: list[Speech]) -> Iterator[Speech]:
-        for speech in found:
-            parts.append(speech)
-            if speech.closes:
-                samples = np.concatenate([part.samples for part in parts])
-                yield Speech(speech.segment, parts[0].start, samples, opens=True, closes=True)
-                parts.clear()
-
-    for piece in pieces:
-        ready, chunks = chunker.step(piece, chunks)
-        for chunk in ready:
-            found, state = stage.step(chunk, state)
-            yield from joined(found)
-    for chunk in chunker.flush(chunks):
-        found, state = stage.step(chunk, state)
-        yield from joined(found)
-    yield from joined(stage.flush(state))
-
-
 def missing(entry: Missing) -> Result:
     """The result of something that was named and is not there."""
     return Result(entry.path, "failed", reason=entry.reason, bad_input=True)
@@ -376,9 +371,8 @@ def _said(failure: Failure) -> str:
 
 def _fingerprint(model: str) -> list[object]:
     """What tells a model from another: the names, sizes and times of its files."""
-    folders = [ROOT / "models" / model, Path(model).expanduser()]
-    for folder in folders:
-        if (folder / "config.json").is_file():
-            files = sorted(path for path in folder.iterdir() if path.is_file())
-            return [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]
-    return [model]
+    folder = here(model)
+    if folder is None:
+        return [model]
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    return [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]

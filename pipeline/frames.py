@@ -5,8 +5,8 @@ same clock. A picture is taken at the first
 frame, where enough of a small grey copy differs from that of the last picture taken, and after 5 s
 at the latest. Pictures are upright and at most 1 280 pixels long; nothing but the last two is kept.
 
-What is unusual: pictures are an addition to speech. A file without video, or with a broken one,
-has none, or none any more, and that is no error.
+What is unusual: pictures are an addition to speech. A file without video has none, and that is no
+error. A broken one has those that can be had; that it is broken is said after the last of them.
 """
 
 import logging
@@ -41,7 +41,7 @@ def read_frames(path: str | Path, *, every_s: float = EVERY_S) -> Iterator[Pictu
     """Pictures of the file at ``path`` in the order of time; none where it has no video.
 
     ``Frame.time`` is on the clock of ``read_audio``, to the millisecond; ``Frame.index`` counts the
-    track's frames from 0.
+    track's frames from 0. Raises InputError at the end where a part could not be decoded.
     """
     try:
         container = _open(Path(path))
@@ -52,13 +52,22 @@ def read_frames(path: str | Path, *, every_s: float = EVERY_S) -> Iterator[Pictu
         stream = _track(container)
         if stream is None:
             return
-        sampler = _Sampler(every_s)
-        for shown in chain(_shown(container, stream), [None]):
+        sampler, damage = _Sampler(every_s), _Damage()
+        for shown in chain(_shown(container, stream, damage), [None]):
             for taken in sampler.step(shown):
                 try:
                     yield Picture(Frame(round(taken.time_s, 3), taken.index), _pixels(taken.frame))
                 except (FFmpegError, ValueError) as error:
                     log.info("%s: a picture could not be converted (%s)", path, error)
+        if damage.packets:
+            raise InputError(f"{path}: {damage.packets} damaged packets of video were left out")
+
+
+@dataclass
+class _Damage:
+    """What could not be decoded of a track, counted while reading."""
+
+    packets: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,13 +117,13 @@ def _track(container: InputContainer) -> av.VideoStream | None:
     return None
 
 
-def _shown(container: InputContainer, stream: av.VideoStream) -> Iterator[_Shown]:
-    """Frames whose time can be believed; damaged ones are counted and left out."""
+def _shown(container: InputContainer, stream: av.VideoStream, damage: _Damage) -> Iterator[_Shown]:
+    """Frames whose time can be believed; damaged ones are numbered and left out."""
     origin_s = Fraction(container.start_time or 0, av.time_base)
     length = container.duration
     limit_s = float("inf") if length is None else length / av.time_base + SHORT_BY_S
     last_s = float("-inf")
-    for index, frame in enumerate(_decoded(container, stream)):
+    for index, frame in enumerate(_decoded(container, stream, damage)):
         if frame.pts is None or frame.time_base is None or frame.is_corrupt:
             continue
         time_s = max(float(frame.pts * frame.time_base - origin_s), 0.0)
@@ -123,7 +132,9 @@ def _shown(container: InputContainer, stream: av.VideoStream) -> Iterator[_Shown
             yield _Shown(frame, index, time_s)
 
 
-def _decoded(container: InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+def _decoded(
+    container: InputContainer, stream: av.VideoStream, damage: _Damage
+) -> Iterator[av.VideoFrame]:
     packets = container.demux(stream)
     while True:
         try:
@@ -131,12 +142,12 @@ def _decoded(container: InputContainer, stream: av.VideoStream) -> Iterator[av.V
         except StopIteration:
             return
         except (FFmpegError, OSError) as error:
-            log.info("%s: its video breaks off (%s)", container.name, error)
+            log.info("%s: its video breaks off (%s)", container.name, error)  # as its sound says
             return
         try:
             yield from packet.decode()  # pyright: ignore[reportReturnType]
-        except FFmpegError as error:
-            log.info("%s: a damaged packet of video was left out (%s)", container.name, error)
+        except FFmpegError:
+            damage.packets += 1
 
 
 def _thumb(frame: av.VideoFrame) -> np.ndarray:

@@ -1,8 +1,8 @@
 """The chain as Ray actors, one per stage, on this machine or on a cluster.
 
-A step passes object references on: the driver sends a chunk to the first actor and asks the last
-one for captions, and what lies between goes from actor to actor. Actors take calls in the order in
-which they were made, and hold any number of sessions.
+A call passes object references on: the driver sends chunks to the first actor and asks the last one
+for captions, and does not open what lies between. Actors take calls in the order in which they
+were made, and hold any number of sessions.
 """
 
 import contextlib
@@ -15,16 +15,18 @@ from typing import Any
 from pipeline.chain import (
     ROOT,
     Chain,
-    Link,
     PipelineError,
     Recipe,
     look_recipe,
     recipes,
     use_threads,
 )
+from pipeline.link import Link, Packet
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Ray's workers yield to all other programs unless told not to: captions would wait for a browser.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 import ray  # noqa: E402  (reads the settings above when it is imported)
 from ray import exceptions  # noqa: E402
@@ -43,6 +45,11 @@ class StageActor(Link):
 
     def ready(self) -> bool:
         return True
+
+    @ray.method(num_returns=2)
+    def step(self, *batches: list[Packet]) -> tuple[list[Packet], bool]:
+        """As `run`, and a word that it is done, for a driver that does not open the packets."""
+        return self.run(*batches), True
 
 
 class Graph(Chain):
@@ -88,6 +95,7 @@ class Graph(Chain):
 
     def stop(self) -> None:
         """Ends the actors, and the Ray that was started for them."""
+        super().stop()
         for actor in self._actors:
             ray.kill(actor)
         self._actors = []
@@ -106,6 +114,10 @@ class Graph(Chain):
 
     def _call(self, link: int, method: str, *args: Any) -> Any:
         return getattr(self._actors[link], method).remote(*args)
+
+    def _start(self, link: int, batches: list[Any], last: bool) -> tuple[Any, Future]:
+        packets, done = self._actors[link].step.remote(*batches)
+        return packets, (packets if last else done).future()
 
     def _future(self, handle: Any) -> Future:
         return handle.future()

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from pipeline.chain import Chain, Link, Recipe, look_recipe, recipes, use_threads
+from pipeline.chain import Chain, Recipe, look_recipe, recipes, use_threads
+from pipeline.link import Link
 
 
 class Local(Chain):
@@ -44,6 +45,7 @@ class Local(Chain):
         return local
 
     def stop(self) -> None:
+        super().stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def __len__(self) -> int:
@@ -54,12 +56,13 @@ class Local(Chain):
         return len(self._links) - 1
 
     def _call(self, link: int, method: str, *args: Any) -> Future:
-        return self._pool.submit(self._run, link, method, args)
+        return self._pool.submit(getattr(self._links[link], method), *args)
 
-    def _run(self, link: int, method: str, args: tuple[Any, ...]) -> Any:
-        # One thread takes calls in order: an argument that is a result is there by now.
-        ready = [arg.result() if isinstance(arg, Future) else arg for arg in args]
-        return getattr(self._links[link], method)(*ready)
+    def _start(self, link: int, batches: list[Any], last: bool) -> tuple[Future, Future]:
+        # What a handle stands for is there: nothing is started before.
+        ready = [batch.result() if isinstance(batch, Future) else batch for batch in batches]
+        packets = self._call(link, "run", *ready)
+        return packets, packets
 
     def _future(self, handle: Future) -> Future:
         return handle

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from models.hub import name_of
 from pipeline.journal import DRAFT, Journal, digest
 from pipeline.subtitles import Which, cues, write
 from stages.messages import Caption, SessionOptions
@@ -57,7 +58,7 @@ def document(
     return {
         "source": source.name,
         "duration": round(duration_s, 3),
-        "model": Path(model).name,
+        "model": name_of(Path(model)),
         "options": asdict(options),
         "warnings": list(warnings),
         "segments": [caption.to_event() for caption in captions],

@@ -1,20 +1,25 @@
 """Hands out pictures in step with sound.
 
-Between a source of pictures, such as :mod:`pipeline.frames`, and :mod:`pipeline.session`. What is
-unusual: the sound waits for the picture after the present one, since only that tells that there is
-none in between; so which pictures a session sees does not depend on how fast anything was read.
+Between a source of pictures, such as :mod:`pipeline.frames`, and what feeds sound to a segmenter:
+:mod:`pipeline.session` and :mod:`pipeline.segments`. What is unusual: the sound waits for the
+picture after the present one, since only that tells that there is none in between; so which
+pictures a session sees does not depend on how fast anything was read.
 """
 
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from queue import Empty, Full, Queue
 
+from pipeline.errors import InputError
 from stages.illustrate import REMEMBERED
-from stages.messages import Picture
+from stages.messages import Chunk, Picture
 
 log = logging.getLogger(__name__)
+
+Warn = Callable[[str], None]
 
 AHEAD = 2
 POLL_S = 0.1
@@ -27,10 +32,19 @@ class Reel:
     to be as fast as the sound: :meth:`until` waits for the picture that comes after.
     """
 
-    def __init__(self, pictures: Iterable[Picture], stopping: threading.Event) -> None:
-        """``stopping``, once it is set, ends the reading like :meth:`close`."""
-        self._pictures, self._stopping = pictures, stopping
-        self._ready: Queue[Picture | None] = Queue(AHEAD)
+    def __init__(
+        self,
+        pictures: Iterable[Picture],
+        stopping: threading.Event,
+        warn: Warn = log.warning,
+    ) -> None:
+        """``stopping``, once it is set, ends the reading like :meth:`close`.
+
+        When the source fails there are no more pictures, and ``warn`` is told why; by
+        :meth:`until`, so when it is told does not depend on how fast anything was read either.
+        """
+        self._pictures, self._stopping, self._warn = pictures, stopping, warn
+        self._ready: Queue[Picture | Exception | None] = Queue(AHEAD)
         self._next: Picture | None = None
         self._ended = False
         self._closed = threading.Event()
@@ -56,10 +70,16 @@ class Reel:
     def _peek(self) -> Picture | None:
         while self._next is None and not self._ended:
             try:
-                self._next = self._ready.get(timeout=POLL_S)
-                self._ended = self._next is None
+                found = self._ready.get(timeout=POLL_S)
             except Empty:
                 self._ended = self._over
+                continue
+            if isinstance(found, Picture):
+                self._next = found
+            else:
+                self._ended = True
+                if found is not None:  # sound goes on without pictures
+                    self._warn(_sentence(found))
         return self._next
 
     def _read(self) -> None:
@@ -67,11 +87,11 @@ class Reel:
             for picture in self._pictures:
                 if not self._put(picture):
                     return
-        except Exception:  # sound goes on without pictures
-            log.warning("the pictures of a session ended early", exc_info=True)
-        self._put(None)
+            self._put(None)
+        except Exception as error:
+            self._put(error)
 
-    def _put(self, item: Picture | None) -> bool:
+    def _put(self, item: Picture | Exception | None) -> bool:
         while not self._over:
             try:
                 self._ready.put(item, timeout=POLL_S)
@@ -79,3 +99,28 @@ class Reel:
             except Full:
                 continue
         return False
+
+
+def illustrated(
+    chunks: Iterable[Chunk],
+    pictures: Iterable[Picture] | None,
+    stopping: threading.Event,
+    warn: Warn = log.warning,
+) -> Iterator[Chunk]:
+    """``chunks`` with the pictures that came up in each; as they are where there can be none."""
+    if pictures is None:
+        yield from chunks
+        return
+    reel = Reel(pictures, stopping, warn)
+    try:
+        for chunk in chunks:
+            shown = reel.until(chunk.end)
+            yield replace(chunk, pictures=shown) if shown else chunk
+    finally:
+        reel.close()
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, InputError):
+        return str(error)
+    return f"the pictures ended early ({type(error).__name__}: {error}): captions go on without"

@@ -2,9 +2,9 @@
 
 A thread reads the source, cuts it into chunks and feeds the chain; the caller's thread iterates
 over captions. A bounded number of chunks is in flight: then the source waits, and no audio is
-dropped. At the pace of real time a session that lags sends chunks whose update is skipped, so that
-the newest hypothesis is the next to be computed. Pictures, where there are any, go along with the
-chunk in whose time they came up.
+dropped. A session that lags sends chunks whose update is skipped, so that the newest hypothesis is
+the next to be computed; only at the pace "fast" all are. Pictures, where there are any, go along
+with the chunk in whose time they came up.
 """
 
 import threading
@@ -20,7 +20,7 @@ import numpy as np
 
 from pipeline.chain import Chain
 from pipeline.events import Ledger
-from pipeline.reel import Reel
+from pipeline.reel import illustrated
 from stages.chunk import Chunker
 from stages.messages import (
     CHUNK_MS,
@@ -32,7 +32,9 @@ from stages.messages import (
     SessionOptions,
 )
 
-Pace = Literal["real-time", "fast"]
+# A file is heard as if it were spoken now, "real-time", or "fast". "live" is a source with a clock
+# of its own: a sound card that runs a little fast would wait for ours, ever further behind.
+Pace = Literal["real-time", "live", "fast"]
 MAX_IN_FLIGHT = 32
 LAG_CHUNKS = 3
 REMEMBERED_CHUNKS = 1024  # arrival times kept for latencies: far more than a segment has
@@ -168,7 +170,7 @@ class Session:
         """Feeds all chunks, then ends the session; whatever fails here ends up in `_Ended`."""
         sent, error = 0, None
         try:
-            for chunk in self._illustrated(self._chunks()):
+            for chunk in illustrated(self._chunks(), self._frames, self._stopping):
                 if not self._take_slot():
                     return
                 self._send(sent, chunk)
@@ -182,19 +184,6 @@ class Session:
             self._events.put(_Ended(sent + 1, error))
         except Exception as raised:
             self._events.put(_Ended(sent, error or raised))
-
-    def _illustrated(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-        """``chunks`` with the pictures that came up in each."""
-        if self._frames is None:
-            yield from chunks
-            return
-        reel = Reel(self._frames, self._stopping)
-        try:
-            for chunk in chunks:
-                pictures = reel.until(chunk.end)
-                yield replace(chunk, pictures=pictures) if pictures else chunk
-        finally:
-            reel.close()
 
     def _chunks(self) -> Iterator[Chunk]:
         """Chunks of the source, each at its time; an error of the source comes after the last."""
@@ -221,7 +210,7 @@ class Session:
             raise error
 
     def _send(self, seq: int, chunk: Chunk) -> None:
-        if self._pace == "real-time" and self._in_flight > LAG_CHUNKS:
+        if self._pace != "fast" and self._in_flight > LAG_CHUNKS:
             chunk = replace(chunk, update=False)
             self.skipped_updates += 1
         self._watch(seq, self._chain.step(self.name, seq, chunk))
@@ -251,7 +240,7 @@ class Session:
 
 
 class _Clock:
-    """Holds back chunk k of a real-time stream until k times 160 ms after the first."""
+    """At the pace "real-time", holds back chunk k until k times 160 ms after the first."""
 
     def __init__(self, pace: Pace, stopping: threading.Event) -> None:
         self._paced = pace == "real-time"

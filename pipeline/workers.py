@@ -1,6 +1,7 @@
 """A pool of Ray actors that turn whole segments into captions, and outlives the death of any one.
 
-Each actor loads the stages behind the segmenter once. A segment is independent of all others, so
+Each actor loads the stages behind the segmenter once, and the one that looks at pictures with its
+first segment that has some: sound alone never loads it. A segment is independent of all others, so
 any actor may take it, and take it again: one whose process ends is replaced, and what it had not
 finished is given out anew. Only the segment it was working on can be to blame, and is given up
 after a few deaths; Ray's own retries would charge the segment that waited behind it as well.
@@ -36,17 +37,18 @@ class Job:
 
 
 Outcome = Caption | None | Failure
+_Host = tuple[str, StageHost[Any, Any, Any]]  # a stage with its name
 
 
 class SegmentActor:
     """The stages behind the segmenter, in a process of their own. Never raises."""
 
-    def __init__(self, recipes: Sequence[Recipe]) -> None:
+    def __init__(self, recipes: Sequence[Recipe], look: Recipe | None = None) -> None:
         # Ray hands arrays on read-only; messages are frozen, so nothing here writes to them.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        use_threads([recipe.threads for recipe in recipes])
-        self._recipes = recipes
-        self._hosts: list[tuple[str, StageHost[Any, Any, Any]]] = []
+        self._recipes, self._look = recipes, look
+        self._hosts: list[_Host] = []
+        self._lane: list[_Host] = []
         self._failure: Failure | None = None
 
     def pid(self) -> int:
@@ -54,9 +56,11 @@ class SegmentActor:
 
     def load(self) -> Failure | None:
         """Makes the stages: reads weights, so it may take long."""
+        # Not before: it imports torch, which is no part of finding a place for an actor.
+        use_threads([recipe.threads for recipe in self._recipes])
         for recipe in self._recipes:
             try:
-                self._hosts.append((recipe.name, StageHost(recipe.make())))
+                self._hosts.append(_made(recipe))
             except Exception as error:
                 self._failure = Failure.of(recipe.name, error)
                 break
@@ -66,8 +70,10 @@ class SegmentActor:
         """The final caption of a segment, None when nothing was said in it."""
         if self._failure is not None:
             return self._failure
+        if speech.pictures and (failure := self._open_eyes()):
+            return failure
         items: list[Any] = [speech]
-        for name, host in self._hosts:
+        for name, host in [*self._lane, *self._hosts] if speech.pictures else self._hosts:
             try:
                 host.drop("segment")
                 host.open("segment", options)
@@ -76,6 +82,15 @@ class SegmentActor:
                 return Failure.of(name, error)
         final: list[Caption] = [caption for caption in items if caption.kind == "final"]
         return final[-1] if final else None
+
+    def _open_eyes(self) -> Failure | None:
+        """Makes the stage that looks, if the model has one and it is not there yet."""
+        if self._look is not None and not self._lane:
+            try:
+                self._lane.append(_made(self._look))
+            except Exception as error:
+                return Failure.of(self._look.name, error)
+        return None
 
 
 @dataclass(eq=False)
@@ -89,20 +104,27 @@ class _Worker:
 class Pool:
     """Actors and their jobs; made by :meth:`start`."""
 
-    def __init__(self, recipes: Sequence[Recipe], owns_ray: bool) -> None:
-        self._recipes, self._owns_ray = recipes, owns_ray
+    def __init__(
+        self, recipes: Sequence[Recipe], owns_ray: bool, look: Recipe | None = None
+    ) -> None:
+        self._recipes, self._owns_ray, self._look = recipes, owns_ray, look
         self._workers: list[_Worker] = []
         self._share_gpu = 0.0
 
     @classmethod
     def start(
-        cls, recipes: Sequence[Recipe], workers: int | None = None, address: str | None = None
+        cls,
+        recipes: Sequence[Recipe],
+        workers: int | None = None,
+        address: str | None = None,
+        look: Recipe | None = None,
     ) -> "Pool":
         """Loads ``workers`` actors, by default one for each core (or GPU, where stages want one).
 
+        ``look`` is the stage that an actor makes for its first segment with pictures.
         ``address`` joins a cluster as in :meth:`pipeline.graph.Graph.start`. Raises PipelineError.
         """
-        pool = cls(recipes, connect(address, workers or 1))
+        pool = cls(recipes, connect(address, workers or 1), look)
         try:
             pool._load(workers, os.sched_getaffinity(0) if address is None else ())
         except BaseException:
@@ -188,7 +210,7 @@ class Pool:
 
     def _spawn(self) -> _Worker:
         actor = ray.remote(SegmentActor).options(num_cpus=1, num_gpus=self._share_gpu)
-        return _Worker(actor.remote(self._recipes))
+        return _Worker(actor.remote(self._recipes, self._look))
 
     def _load(self, workers: int | None, cores: Collection[int]) -> None:
         """``cores`` are those that a pool on this machine may use."""
@@ -218,6 +240,10 @@ class Pool:
             raise _broken(error) from error
         for failure in filter(None, failures):
             raise PipelineError(failure.message, failure.stage, failure.kind, failure.trace)
+
+
+def _made(recipe: Recipe) -> _Host:
+    return recipe.name, StageHost(recipe.make())
 
 
 def _broken(error: Exception) -> PipelineError:

@@ -3,70 +3,166 @@
 State starts afresh with each segment. When a segment closes, 160 ms of silence go in before the
 flush: up to three encoder frames after the last kept one reach no token, and without it the last
 sound would be unheard.
+
+Unusual: the encoder is not fed the pieces as they come. A segment begins anywhere between two
+chunks, and states can be batched only where they stand at the same place within a token. So what
+goes in always ends exactly where a token comes out, and the rest, of which no token could be made
+yet, waits here: no token is later for it, and the open segments of all sessions stand alike.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from encoders import LogMel, MultimodalEmbedder, StreamingAudioEncoder, StreamingAudioState
+from encoders import (
+    LogMel,
+    MultimodalEmbedder,
+    StreamingAudioEncoder,
+    StreamingAudioState,
+    split_state,
+    stack_states,
+)
 from models.checkpoint import Checkpoint
 from stages.messages import CHUNK_SAMPLES, SessionOptions, SoftTokens, Speech
 
 
 @dataclass
 class EncodeState:
-    """The encoder's state of the open segment, and where the segment started."""
+    """The open segment, if there is one: the encoder's state, where the segment started, how many
+    samples the encoder was fed, and the ``rest``, float32 [S], heard but not fed yet.
+    """
 
     encoder: StreamingAudioState | None = None
     start: int = 0
+    fed: int = 0
+    rest: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+
+
+@dataclass
+class _Feed:
+    """What the encoder gets for one message, and what came of it: ``tokens`` float32 [K, D]."""
+
+    item: Speech
+    state: EncodeState
+    encoder: StreamingAudioState
+    samples: np.ndarray
+    tokens: Tensor | None = None
+    error: Exception | None = None
+
+    @property
+    def result(self) -> tuple[list[SoftTokens], EncodeState] | Exception:
+        if self.error is not None:
+            return self.error
+        assert self.tokens is not None
+        out = SoftTokens(
+            segment=self.item.segment,
+            start=self.state.start,
+            end=self.item.end,
+            tokens=self.tokens,
+            opens=self.item.opens,
+            closes=self.item.closes,
+            update=self.item.update,
+            pictures=tuple(picture.without_pixels() for picture in self.item.pictures),
+        )
+        return [out], self.state
 
 
 class EncodeStage:
-    """Stage[Speech, SoftTokens, EncodeState]: one message out for each in, even without tokens."""
+    """BatchStage[Speech, SoftTokens, EncodeState]: one message out for each in, even without
+    tokens.
+    """
 
     def __init__(self, encoder: StreamingAudioEncoder, embedder: MultimodalEmbedder) -> None:
         self._encoder, self._embedder = encoder, embedder
         self._device = next(encoder.parameters()).device
 
     @classmethod
-    def load(cls, model: str, device: str = "cpu") -> "EncodeStage":
-        """Loads the audio tower and its embedder, nothing else; raises CheckpointError."""
+    def load(cls, model: str, device: str = "cpu", form: str = "auto") -> "EncodeStage":
+        """Loads the audio tower and its embedder, nothing else, as weights of ``form``; raises
+        CheckpointError.
+        """
         checkpoint = Checkpoint.open(model)
-        mel = LogMel(checkpoint.audio_config.input_feat_size)
-        encoder = StreamingAudioEncoder(mel, checkpoint.audio_encoder())
-        return cls(encoder.to(device), checkpoint.embedder("audio").to(device))
+        dtype = checkpoint.dtype(form)
+        mel = LogMel(checkpoint.audio_config.input_feat_size).to(device)
+        encoder = StreamingAudioEncoder(mel, checkpoint.audio_encoder(dtype, device))
+        return cls(encoder, checkpoint.embedder("audio", dtype, device))
 
     def init_state(self, options: SessionOptions) -> EncodeState:
         return EncodeState()
 
-    @torch.inference_mode()
     def step(self, item: Speech, state: EncodeState) -> tuple[list[SoftTokens], EncodeState]:
-        """Raises ValueError for a piece of a segment that was never opened."""
-        if item.opens:
-            state = EncodeState(self._encoder.init_state(1), item.start)
-        if state.encoder is None:
-            raise ValueError(f"segment {item.segment} is not open: feed its pieces from the first")
-        # A copy: what came from another process is read-only, which torch does not know.
-        samples = torch.from_numpy(item.samples.copy())[None].to(self._device)
-        features, state.encoder = self._encoder.step(samples, state.encoder)
-        if item.closes:
-            silence = samples.new_zeros(1, CHUNK_SAMPLES)
-            last, encoder = self._encoder.step(silence, state.encoder)
-            features = torch.cat((features, last, self._encoder.flush(encoder)), dim=1)
-            state.encoder = None
-        out = SoftTokens(
-            segment=item.segment,
-            start=state.start,
-            end=item.end,
-            tokens=self._embedder.soft(features)[0].float().cpu(),
-            opens=item.opens,
-            closes=item.closes,
-            update=item.update,
-            pictures=tuple(picture.without_pixels() for picture in item.pictures),
-        )
-        return [out], state
+        """Raises ValueError for a piece of a segment that was never opened, and for samples that
+        are not float32 [S].
+        """
+        (result,) = self.step_batch([item], [state])
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    @torch.inference_mode()
+    def step_batch(
+        self, items: Sequence[Speech], states: Sequence[EncodeState]
+    ) -> list[tuple[list[SoftTokens], EncodeState] | Exception]:
+        """As `step`, for many streams: those that stand alike share a pass of the encoder."""
+        feeds = [self._feed(item, state) for item, state in zip(items, states, strict=True)]
+        alike: dict[tuple[bool, bool, int], list[_Feed]] = {}
+        for feed in feeds:
+            if isinstance(feed, _Feed):
+                kind = (feed.item.closes, feed.state.fed == 0, len(feed.samples))
+                alike.setdefault(kind, []).append(feed)
+        for group in alike.values():
+            self._run(group)
+        return [feed.result if isinstance(feed, _Feed) else feed for feed in feeds]
 
     def flush(self, state: EncodeState) -> list[SoftTokens]:
         """Nothing is held back: the segmenter closes what is open."""
         return []
+
+    def _feed(self, item: Speech, state: EncodeState) -> _Feed | ValueError:
+        """Cuts what was heard so far behind the last sample that a token asks for."""
+        if item.opens:
+            state = EncodeState(self._encoder.init_state(1), item.start)
+        if state.encoder is None:
+            return ValueError(f"segment {item.segment} is not open: feed its pieces from the first")
+        if item.samples.ndim != 1 or item.samples.dtype != np.float32:
+            return ValueError(
+                f"expected samples float32 [S], got {item.samples.dtype} "
+                f"{list(item.samples.shape)}: feed what the segmenter gives"
+            )
+        heard = np.concatenate([state.rest, item.samples])
+        if item.closes:
+            silence = np.zeros(CHUNK_SAMPLES, np.float32)
+            return _Feed(item, state, state.encoder, np.concatenate([heard, silence]))
+        needed, stride = self._encoder.lookahead + 1, self._encoder.stride
+        complete = max(0, state.fed + len(heard) - needed + stride) // stride  # tokens
+        count = (needed + (complete - 1) * stride if complete else 0) - state.fed
+        state.rest = heard[count:].copy()
+        return _Feed(item, state, state.encoder, heard[:count])
+
+    def _run(self, group: list[_Feed]) -> None:
+        """Runs feeds of one kind together; if that fails each alone, so that only the bad fail."""
+        try:
+            self._hear(group)
+        except Exception as error:
+            if len(group) == 1:
+                group[0].error = error
+                return
+            for feed in group:
+                self._run([feed])
+
+    def _hear(self, group: list[_Feed]) -> None:
+        samples = torch.from_numpy(np.stack([feed.samples for feed in group])).to(self._device)
+        many = len(group) > 1
+        encoder = stack_states([feed.encoder for feed in group]) if many else group[0].encoder
+        features, encoder = self._encoder.step(samples, encoder)
+        if group[0].item.closes:
+            features = torch.cat((features, self._encoder.flush(encoder)), dim=1)
+        tokens = self._embedder.soft(features).float().cpu()
+        encoders = split_state(encoder) if many else [encoder]
+        for feed, row, after in zip(group, tokens, encoders, strict=True):
+            feed.tokens = row.clone()  # pickled, a view would take its neighbours along
+            feed.state.fed += len(feed.samples)
+            feed.state.encoder = None if feed.item.closes else after

@@ -38,14 +38,17 @@ class LookStage:
         self._end_of_image, self._resolution = end_of_image, resolution
 
     @classmethod
-    def load(cls, model: str, device: str = "cpu") -> "LookStage":
-        """Loads the vision tower and its embedder, nothing else; raises CheckpointError."""
+    def load(cls, model: str, device: str = "cpu", form: str = "auto") -> "LookStage":
+        """Loads the vision tower and its embedder, nothing else, as weights of ``form``; raises
+        CheckpointError.
+        """
         checkpoint = Checkpoint.open(model)
-        tower, embedder = checkpoint.vision_tower(), None
-        if tower is not None:
-            tower, embedder = tower.to(device), checkpoint.embedder("vision").to(device)
         end_of_image = checkpoint.tokenizer.special("<end_of_image>")
-        return cls(tower, embedder, end_of_image, checkpoint.resolution)
+        dtype, resolution = checkpoint.dtype(form), checkpoint.resolution
+        tower, embedder = checkpoint.vision_tower(dtype, device), None
+        if tower is not None:
+            embedder = checkpoint.embedder("vision", dtype, device)
+        return cls(tower, embedder, end_of_image, resolution)
 
     def init_state(self, options: SessionOptions) -> LookState:
         return LookState()

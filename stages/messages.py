@@ -26,7 +26,10 @@ class SessionOptions:
 
     ``update_chunks`` is how many chunks lie between two updates of the hypothesis, ``pre_roll_ms``
     how much audio before the decision that speech began belongs to a segment, ``endpoint_ms`` how
-    much silence ends it.
+    much silence ends it. With ``pad_audio`` the model is shown every segment's audio filled up to
+    30 s, as the reference processor shows it. ``size`` is the part of the model that runs (see
+    :mod:`models.sizes`; `auto`: smaller while the session lags, empty: all of it), ``draft_size``
+    another one for partial captions.
     """
 
     language: str = "es"
@@ -37,6 +40,9 @@ class SessionOptions:
     endpoint_ms: int = 560
     max_segment_ms: int = 28_000
     max_answer_tokens: int = 256
+    pad_audio: bool = False
+    size: str = ""
+    draft_size: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,29 +1,37 @@
 """Soft tokens to captions: incremental prefill, then the transcript, then its translation.
 
 The instruction, the segment's pictures and the audio enter the cache once, as they come. For an
-update the cache is extended by the short suffix and the answer: what is committed is forced, the
-rest of the previous hypothesis is verified as a draft in one pass, decoding goes on from the first
-mismatch, and the cache is cut back to the audio. The result equals greedy decoding from scratch
-behind the committed text.
+update the newest audio, the short suffix and the previous transcript go through one pass, what is
+committed of it forced; decoding goes on from the first mismatch; the previous translation likewise;
+and the cache is cut back to the audio. The result equals greedy decoding from scratch behind the
+committed text.
 
 Unusual: what was heard is translated from its transcript, so where there is no transcript there is
-no translation either, whatever the model would say.
+no translation either, whatever the model would say. On request the audio is filled up to 30 s as
+the reference processor does it; the filling is computed anew for every update, as it stands behind
+audio that grows. A segment may be drafted at one size of the model and decoded at another when it
+closes: its audio is then heard once more.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from decoder import KVCache, LanguageModel
-from decoder.generate import greedy
+from decoder import KVCache, LanguageModel, Slice
+from decoder.drafts import Lookahead
+from decoder.lockstep import Decoding, alone, together
+from decoder.packed import Request
 from encoders import MultimodalEmbedder
 from models import prompt as prompts
+from models import sizes
 from models.checkpoint import Checkpoint
-from models.prompt import Prompt
+from models.prompt import AUDIO_TOKENS, Prompt
 from models.tokenizer import Tokenizer
 from stages.commit import CommitPolicy, LocalAgreement, without_loop
+from stages.elastic import Pressure, Sizes
 from stages.messages import (
     SAMPLE_RATE_HZ,
     Caption,
@@ -56,15 +64,28 @@ class Hypothesis:
 
 
 @dataclass
+class Again:
+    """What a segment that is drafted at one size needs to be decoded at another when it closes."""
+
+    size: Slice
+    pictures: tuple[Picture, ...]
+    audio: list[Tensor] = field(default_factory=list)
+
+
+@dataclass
 class TranslateState:
     """One session's open segment: its cache, how much of it is prompt and audio, its hypotheses,
-    and the pictures that its captions name.
+    and the pictures that its captions name; and the sizes that the session chooses from.
     """
 
     options: SessionOptions
     prompt: Prompt
+    sizes: Sizes
+    pressure: Pressure = field(default_factory=Pressure)
     cache: KVCache | None = None
+    again: Again | None = None
     heard: int = 0
+    audio: int = 0  # soft tokens among what was heard
     waiting: int = 0  # soft tokens since the last update
     shown: bool = False
     frames: tuple[Frame, ...] = ()
@@ -73,8 +94,8 @@ class TranslateState:
 
 
 class TranslateStage:
-    """Stage[SoftTokens, Caption, TranslateState]: partial captions while a segment lasts, then one
-    final; a segment without words gives none.
+    """BatchStage[SoftTokens, Caption, TranslateState]: partial captions while a segment lasts, then
+    one final; a segment without words gives none.
     """
 
     def __init__(
@@ -92,46 +113,91 @@ class TranslateStage:
         self._never = never.to(model.device)
 
     @classmethod
-    def load(cls, model: str, device: str = "cpu") -> "TranslateStage":
-        """Loads the language model and the rows of its special tokens; raises CheckpointError."""
+    def load(cls, model: str, device: str = "cpu", form: str = "auto") -> "TranslateStage":
+        """Loads the language model, as weights of ``form``, and the rows of its special tokens;
+        raises CheckpointError.
+        """
         checkpoint = Checkpoint.open(model)
+        tokenizer = checkpoint.tokenizer  # first: a wrong one is known before weights are read
+        dtype = checkpoint.dtype(form)
         return cls(
-            checkpoint.language_model().to(device),
-            checkpoint.embedder("audio").to(device),
-            checkpoint.tokenizer,
+            checkpoint.language_model(dtype, device, checkpoint.scheme(form)),
+            checkpoint.embedder("audio", dtype, device),
+            tokenizer,
             checkpoint.name,
         )
 
     def init_state(self, options: SessionOptions) -> TranslateState:
-        """Raises LanguageError for an unknown language."""
+        """Raises LanguageError for an unknown language, SizeError for an unknown size."""
         prompt = prompts.build(self._tokenizer, options.language, options.target_language)
-        return TranslateState(options, prompt)
+        return TranslateState(options, prompt, Sizes.of(options, self._model.config))
 
     @torch.inference_mode()
     def step(self, item: SoftTokens, state: TranslateState) -> tuple[list[Caption], TranslateState]:
         """Raises ValueError for tokens of a segment that was never opened."""
+        return alone(self._model, self._stepped(item, state))
+
+    @torch.inference_mode()
+    def step_batch(
+        self, items: Sequence[SoftTokens], states: Sequence[TranslateState]
+    ) -> list[tuple[list[Caption], TranslateState] | Exception]:
+        """As `step`, for many streams, which share the passes of the model."""
+        return together(self._model, list(map(self._stepped, items, states)))
+
+    def _stepped(
+        self, item: SoftTokens, state: TranslateState
+    ) -> Decoding[tuple[list[Caption], TranslateState]]:
         if item.opens:
-            state = self._opened(item, state)
+            state = yield from self._opened(item, state)
         if state.cache is None:
             raise ValueError(f"segment {item.segment} is not open: feed its tokens from the first")
-        self._hear(item, state)
+        state.pressure.note(item.update)
+        if state.again is not None:
+            yield from self._heard_again(item, state, state.again)
+        count = len(item.tokens)
+        state.heard, state.audio = state.heard + count, state.audio + count
+        state.waiting += count
         due = item.update and state.waiting >= state.options.update_chunks
         if not (due or item.closes):
+            yield from self._hear(item, state)
             return [], state
         state.waiting = 0
-        self._update(item, state)
+        yield from self._update(item, state)
         return self._captions(item, state), state
 
     def flush(self, state: TranslateState) -> list[Caption]:
         """Nothing is held back: the segmenter closes what is open."""
         return []
 
-    def _opened(self, item: SoftTokens, state: TranslateState) -> TranslateState:
-        cache = self._model.new_cache()
-        ids, embeddings = self._beginning(item.pictures, state)
-        self._model.extend(embeddings, ids, cache)
-        frames = tuple(picture.frame for picture in item.pictures)
-        return TranslateState(state.options, state.prompt, cache, cache.length, frames=frames)
+    def _opened(self, item: SoftTokens, state: TranslateState) -> Decoding[TranslateState]:
+        size, pictures = state.pressure.next_segment(state.sizes), item.pictures
+        drafts = None if item.closes else state.sizes.draft
+        cache = self._model.new_cache(size=drafts or size)
+        ids, embeddings = self._beginning(pictures, state)
+        yield Request(cache, ids, embeddings, 0)
+        return TranslateState(
+            state.options,
+            state.prompt,
+            state.sizes,
+            state.pressure,
+            cache,
+            Again(size, pictures) if drafts not in (None, size) else None,
+            cache.length,
+            frames=tuple(picture.frame for picture in pictures),
+        )
+
+    def _heard_again(self, item: SoftTokens, state: TranslateState, again: Again) -> Decoding[None]:
+        """Remembers the item's audio; when the segment closes, what came before it is heard once
+        more, at the size of the final caption.
+        """
+        if not item.closes:
+            again.audio.append(item.tokens)
+            return
+        ids, embeddings = self._beginning(again.pictures, state)
+        audio, soft = self._audio(torch.cat(again.audio))
+        state.cache = self._model.new_cache(size=again.size)
+        both = torch.cat((ids, soft), dim=1), torch.cat((embeddings, audio), dim=1)
+        yield Request(state.cache, *both, 0)
 
     def _beginning(
         self, pictures: Sequence[Picture], state: TranslateState
@@ -163,69 +229,68 @@ class TranslateStage:
             )
         return joined.to(device=self._model.device, dtype=self._model.dtype)
 
-    def _hear(self, item: SoftTokens, state: TranslateState) -> None:
-        count = len(item.tokens)
-        if count == 0:
-            return
+    def _hear(self, item: SoftTokens, state: TranslateState) -> Decoding[None]:
+        """Puts new audio into the cache, where nobody asks what it says yet."""
         assert state.cache is not None
-        ids = self._row([self._soft_token] * count)
-        tokens = item.tokens[None].to(device=self._model.device, dtype=self._model.dtype)
-        self._model.extend(tokens, ids, state.cache)
-        state.heard = state.cache.length
-        state.waiting += count
+        if len(item.tokens):
+            embeddings, ids = self._audio(item.tokens)
+            yield Request(state.cache, ids, embeddings, 0)
 
-    def _update(self, item: SoftTokens, state: TranslateState) -> None:
+    def _update(self, item: SoftTokens, state: TranslateState) -> Decoding[None]:
         """Decodes both texts anew behind what is committed, and commits what agrees."""
-        assert state.cache is not None
-        cache, prompt = state.cache, state.prompt
-        seconds = (item.end - item.start) / SAMPLE_RATE_HZ
-        most = min(
-            state.options.max_answer_tokens, TOKENS_AT_LEAST + round(TOKENS_PER_SECOND * seconds)
+        prompt, last, ahead = state.prompt, state.translation, self._asked(item, state)
+        most, stop = _most_tokens(item, state.options), (*prompt.newlines, *prompt.stop)
+        text = partial(ahead.text, max_tokens=most, stop_ids=stop)
+        # After the silence that closes a segment both texts stay as a rule: one pass checks both.
+        beyond = [*prompt.separator, *last.ids] if item.closes and last.ids else []
+        said = yield from _decoded(
+            partial(text, before=[]),
+            state.transcript,
+            beyond,
+            cut=lambda ids: prompt.before_label(without_loop(ids)),
         )
-        stop = (*prompt.newlines, *prompt.stop)
-        after = self._row(prompt.after)
-        end = self._embedder.hard(after[:, :1]).to(self._model.dtype)
-        embeddings = torch.cat((end, self._model.embed(after[:, 1:])), dim=1)
-        logits = self._model.prefill(embeddings, after, cache)
-        ids = self._decode(logits, cache, state.transcript, most, stop)
-        state.transcript = state.transcript.updated(ids, self._policy, item.closes)
-        if self._has_words(ids):
-            # Decoding may have left the last tokens out of the cache.
-            inside = cache.length - state.heard - len(prompt.after)
-            rest = self._row([*ids[inside:], *prompt.separator])
-            logits = self._model.prefill(self._model.embed(rest), rest, cache)
-            ids = self._decode(logits, cache, state.translation, most, stop)
+        state.transcript = state.transcript.updated(said, self._policy, item.closes)
+        if self._has_words(said):
+            behind = [*said, *prompt.separator]
+            meant = yield from _decoded(partial(text, before=behind), last, [], cut=without_loop)
         else:
-            ids = state.translation.ids[: state.translation.committed]
-        state.translation = state.translation.updated(ids, self._policy, item.closes)
-        cache.truncate(state.heard)
+            meant = last.ids[: last.committed]
+        state.translation = last.updated(meant, self._policy, item.closes)
+        yield from ahead.keep(len(item.tokens))
+
+    def _asked(self, item: SoftTokens, state: TranslateState) -> Lookahead:
+        """What the model says to all audio up to ``item``."""
+        assert state.cache is not None
+        audio, suffix = self._audio(item.tokens), self._suffix(state)
+        embeddings, ids = (torch.cat(parts, dim=1) for parts in zip(audio, suffix, strict=True))
+        return Lookahead(self._model, state.cache, embeddings, ids, self._never)
+
+    def _audio(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Soft tokens [K, D] as they enter the cache: embeddings [1, K, D], ids [1, K]."""
+        embeddings = tokens[None].to(device=self._model.device, dtype=self._model.dtype)
+        return embeddings, self._row([self._soft_token] * len(tokens))
+
+    def _suffix(self, state: TranslateState) -> tuple[Tensor, Tensor]:
+        """What stands between the audio and the answer: embeddings [1, L, D], ids [1, L]."""
+        missing = max(0, AUDIO_TOKENS - state.audio) if state.options.pad_audio else 0
+        end, *text = state.prompt.after
+        filling = self._embedder.vocab_offset + self._embedder.vocab_size - 1
+        hard = self._embedder.hard(self._row([filling] * missing + [end]))
+        embeddings = torch.cat((hard.to(self._model.dtype), self._model.embed(self._row(text))), 1)
+        return embeddings, self._row([self._soft_token] * missing + [end, *text])
+
+    def _size(self, state: TranslateState) -> str:
+        """What runs: the model's name where it is all of the model, else the size's."""
+        assert state.cache is not None
+        config, size = self._model.config, state.cache.size
+        return self._name if size == Slice.whole(config) else sizes.name(size, config)
 
     def _has_words(self, ids: list[int]) -> bool:
         return any(map(str.isalnum, self._tokenizer.decode(ids)))
 
     def _row(self, ids: Sequence[int]) -> Tensor:
         """Ids [1, L] where the model is."""
-        return torch.tensor([ids], device=self._model.device)
-
-    def _decode(
-        self, logits: Tensor, cache: KVCache, last: Hypothesis, most: int, stop: tuple[int, ...]
-    ) -> list[int]:
-        """The new hypothesis behind ``logits``; the cache may hold all of it, and nothing more."""
-        start = cache.length
-        found = greedy(
-            self._model,
-            cache,
-            logits,
-            most,
-            stop,
-            forced=last.ids[: last.committed],
-            draft=last.ids[last.committed :],
-            suppress=self._never,
-        )
-        ids = without_loop(list(found.tokens))
-        ids += found.tokens[len(ids) : last.committed]  # what is committed stays, even a loop
-        cache.truncate(min(cache.length, start + len(ids)))
-        return ids
+        return torch.tensor([ids], dtype=torch.long, device=self._model.device)
 
     def _captions(self, item: SoftTokens, state: TranslateState) -> list[Caption]:
         state.shown = state.shown or self._has_words(state.transcript.ids)
@@ -242,6 +307,29 @@ class TranslateStage:
                 transcript=state.transcript.text(self._tokenizer),
                 translation=state.translation.text(self._tokenizer),
                 frames=state.frames,
-                size=self._name,
+                size=self._size(state),
             )
         ]
+
+
+def _decoded(
+    text: Callable[..., Decoding[list[int]]],
+    last: Hypothesis,
+    beyond: list[int],
+    cut: Callable[[list[int]], list[int]],
+) -> Decoding[list[int]]:
+    """The new hypothesis, which ``text`` (`Lookahead.text`) finds and ``cut`` ends; what is
+    committed stays. ``beyond`` is guessed to stand behind it.
+    """
+    promised, draft = last.ids[: last.committed], last.ids[last.committed :]
+    found = yield from text(
+        forced=promised, guess=[*draft, *beyond], halt=lambda ids: len(cut(ids)) < len(ids)
+    )
+    ids = cut(found)
+    return ids + found[len(ids) : last.committed]
+
+
+def _most_tokens(item: SoftTokens, options: SessionOptions) -> int:
+    """How long either text of what was heard up to ``item`` may be."""
+    seconds = (item.end - item.start) / SAMPLE_RATE_HZ
+    return min(options.max_answer_tokens, TOKENS_AT_LEAST + round(TOKENS_PER_SECOND * seconds))

@@ -20,7 +20,12 @@ MAY_IMPORT = {
     "training": {"encoders", "decoder", "models"},
 }
 NUMERIC_ONLY = {"encoders", "decoder"}
-BESIDES_TORCH = {"encoders/vision.py": {"timm"}}  # imported when a vision tower is built
+BESIDES_TORCH = {
+    "encoders/vision.py": {"timm"},  # imported when a vision tower is built
+    "decoder/kernels_code.py": {"llvmlite"},  # imported when a product is made, if it is there
+    "decoder/kernels_compiler.py": {"llvmlite"},
+    "decoder/kernels_forms.py": {"llvmlite"},
+}
 ONLY_IN = {"ray": {"pipeline", "tests", "benchmarks"}, "transformers": {"tests", "benchmarks"}}
 
 

@@ -134,6 +134,14 @@ def test_text_grows_while_it_is_spoken(local):
     live.clear()
 
 
+def test_sound_that_comes_faster_than_the_clock_is_not_held_back(local):
+    live = Live(local, OPTIONS)
+    speak(live, 100)
+    live.stop()
+    eventually(lambda: not live.listening, 8)  # 16 s of sound
+    assert finals(live) == ["w0 w1 w2 w3 w4"] * 20
+
+
 def test_clearing_forgets_what_was_said_and_what_is_being_said(local):
     live = Live(local, OPTIONS)
     speak(live, 4)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from rich.console import Console
 
 from demos import captions as command
@@ -21,7 +22,7 @@ from demos.terminal import TAIL_STYLE, LiveView, clock, lines
 from pipeline.chain import PipelineError
 from pipeline.local import Local
 from stages.messages import Caption, Text
-from tests.pipeline.fake_stages import CHUNKS_A_SEGMENT, POISON, Making, fakes
+from tests.pipeline.fake_stages import CHUNKS_A_SEGMENT, POISON, Making, fakes, tone
 
 ROOT = Path(__file__).resolve().parents[2]
 CHUNK_S = 0.16
@@ -169,6 +170,30 @@ def test_a_session_that_fails_keeps_what_was_finished(tmp_path, capsys):
     assert len(json.loads((tmp_path / "bad.json").read_text())) == 1
 
 
+class FastCard:
+    """A microphone whose sound card delivers a minute in a moment."""
+
+    lost_frames = overflows = 0
+
+    def __iter__(self):
+        return iter([tone(1)] * 375)
+
+    def stop(self):
+        pass
+
+    close = stop
+
+
+def test_a_microphone_is_heard_as_fast_as_it_comes(tmp_path, capsys, monkeypatch):
+    card = FastCard()
+    source = command.Source("card", "card", tmp_path, card, card)
+    monkeypatch.setattr(command, "open_source", lambda request, on_screen: source)
+    begin = time.monotonic()
+    assert cli.main(["captions", "--json"]) == cli.OK
+    assert time.monotonic() - begin < 30
+    assert len(json.loads((tmp_path / "card.json").read_text())) == 75
+
+
 def test_ctrl_c_ends_cleanly_and_saves(tmp_path):
     """In a process of its own: the signal, the code, the files, and the last words."""
     talk = write_wav(tmp_path / "long.wav", 60)
@@ -243,6 +268,17 @@ def test_help_and_version_answer_without_heavy_imports():
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("dragoman") and done.stdout.endswith("[]\n")
     assert "--target-language" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["captions", "translate", "demo"])
+def test_help_shows_every_word_of_its_texts(name, capsys, monkeypatch):
+    """Rich would take words in brackets for markup, and leave them out."""
+    monkeypatch.setenv("COLUMNS", "300")
+    assert cli.main([name, "--help"]) == cli.OK
+    shown = " ".join(capsys.readouterr().out.split())
+    texts = [param.help for param in typer.main.get_command(cli.app).commands[name].params]
+    assert len(texts) > 10
+    assert [text for text in texts if text and text not in shown] == []
 
 
 def test_both_spellings_of_options():

@@ -2,6 +2,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -224,17 +225,26 @@ def _working(process: subprocess.Popen) -> list[int]:
     return found
 
 
+def frames(caption: dict | None) -> list[dict]:
+    """What a caption names; of a segment in which nothing was said, anything."""
+    return caption["frames"] if caption else [{}]
+
+
 def outputs(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != NAME}
 
 
-def test_killed_and_interrupted_runs_go_on_where_they_were(pool, tiny_folder, tmp_path):
-    """kill -9 in the first file, a worker killed and Ctrl-C in the second, then to the end."""
+def test_killed_and_interrupted_runs_go_on_where_they_were(pool, seeing_folder, tmp_path):
+    """kill -9 in the first file, a worker killed and Ctrl-C in the second, then to the end.
+
+    The first is a video, which the model sees.
+    """
     media = tmp_path / "my talks"
     media.mkdir()
-    first, second = media_files.copies(media, "uno.wav", "dós 2.wav")
+    first = shutil.copy(ROOT / "samples" / "talk.mp4", media / "uno.mp4")
+    (second,) = media_files.copies(media, "dós 2.wav")
     out = tmp_path / "out"
-    args = (first, second, "-o", out, "--model", tiny_folder, "--workers", "2")
+    args = (first, second, "-o", out, "--model", seeing_folder, "--workers", "2")
 
     killed = start(*args)
     wait_for(killed, out, 4)
@@ -243,6 +253,8 @@ def test_killed_and_interrupted_runs_go_on_where_they_were(pool, tiny_folder, tm
     done = set(finished(out))
     assert 4 <= len(done) < 8
     assert not list(out.glob("*.srt")) and not list(out.glob("*.json"))
+    assert all(frames(r["caption"]) for r in journal(out) if r["kind"] == "segment")
+    assert (out / NAME).stat().st_size < 10_000, "no pixels"
     end = time.monotonic() + 30
     while (left := _working(killed)) and time.monotonic() < end:
         time.sleep(0.1)
@@ -275,6 +287,9 @@ def test_killed_and_interrupted_runs_go_on_where_they_were(pool, tiny_folder, tm
     assert len({run for _, _, run in done}) == 3
 
     undisturbed = tmp_path / "undisturbed"
-    args = ["-q", first, second, "-o", undisturbed, "--model", tiny_folder, "--workers", "1"]
+    args = ["-q", first, second, "-o", undisturbed, "--model", seeing_folder, "--workers", "1"]
     assert cli.main(["translate", *map(str, args)]) == cli.OK
     assert outputs(undisturbed) == outputs(out) and len(outputs(out)) == 14
+    shown = [frames(event) for event in json.loads((out / "uno.json").read_text())["segments"]]
+    assert all(shown) and len({str(each) for each in shown}) == len(shown)
+    assert '"index"' not in (out / "dós 2.json").read_text()

@@ -69,20 +69,27 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.clip(128 + 90 * np.stack(waves, -1) + noise, 0, 255).astype(np.uint8)
 
 
-def test_image_features_equal_those_of_transformers(reference):
+@pytest.mark.parametrize(("resolution", "count"), [(256, 2), (512, 1), (768, 1)])
+def test_image_features_equal_those_of_transformers(reference, resolution, count):
     config = VisionConfig.from_dict(reference.config.vision_config.to_dict())
     assert config == seeing.NARROW
     tower = VisionTower(config).eval()
     tower.load_state_dict(reference.vision_tower.state_dict(), strict=True)
     embedder = MultimodalEmbedder(8, 48, 2048, 32)
     embedder.load_state_dict(reference.embed_vision.state_dict(), strict=True)
-    pixels = torch.stack([prepare(torch.from_numpy(picture(90, 160, s)), 256) for s in (1, 2)])
+    shown = [torch.from_numpy(picture(90, 160, seed)) for seed in range(count)]
+    pixels = torch.stack([prepare(page, resolution) for page in shown])
     with torch.no_grad():
-        ours = embedder.soft(tower(pixels))
-        theirs = reference.get_image_features(pixels).pooler_output
-    assert ours.shape == (2, 256, 32)
+        features = tower(pixels)
+        ours = embedder.soft(features)
+        found = reference.get_image_features(pixels)
+    # They scale in place; the embedder's norm would hide whether that was done.
+    scaled, theirs = found.last_hidden_state.flatten(2).transpose(1, 2), found.pooler_output
+    torch.testing.assert_close(features, scaled, atol=1e-3, rtol=1e-4)
+    assert ours.shape == (count, 256, 32)
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
-    assert (ours[0] - ours[1]).abs().mean() > 0.05, "the eyes tell pictures apart"
+    if count > 1:
+        assert (ours[0] - ours[1]).abs().mean() > 0.05, "the eyes tell pictures apart"
     assert (ours[0, :-1] - ours[0, 1:]).abs().mean() > 0.02, "and places in them"
 
 

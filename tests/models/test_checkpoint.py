@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -6,8 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models import checkpoint as checkpoints
 from models.checkpoint import Checkpoint, CheckpointError
+from models.reading import TOKEN_TABLE
+from stages.look import LookStage
+from stages.translate import TranslateStage
 
 LM, AUDIO = "model.language_model.", "model.audio_tower."
 
@@ -44,30 +47,14 @@ def test_loads_what_was_written(tiny_folder):
     loaded = {p + n: t for p, module in modules.items() for n, t in module.state_dict().items()}
     assert set(loaded) == set(written)
     for name, tensor in loaded.items():
-        assert tensor.dtype == torch.float32 and torch.equal(tensor, written[name].float())
+        expected = written[name] if name == LM + TOKEN_TABLE else written[name].float()
+        assert tensor.dtype == expected.dtype and torch.equal(tensor, expected)
     for module in modules.values():
         assert not module.training
         assert not any(parameter.requires_grad for parameter in module.parameters())
     assert checkpoint.language_model(torch.bfloat16).embed_tokens.weight.dtype == torch.bfloat16
     assert checkpoint.name == "tiny"
     assert checkpoint.tokenizer.vocab_size == checkpoint.text_config.vocab_size
-
-
-def test_a_bundled_name_is_found_before_a_folder_of_that_name(folder, monkeypatch, tmp_path):
-    monkeypatch.setattr(checkpoints, "BUNDLED", folder.parent)
-    (tmp_path / "elsewhere" / "model").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    assert checkpoints.find("model") == folder
-    assert checkpoints.find("./model") == Path("model")
-
-
-def test_no_such_model(folder, monkeypatch, tmp_path):
-    monkeypatch.setattr(checkpoints, "BUNDLED", folder.parent)
-    with pytest.raises(CheckpointError, match=r"no model at 'nowhere'.*bundled name \(model\)"):
-        Checkpoint.open("nowhere")
-    monkeypatch.setattr(checkpoints, "BUNDLED", tmp_path / "none")
-    with pytest.raises(CheckpointError, match="none is bundled"):
-        Checkpoint.open(str(tmp_path / "nowhere"))
 
 
 def test_no_config(folder):
@@ -95,6 +82,8 @@ def test_config_that_is_no_object(folder):
         (lambda c: c["text_config"].update(hidden_sise=3), "unknown text_config keys: hidden_sise"),
         (lambda c: c["text_config"].update(head_dim=0), "head_dim must be positive"),
         (lambda c: c["text_config"].update(head_dim="16"), "config.json"),
+        (lambda c: c.update(image_tokn_id=3), "unknown keys image_tokn_id: correct or remove"),
+        (lambda c: c.update(tie_word_embeddings=False), "tie_word_embeddings is False, expected"),
     ],
 )
 def test_config_of_another_model(folder, edit, message):
@@ -154,21 +143,62 @@ def test_unused_tensors_of_a_layer_that_owns_its_keys_are_not_dropped(folder):
 
 def test_shapes_are_checked(folder):
     change(folder, lambda tensors: tensors.update({LM + "norm.weight": torch.ones(7)}))
-    assert "shapes differ from config.json" in refused(folder)
+    message = refused(folder)
+    assert f"shapes differ from config.json: {LM}norm.weight is [7], not [32]: take" in message
 
 
-@pytest.mark.parametrize("content", [b"", b"version https://git-lfs", b"\x02" + b"\0" * 7 + b"[]"])
-def test_a_damaged_file(folder, content):
-    (folder / "model.safetensors").write_bytes(content)
-    assert "is damaged" in refused(folder)
+def test_shapes_are_checked_before_weights_are_read(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["head_dim"] = 8
+    (folder / "config.json").write_text(json.dumps(config))
+    checkpoint = Checkpoint.open(str(folder))
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"k_norm\.weight is .* and \d+ more"):
+        checkpoint.language_model()
 
 
-@pytest.mark.parametrize("kept", [0.999, 0.5, 0.001])
-def test_a_truncated_file(folder, kept):
-    path = folder / "model.safetensors"
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(len(whole) * kept)])
-    assert "is damaged" in refused(folder)
+def test_what_is_not_shown_to_the_language_model_may_be_wrong_in_the_towers(folder):
+    change(folder, lambda tensors: tensors.update({AUDIO + "bonus": torch.ones(7)}))
+    assert Checkpoint.open(str(folder)).language_model()
+    assert "surplus tensors model.audio_tower.bonus" in refused(folder, "audio_encoder")
+
+
+@pytest.mark.parametrize(
+    "edit, message",
+    [
+        (lambda path: path.unlink(), "no tokenizer at"),
+        (lambda path: path.write_text("{}"), "is not a readable tokenizer.json"),
+        (lambda path: rename(path, "<audio_soft_token>"), "has no <audio_soft_token>: it is not"),
+        (lambda path: rename(path, "<end_of_image>"), "has no <end_of_image>"),
+        (lambda path: rename(path, "<start_of_turn>"), "has no <start_of_turn>"),
+    ],
+)
+def test_a_tokenizer_without_what_the_prompt_needs(folder, edit, message):
+    edit(folder / "tokenizer.json")
+    checkpoint = Checkpoint.open(str(folder))
+    with pytest.raises(CheckpointError, match=re.escape(message)) as caught:
+        _ = checkpoint.tokenizer
+    assert str(folder / "tokenizer.json") in str(caught.value)
+
+
+@pytest.mark.parametrize("stage", [TranslateStage, LookStage])
+def test_a_wrong_tokenizer_is_found_before_any_weight_is_read(folder, stage):
+    rename(folder / "tokenizer.json", "<end_of_image>")
+    change(folder, lambda tensors: tensors.pop(LM + "norm.weight"))
+    with pytest.raises(CheckpointError, match="<end_of_image>"):
+        stage.load(str(folder))
+
+
+def test_a_tokenizer_of_another_gemma(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["audio_token_id"] += 1
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="<audio_soft_token> at .* but audio_token_id in"):
+        _ = Checkpoint.open(str(folder)).tokenizer
+
+
+def rename(path: Path, token: str) -> None:
+    path.write_text(path.read_text(encoding="utf-8").replace(token, "<other>"), encoding="utf-8")
 
 
 def test_no_weights(folder):

@@ -23,7 +23,7 @@ from transformers.models.gemma3n.modeling_gemma3n import (
 )
 
 from models import prompt as prompts
-from models.checkpoint import BUNDLED
+from models.hub import BUNDLED
 from models.tokenizer import Tokenizer
 from stages.commit import without_loop
 from stages.encode import EncodeStage

@@ -1,5 +1,7 @@
 """Stages without a model: captions tell how much was heard, marked samples make them fail."""
 
+import os
+import signal
 import time
 from dataclasses import dataclass, replace
 
@@ -73,6 +75,16 @@ class CountingTokens:
 
     def flush(self, state):
         return []
+
+
+@dataclass
+class Deadly(CountingTokens):
+    """Its process dies at a poisoned sample."""
+
+    def step(self, item, state):
+        if POISON in item.samples:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(item, state)
 
 
 @dataclass
@@ -170,15 +182,16 @@ class NamingCaptions(CountingCaptions):
     """Captions name their frames; ``size`` tells what was seen in them."""
 
     def init_state(self, options):
-        return super().init_state(options), ()
+        return super().init_state(options), None
 
     def step(self, item: SoftTokens, state):
-        inner, shown = state
-        shown = item.pictures if item.opens else shown
+        inner, first = state
+        first = item if item.opens else first
         out, inner = super().step(item, inner)
-        frames = tuple(picture.frame for picture in shown)
-        seen = " ".join(f"{picture.tokens}" for picture in shown)
-        return [replace(caption, frames=frames, size=seen) for caption in out], (inner, shown)
+        frames = tuple(picture.frame for picture in first.pictures)
+        seen = " ".join(f"{picture.tokens}" for picture in first.pictures)
+        told = [replace(c, start=first.start, frames=frames, size=seen) for c in out]
+        return told, (inner, first)
 
 
 def illustrated() -> tuple[Recipe, ...]:

@@ -30,8 +30,8 @@ class Pausing:
         return []
 
 
-def slow(model: str, device: str, threads: int) -> tuple[Recipe, ...]:
-    return (*recipes(model, device, threads), Recipe("pause", Making(Pausing(0.2))))
+def slow(model: str, device: str, threads: int, form: str) -> tuple[Recipe, ...]:
+    return (*recipes(model, device, threads, form), Recipe("pause", Making(Pausing(0.2))))
 
 
 if __name__ == "__main__":

@@ -1,23 +1,20 @@
 import json
 import os
-import signal
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 
-from pipeline.batch import Advanced, Batch, BatchOptions, segments
-from pipeline.chain import PipelineError, Recipe, recipes
-from pipeline.inputs import find
-from pipeline.journal import DRAFT, NAME, Finished, Journal
-from pipeline.workers import TRIES, Pool
-from stages.messages import SAMPLE_RATE_HZ, Caption, SessionOptions, Text
+from pipeline import batch as batch_module
+from pipeline.batch import Advanced
+from pipeline.chain import recipes
+from pipeline.journal import DRAFT, Journal
+from pipeline.segments import segments
+from pipeline.workers import QUEUED, Pool
+from stages.messages import SAMPLE_RATE_HZ, SessionOptions
 from stages.segment import SegmentStage
 from tests.pipeline import media_files
-from tests.pipeline.fake_stages import CHUNKS_A_SEGMENT, POISON, CountingTokens, Making, fakes, tone
-from tests.pipeline.slow_cli import Pausing
+from tests.pipeline.batches import batch, outputs, ray_of_our_own, records, run, sound
+from tests.pipeline.fake_stages import CHUNKS_A_SEGMENT, fakes, tone
 
 NANO = media_files.ROOT / "models" / "nano"
 HAS_NANO = (NANO / "model.safetensors").exists()
@@ -26,13 +23,9 @@ ALL_FILES = {f"{x}.{form}" for x in ("es", "en", "es-en") for form in ("srt", "v
 
 
 @pytest.fixture(scope="module", autouse=True)
-def ray_of_our_own():
-    ray.init(
-        address="local", num_cpus=6, include_dashboard=False, log_to_driver=False,
-        logging_level="ERROR", object_store_memory=100 * 2**20,
-    )  # fmt: skip
-    yield
-    ray.shutdown()
+def with_ray():
+    with ray_of_our_own():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -41,50 +34,6 @@ def pool():
     made = Pool.start(fakes()[1:], workers=2)
     yield made
     made.stop()
-
-
-@dataclass
-class Deadly(CountingTokens):
-    """Its process dies at a poisoned sample."""
-
-    def step(self, item, state):
-        if POISON in item.samples:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().step(item, state)
-
-
-def sound(path: Path, chunks: float, value: float = 0.1, poisoned: int | None = None) -> Path:
-    """A WAV file of constant samples, exact in 16 bits; POISON in one chunk if asked."""
-    samples = tone(chunks, value)
-    if poisoned is not None:
-        samples[poisoned * 2_560 + 5] = POISON
-    return media_files.write(path, samples, "pcm_s16le")
-
-
-def batch(paths, out=None, stages=None, **options) -> Batch:
-    sources, missing = find(paths, out)
-    assert missing == []
-    return Batch(sources, BatchOptions(**options), stages or fakes())
-
-
-def run(made: Batch, pool: Pool) -> dict[str, object]:
-    """The results by file name."""
-    try:
-        results = [*made.prepare()]
-        results += [event for event in made.run(pool) if not isinstance(event, Advanced)]
-    finally:
-        made.close()
-    by_name = {result.path.name: result for result in results}
-    assert len(by_name) == len(results)
-    return by_name
-
-
-def records(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / NAME).read_text().splitlines()]
-
-
-def outputs(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != NAME}
 
 
 # What is made of a file.
@@ -168,6 +117,21 @@ def test_a_file_that_breaks_off_is_done_as_far_as_it_goes(translated):
     assert result.segments == 1
 
 
+def test_subtitles_keep_the_rules_of_cues(translated):
+    """Two lines of 42 characters at most, 1 to 7 s, no overlaps: read back from the files."""
+    import pysubs2
+
+    for path in translated[1].glob("*.srt"):
+        events = list(pysubs2.load(str(path)))
+        for event in events:
+            lines = event.text.split("\\N")
+            assert len(lines) <= 2
+            assert all(len(line) <= 42 or " " not in line for line in lines)
+            assert 0 < event.duration <= 7_000
+        for before, after in zip(events, events[1:], strict=False):
+            assert before.end <= after.start
+
+
 @pytest.mark.skipif(not HAS_NANO, reason="the bundled model is not there")
 @pytest.mark.parametrize("name", sorted(media_files.GOOD))
 def test_the_bundled_model_hears_the_words_in_every_container(translated, name):
@@ -182,17 +146,6 @@ def test_the_bundled_model_hears_the_words_in_every_container(translated, name):
     heard = " ".join(event["transcript"]["committed"] for event in events)
     assert jiwer.wer(words(said), words(heard)) <= 0.3
     assert all(event["translation"]["committed"] for event in events)
-
-
-def test_a_segment_in_one_piece_is_the_stream_cut_by_the_segmenter():
-    samples = media_files.speech()
-    options = SessionOptions()
-    whole = list(segments([samples], SegmentStage(), options))
-    pieces = list(segments(np.array_split(samples, 999), SegmentStage(), options))
-    for one, other in zip(whole, pieces, strict=True):
-        assert one.opens and one.closes and (one.start, one.segment) == (other.start, other.segment)
-        assert np.array_equal(one.samples, other.samples)
-        assert np.array_equal(one.samples, samples[one.start : one.end])
 
 
 def test_a_job_gives_the_same_whatever_worker_runs_it(translated, media, real_stages, tmp_path):
@@ -250,64 +203,14 @@ def test_a_failing_stage_fails_its_file_alone(pool, tmp_path):
 def test_few_segments_are_under_way_however_long_the_file(pool, tmp_path):
     made = batch([sound(tmp_path / "long.wav", 400)])
     assert list(made.prepare()) == []
-    ahead = []
+    waiting = []
     for event in made.run(pool):
         (file,) = made._files
         if isinstance(event, Advanced):
-            ahead.append(file.heard / SAMPLE_RATE_HZ - event.until_s)
+            waiting.append(len(file.waiting))
     made.close()
-    assert len(ahead) > 80
-    # Four segments of 0.8 s, one that is being cut, and what was decoded with it.
-    assert 0 < max(ahead) < 4 * 0.8 + 0.8 + 1.0
-
-
-# Workers that die.
-
-
-def test_a_killed_worker_is_replaced_and_its_segment_done_again(tmp_path):
-    stages = (*fakes(), Recipe("pause", Making(Pausing(0.1))))
-    workers = Pool.start(stages[1:], workers=2)
-    for name in ("a", "b"):
-        sound(tmp_path / f"{name}.wav", 40)
-    made = batch([tmp_path], stages=stages)
-    victims = workers.pids()
-    results, killed = list(made.prepare()), []
-    for event in made.run(workers):
-        if not isinstance(event, Advanced):
-            results.append(event)
-        elif len(killed) < 2 and event.until_s > 2 * (1 + len(killed)):
-            killed.append(victims[len(killed)])
-            os.kill(killed[-1], signal.SIGKILL)
-    made.close()
-    assert len(killed) == 2 and not set(workers.pids()) & set(victims)
-    assert [(r.status, r.segments) for r in results] == [("done", 8)] * 2
-    done = [(r["name"], r["index"]) for r in records(tmp_path) if r["kind"] == "segment"]
-    assert len(done) == len(set(done)) == 16
-    workers.stop()
-
-
-def test_a_segment_that_kills_every_worker_is_given_up(tmp_path):
-    segment, _, translate = fakes()
-    stages = (segment, Recipe("encode", Making(Deadly())), translate)
-    workers = Pool.start(stages[1:], workers=2)
-    sound(tmp_path / "a.wav", 20)
-    sound(tmp_path / "b deadly.wav", 20, poisoned=1)
-    sound(tmp_path / "c.wav", 20)
-    results = run(batch([tmp_path], stages=stages), workers)
-    workers.stop()
-    assert [results[name].status for name in ("a.wav", "c.wav")] == ["done", "done"]
-    bad = results["b deadly.wav"]
-    assert bad.status == "failed" and not bad.bad_input
-    assert f"its segment at 0.0 s failed: the process that worked on it ended {TRIES} times" in (
-        bad.reason
-    )
-
-
-def test_a_model_that_cannot_be_loaded_stops_the_start():
-    broken = Recipe("translate", Making(None, ValueError("no such folder")))
-    with pytest.raises(PipelineError, match="no such folder") as raised:
-        Pool.start([broken], workers=2)
-    assert (raised.value.stage, raised.value.kind) == ("translate", "ValueError")
+    assert len(waiting) > 80
+    assert 0 < max(waiting) <= len(pool) * QUEUED
 
 
 # What was done before.
@@ -348,6 +251,14 @@ def test_a_changed_file_is_done_again(pool, tmp_path):
     sound(tmp_path / "a.wav", 22)
     assert run(batch([tmp_path]), pool)["a.wav"].segments == 5
     assert len(json.loads((tmp_path / "a.json").read_text())["segments"]) == 5
+
+
+def test_what_an_older_version_made_is_done_again(pool, tmp_path, monkeypatch):
+    sound(tmp_path / "a.wav", 12)
+    run(batch([tmp_path]), pool)
+    monkeypatch.setattr(batch_module, "MADE", batch_module.MADE + 1)
+    result = run(batch([tmp_path]), pool)["a.wav"]
+    assert (result.status, result.kept) == ("done", 0)
 
 
 def test_outputs_that_were_deleted_are_made_again(pool, tmp_path):
@@ -420,61 +331,15 @@ def test_whatever_moment_a_run_ends_the_next_one_does_only_the_rest(pool, tmp_pa
     assert outputs(out) == outputs(whole)
 
 
-# The journal.
-
-
-def caption(index: int) -> Caption:
-    return Caption("final", index, index, index + 9, "es", "en", Text("uno ñ"), Text("one"))
-
-
-def test_a_journal_cut_anywhere_keeps_all_whole_lines(tmp_path):
-    journal = Journal(tmp_path, "one")
-    journal.begin("a", "a.mp4", "w")
-    for index in range(3):
-        found = None if index == 1 else caption(index)
-        journal.finish_segment("a", index, Finished(index, index + 9, found))
-    journal.close()
-    data = (tmp_path / NAME).read_bytes()
-    ends = [at + 1 for at, byte in enumerate(data) if byte == ord("\n")]
-    for cut in range(0, len(data), 7):
-        (tmp_path / NAME).write_bytes(data[:cut])
-        journal = Journal(tmp_path, "two")
-        whole = sum(end - 1 <= cut for end in ends)
-        if whole == 0:
-            assert journal.entries == {}
-        else:
-            kept = journal.entries["a"].segments
-            assert sorted(kept) == list(range(whole - 1))
-            assert all(kept[k].caption == (None if k == 1 else caption(k)) for k in kept)
-        journal.begin("b", "b.mp4", "w")
-        journal.close()
-        journal = Journal(tmp_path, "three")
-        assert "b" in journal.entries
-        journal.close()
-
-
-def test_a_journal_forgets_the_segments_of_finished_files(tmp_path):
-    journal = Journal(tmp_path, "one")
-    for name in ("a", "b"):
-        journal.begin(name, f"{name}.mp4", "w")
-        for index in range(50):
-            journal.finish_segment(name, index, Finished(index, index + 9, caption(index)))
-    journal.announce("a", {"a.json": "sha"})
-    journal.finish("a", ["a.json"])
-    journal.close()
-    journal = Journal(tmp_path, "two")
-    kept = [r for r in records(tmp_path) if r["kind"] == "segment"]
-    assert {r["name"] for r in kept} == {"b"} and len(kept) == 50
-    assert journal.entries["a"].done and journal.entries["a"].outputs == {"a.json": ["sha"]}
-    journal.close()
-
-
-def test_drafts_of_a_killed_run_are_removed(tmp_path):
-    for name in (f"{DRAFT}-0.srt", f".{DRAFT}-0.srt.77.tmp", f"{DRAFT}.jsonl"):
-        (tmp_path / name).write_text("half")
-    (tmp_path / "draft.srt").write_text("someone's")
-    Journal(tmp_path, "one").close()
-    assert [path.name for path in tmp_path.iterdir()] == ["draft.srt"]
+def test_a_name_in_the_journal_stays_with_its_file(pool, tmp_path):
+    sound(tmp_path / "talk.wav", 6)
+    run(batch([tmp_path]), pool)
+    first = (tmp_path / "talk.json").read_bytes()
+    media_files.write(tmp_path / "talk.flac", tone(12), "flac")
+    results = run(batch([tmp_path / "talk.flac"]), pool)
+    assert {path.name.split(".")[1] for path in results["talk.flac"].outputs} == {"flac"}
+    assert (tmp_path / "talk.json").read_bytes() == first
+    assert run(batch([tmp_path]), pool)["talk.wav"].status == "skipped"
 
 
 def test_a_run_killed_while_outputs_appear_knows_them_as_its_own(pool, tmp_path, monkeypatch):
@@ -498,94 +363,3 @@ def test_a_run_killed_while_outputs_appear_knows_them_as_its_own(pool, tmp_path,
     assert len(replaced) == 3
     result = run(batch([tmp_path]), pool)["a.wav"]
     assert (result.status, result.kept, result.segments) == ("done", 5, 5)
-
-
-# Which files, and what they are called.
-
-
-def touch(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-
-
-def named(paths, out=None) -> dict[str, str]:
-    sources, missing = find(paths, out)
-    assert missing == []
-    return {str(s.path): str(s.folder / s.name) for s in sources}
-
-
-def test_folders_are_searched_for_media_and_keep_their_structure(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    touch(tmp_path, "in/b.MP4", "in/a.wav", "in/x/y/c.mkv", "in/notes.txt", "in/.hidden.mp4",
-          "in/.cache/d.mp4", "in/a.es.srt")  # fmt: skip
-    assert named(["in"], Path("out")) == {
-        "in/a.wav": "out/a", "in/b.MP4": "out/b", "in/x/y/c.mkv": "out/x/y/c"
-    }  # fmt: skip
-    assert named(["in"])["in/x/y/c.mkv"] == "in/x/y/c"
-    assert named(["in/x/../a.wav", "in"], Path("out"))["in/x/../a.wav"] == "out/a"
-    assert len(named(["in/x/../a.wav", "in"])) == 3
-
-
-def test_patterns_are_searched_when_no_file_has_that_name(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    touch(tmp_path, "in/a.wav", "in/b.mp3", "in/x/c.wav", "in/x/c.txt", "in/[1].wav")
-    assert list(named(["in/*.wav"])) == ["in/[1].wav", "in/a.wav"]
-    assert list(named(["in/[1].wav"])) == ["in/[1].wav"]
-    assert named(["in/**/*.wav"], Path("out"))["in/x/c.wav"] == "out/x/c"
-    assert list(named(["in/*"])) == ["in/[1].wav", "in/a.wav", "in/b.mp3", "in/x/c.wav"]
-
-
-def test_what_is_not_there_is_told_and_the_rest_is_found(tmp_path):
-    touch(tmp_path, "a.wav", "empty/readme.txt")
-    names = ["none.mp4", "*.mkv", "empty", "a.wav"]
-    sources, missing = find([tmp_path / name for name in names])
-    assert [source.path.name for source in sources] == ["a.wav"]
-    told = [entry.reason.removeprefix(f"{tmp_path}/") for entry in missing]
-    assert told == [
-        "none.mp4 does not exist: check the name",
-        "*.mkv matches no audio or video file: check the pattern",
-        "empty holds no audio or video file: name a file, or another folder",
-    ]
-
-
-def test_names_never_clash(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    touch(tmp_path, "talk.mp4", "talk.wav", "Talk.mp3", "talk.mp4.mkv", "x/talk.mp4", "y/talk.mp4",
-          "y/solo.mp4")  # fmt: skip
-    found = named(["talk.mp4", "talk.wav", "Talk.mp3", "talk.mp4.mkv", "x", "y"], Path("out"))
-    assert found == {
-        "talk.mp4": "out/talk.mp4",
-        "talk.wav": "out/talk.wav",
-        "Talk.mp3": "out/Talk.mp3",
-        "talk.mp4.mkv": "out/talk.mp4.mkv",
-        "x/talk.mp4": "out/talk.mp4_2",
-        "y/talk.mp4": "out/talk.mp4_3",
-        "y/solo.mp4": "out/solo",
-    }
-
-
-def test_a_name_in_the_journal_stays_with_its_file(pool, tmp_path):
-    sound(tmp_path / "talk.wav", 6)
-    run(batch([tmp_path]), pool)
-    first = (tmp_path / "talk.json").read_bytes()
-    media_files.write(tmp_path / "talk.flac", tone(12), "flac")
-    results = run(batch([tmp_path / "talk.flac"]), pool)
-    assert {path.name.split(".")[1] for path in results["talk.flac"].outputs} == {"flac"}
-    assert (tmp_path / "talk.json").read_bytes() == first
-    assert run(batch([tmp_path]), pool)["talk.wav"].status == "skipped"
-
-
-def test_subtitles_keep_the_rules_of_cues(translated):
-    """Two lines of 42 characters at most, 1 to 7 s, no overlaps: read back from the files."""
-    import pysubs2
-
-    for path in translated[1].glob("*.srt"):
-        events = list(pysubs2.load(str(path)))
-        for event in events:
-            lines = event.text.split("\\N")
-            assert len(lines) <= 2
-            assert all(len(line) <= 42 or " " not in line for line in lines)
-            assert 0 < event.duration <= 7_000
-        for before, after in zip(events, events[1:], strict=False):
-            assert before.end <= after.start

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from pipeline import frames as frames_module
+from pipeline.errors import InputError
 from pipeline.frames import read_frames
 from pipeline.media import read_audio
-from tests.pipeline.videos import slide, write
+from stages.messages import Frame
+from tests.pipeline.videos import garble, slide, write
 
 
 def places(path, **options):
@@ -120,7 +122,20 @@ def test_a_broken_video_ends_where_it_breaks(tmp_path):
     middle = slice(len(data) // 3, len(data))
     data[middle] = random.integers(0, 256, len(data[middle]), np.uint8).tobytes()
     damaged.write_bytes(data)
-    assert len(places(damaged)) <= 3
+    found = []
+    with pytest.raises(InputError, match="damaged packets of video"):
+        for shown in read_frames(damaged):
+            found.append(shown.frame)
+    assert len(found) <= 3
+
+
+def test_a_part_that_cannot_be_decoded_is_said_behind_what_can(tmp_path):
+    path = write(tmp_path / "talk.mp4", [(0, slide(1)), (2, slide(3)), (4, slide(5))], 6)
+    garble(path, 3.0)
+    pictures = read_frames(path)
+    assert [next(pictures).frame for _ in range(2)] == [Frame(0, 0), Frame(2, 20)]
+    with pytest.raises(InputError, match=r"talk\.mp4: \d+ damaged packets of video were left out"):
+        list(pictures)
 
 
 def test_memory_does_not_grow_with_the_video(tmp_path, monkeypatch):
@@ -139,9 +154,9 @@ def test_memory_does_not_grow_with_the_video(tmp_path, monkeypatch):
         def __del__(self):
             alive.discard(id(self))
 
-    def counted(container, stream):
+    def counted(container, stream, damage):
         nonlocal most
-        for frame in decoded(container, stream):
+        for frame in decoded(container, stream, damage):
             most = max(most, len(alive))
             yield Counted(frame)
 

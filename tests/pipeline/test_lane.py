@@ -153,7 +153,7 @@ def test_leaving_early_forgets_the_session_in_the_lane_too(chain):
             break
         threading.Event().wait(0.02)
     assert chain.sessions() == []
-    assert chain._turned == chain._options == {}
+    assert chain._opened == {}
 
 
 def test_pictures_out_of_order_fail_the_session(chain):

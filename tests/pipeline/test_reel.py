@@ -1,11 +1,13 @@
 import threading
 import time
 
+import numpy as np
 import pytest
 
-from pipeline.reel import AHEAD, Reel
+from pipeline.errors import InputError
+from pipeline.reel import AHEAD, Reel, illustrated
 from stages.illustrate import REMEMBERED
-from stages.messages import Frame, Picture
+from stages.messages import CHUNK_SAMPLES, Chunk, Frame, Picture
 
 SECOND = 16_000
 
@@ -65,14 +67,36 @@ def test_of_many_pictures_at_once_the_newest_are_kept(stopping):
     assert len(kept) == REMEMBERED and kept[-1].frame.time == 0.99
 
 
-def test_a_source_that_fails_ends_the_pictures_only(stopping, caplog):
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError("the cable was pulled"), "ended early (OSError: the cable was pulled): captions"),
+        (InputError("talk.mp4: 3 damaged packets"), "talk.mp4: 3 damaged packets"),
+    ],
+)
+def test_a_source_that_fails_ends_the_pictures_only_and_says_why(stopping, error, sentence, caplog):
     def source():
         yield picture(0)
-        raise OSError("the cable was pulled")
+        yield picture(2)
+        raise error
 
-    reel = Reel(source(), stopping)
-    assert times(reel.until(9 * SECOND)) == [0]
-    assert "ended early" in caplog.text
+    said = []
+    reel = Reel(source(), stopping, said.append)
+    assert times(reel.until(SECOND)) == [0]
+    time.sleep(0.3)
+    assert said == [], "the sound is not that far yet"
+    assert times(reel.until(9 * SECOND)) == [2] and sentence in said[0]
+    assert times(reel.until(10 * SECOND)) == [] and len(said) == 1
+    assert times(Reel(source(), stopping).until(9 * SECOND)) == [0, 2]
+    assert sentence in caplog.text
+
+
+def test_chunks_carry_the_pictures_that_came_up_in_them(stopping):
+    chunks = [Chunk(k * CHUNK_SAMPLES, np.zeros(CHUNK_SAMPLES, np.float32)) for k in range(4)]
+    assert list(illustrated(chunks, None, stopping)) == chunks
+    shown = list(illustrated(chunks, [picture(0), picture(0.1), picture(0.5)], stopping))
+    assert [times(chunk.pictures) for chunk in shown] == [[0, 0.1], [], [], [0.5]]
+    assert [chunk.start for chunk in shown] == [chunk.start for chunk in chunks]
 
 
 @pytest.mark.parametrize("end", ["close", "stop"])

@@ -54,3 +54,18 @@ def write(
             container.mux(audio.encode(frame))
             container.mux(audio.encode(None))
     return path
+
+
+def garble(path: Path, from_s: float) -> None:
+    """Makes noise of the packets of the video from ``from_s`` on; the sound stays whole."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        packets = [
+            (packet.pos, packet.size)
+            for packet in container.demux(stream)
+            if packet.pos is not None and packet.pts * packet.time_base >= from_s
+        ]
+    data, random = bytearray(path.read_bytes()), np.random.default_rng(0)
+    for pos, size in packets:
+        data[pos : pos + size] = random.integers(0, 256, size, np.uint8).tobytes()
+    path.write_bytes(data)

@@ -84,3 +84,85 @@ def test_dropping_does_not_flush(host):
     assert host.close("a") == []
     host.open("a", SessionOptions())
     assert host.close("a") == [0]
+
+
+class Together(Sum):
+    """The same, for many streams at once; it notes how many there were each time."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def step_batch(self, items, states):
+        self.sizes.append(len(items))
+        return [self._one(item, state) for item, state in zip(items, states, strict=True)]
+
+    def _one(self, item, state):
+        try:
+            return self.step(item, state)
+        except ValueError as error:
+            return error
+
+
+class Breaking(Together):
+    def step_batch(self, items, states):
+        raise ArithmeticError("all of it")
+
+
+def opened(stage) -> StageHost[int, int, int]:
+    host = StageHost(stage)
+    for name in "abc":
+        host.open(name, SessionOptions())
+    return host
+
+
+@pytest.mark.parametrize("stage", [Sum, Together])
+def test_many_sessions_at_once_equal_each_alone(stage):
+    host = opened(stage())
+    assert host.step_many([("a", 0, [1, 2]), ("b", 0, []), ("c", 0, [5, 6, 7])]) == [
+        [1, 3],
+        [],
+        [5, 11, 18],
+    ]
+    assert host.step_many([("b", 1, [1]), ("a", 1, [1])]) == [[1], [4]]
+    assert host.step("c", 1, [2]) == [20]
+
+
+def test_a_stage_that_can_is_stepped_once_for_all_streams_that_have_something():
+    stage = Together()
+    host = opened(stage)
+    host.step_many([("a", 0, [1, 2]), ("b", 0, []), ("c", 0, [5, 6, 7])])
+    assert stage.sizes == [2, 2], "the third message of a single stream goes alone"
+
+
+@pytest.mark.parametrize("stage", [Sum, Together])
+def test_in_company_a_session_still_fails_alone(stage):
+    host = opened(stage())
+    a, b, c = host.step_many([("a", 0, [1, 2, 3]), ("b", 0, [1, -1, 2]), ("c", 7, [1])])
+    assert a == [1, 3, 6]
+    assert isinstance(b, ValueError) and str(b) == "negative"
+    assert isinstance(c, SessionError) and "expected batch 0, got 7" in str(c)
+    assert host.sessions == ["c", "a"]
+    assert getattr(host._stage, "sizes", [2, 2]) == [2, 2], "what follows a failure is not run"
+    assert host.step_many([("a", 1, [1]), ("b", 1, [1]), ("c", 0, [1])])[::2] == [[7], [1]]
+
+
+def test_a_session_twice_in_one_company_is_refused_the_second_time(host):
+    first, second = host.step_many([("a", 0, [1]), ("a", 1, [1])])
+    assert first == [1] and isinstance(second, SessionError)
+    assert host.step("a", 1, [1]) == [2]
+
+
+def test_a_batch_that_breaks_its_contract_closes_all_its_sessions_but_not_the_host():
+    host = opened(Breaking())
+    a, b = host.step_many([("a", 0, [1]), ("b", 0, [1])])
+    assert isinstance(a, ArithmeticError) and isinstance(b, ArithmeticError)
+    assert host.sessions == ["c"]
+    assert host.step("c", 0, [1]) == [1]
+
+
+def test_a_session_may_begin_at_any_number():
+    host = StageHost(Sum())
+    host.open("a", SessionOptions(), seq=4)
+    with pytest.raises(SessionError, match="expected batch 4, got 0"):
+        host.step("a", 0, [1])
+    assert host.step("a", 4, [1]) == [1]

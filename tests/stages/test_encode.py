@@ -144,6 +144,124 @@ def test_the_callers_samples_are_neither_kept_nor_changed(encode, whole):
     torch.testing.assert_close(joined([head, rest]), whole, atol=1e-5, rtol=0)
 
 
+def together(stage: EncodeStage, streams: list[list[Speech]]) -> list[list[SoftTokens]]:
+    """The messages of each stream, where all step at the same time as long as they last."""
+    states, out = [stage.init_state(OPTIONS) for _ in streams], [[] for _ in streams]
+    for turn in range(max(map(len, streams))):
+        moving = [n for n, stream in enumerate(streams) if turn < len(stream)]
+        results = stage.step_batch([streams[n][turn] for n in moving], [states[n] for n in moving])
+        for n, result in zip(moving, results, strict=True):
+            assert not isinstance(result, Exception)
+            out[n] += result[0]
+            states[n] = result[1]
+    return out
+
+
+def speech(seed: int, cuts: list[int]) -> list[Speech]:
+    return pieces(cuts, sound(1, 6 * CHUNK_SAMPLES + 700, seed=seed)[0].numpy(), first=seed * 320)
+
+
+CUTS = st.lists(st.integers(0, len(SAMPLES)), min_size=1, max_size=8)
+
+
+@settings(max_examples=20, deadline=None)
+@given(cuts=st.lists(CUTS, min_size=2, max_size=5))
+def test_many_streams_together_equal_each_alone(encode, cuts):
+    """Whatever each of them has heard when the others are stepped."""
+    streams = [speech(seed, cut) for seed, cut in enumerate(cuts)]
+    for mine, stream in zip(together(encode, streams), streams, strict=True):
+        alone = run(encode, stream)
+        assert [len(m.tokens) for m in mine] == [len(m.tokens) for m in alone]
+        assert [(m.start, m.end, m.opens, m.closes) for m in mine] == [
+            (m.start, m.end, m.opens, m.closes) for m in alone
+        ]
+        torch.testing.assert_close(joined(mine), joined(alone), atol=1e-5, rtol=0)
+
+
+def test_a_stream_that_closes_beside_one_that_goes_on(encode):
+    """Both are fed the same number of samples; only one is ended."""
+    ending = pieces([1_473], SAMPLES[: 1_473 + CHUNK_SAMPLES])
+    going = pieces([1_473, 1_473 + 2 * CHUNK_SAMPLES])
+    for mine, stream in zip(together(encode, [ending, going]), [ending, going], strict=True):
+        alone = run(encode, stream)
+        assert [len(m.tokens) for m in mine] == [len(m.tokens) for m in alone]
+        torch.testing.assert_close(joined(mine), joined(alone), atol=1e-5, rtol=0)
+
+
+class Counted:
+    """The encoder, which notes how many streams each of its steps was for."""
+
+    def __init__(self, encoder) -> None:
+        self._encoder, self.sizes = encoder, []
+
+    def __getattr__(self, name):
+        return getattr(self._encoder, name)
+
+    def step(self, samples, state):
+        self.sizes.append(len(samples))
+        return self._encoder.step(samples, state)
+
+
+def test_segments_that_began_anywhere_share_their_passes(encode, monkeypatch):
+    """First pieces of any length in steps of 20 ms, as the pre-roll makes them, then whole chunks:
+    after the first, all streams stand alike."""
+    counted = Counted(encode._encoder)
+    monkeypatch.setattr(encode, "_encoder", counted)
+    firsts = [4_800 + 320 * n for n in range(8)]
+    streams = [
+        speech(n, [first + CHUNK_SAMPLES * k for k in range(4)]) for n, first in enumerate(firsts)
+    ]
+    together(encode, [stream[:-1] for stream in streams])
+    assert counted.sizes[-3:] == [8, 8, 8]
+
+
+def test_no_token_is_later_for_what_waits(encode):
+    """Token k is there with the sample 92 ms into its own 160 ms, wherever the chunks are cut."""
+    for first in (100, 1_472, 1_473, 2_000, 2_560):
+        stream = pieces([first + 640 * k for k in range(1, 12)])[:-1]
+        found = np.cumsum([len(m.tokens) for m in run(encode, stream)])
+        assert list(found) == [max(0, m.end - 1_473 + 2_560) // 2_560 for m in stream]
+
+
+def test_a_stream_that_fails_in_company_fails_alone(encode, whole):
+    good, bad = pieces([4_000]), pieces([4_000])
+    wrong = Speech(3, 0, SAMPLES.astype(np.float64), opens=True)
+    states = [encode.init_state(OPTIONS) for _ in range(3)]
+    first, refused, closed = encode.step_batch([good[0], wrong, bad[1]], states)
+    assert isinstance(refused, ValueError) and "expected samples float32 [S]" in str(refused)
+    assert isinstance(closed, ValueError) and "not open" in str(closed)
+    (rest,), _ = encode.step(good[1], first[1])
+    torch.testing.assert_close(joined([*first[0], rest]), whole, atol=1e-5, rtol=0)
+
+
+def test_a_pass_that_fails_for_all_is_tried_for_each(encode, monkeypatch):
+    """As where memory does not suffice for many, or one stream's numbers stop the kernel."""
+
+    class Small(Counted):
+        def step(self, samples, state):
+            if len(samples) > 1 or float(samples.abs().max()) > 10:
+                raise MemoryError("too much at once")
+            return super().step(samples, state)
+
+    streams = [speech(seed, [4_000]) for seed in range(3)]
+    alone = [run(encode, stream[:1]) for stream in streams]
+    monkeypatch.setattr(encode, "_encoder", Small(encode._encoder))
+    streams[1][0].samples[:] = 11
+    results = encode.step_batch(
+        [stream[0] for stream in streams], [encode.init_state(OPTIONS) for _ in streams]
+    )
+    assert isinstance(results[1], MemoryError)
+    for n in (0, 2):
+        torch.testing.assert_close(joined(results[n][0]), joined(alone[n]), atol=1e-5, rtol=0)
+
+
+def test_a_message_does_not_carry_its_neighbours(encode):
+    for messages in together(encode, [speech(seed, [4_000, 8_000]) for seed in range(4)]):
+        for message in messages:
+            size = message.tokens.untyped_storage().nbytes()
+            assert size == message.tokens.nbytes
+
+
 def test_sessions_in_one_host_do_not_mix(encode, whole):
     host = StageHost(encode)
     mine, other = pieces([4_000, 9_000]), pieces([4_000, 9_000], samples=SAMPLES[::-1].copy())

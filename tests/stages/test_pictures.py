@@ -67,13 +67,13 @@ def test_ids_and_embeddings_before_the_audio_are_these(stage, monkeypatch):
     entered = []
     extend = type(stage._model).extend
 
-    def spy(self, embeddings, ids, cache, ffn_width=None):
+    def spy(self, embeddings, ids, cache):
         entered.append((ids[0].tolist(), embeddings[0].clone()))
-        return extend(self, embeddings, ids, cache, ffn_width)
+        return extend(self, embeddings, ids, cache)
 
     monkeypatch.setattr(type(stage._model), "extend", spy)
     one, two = picture(1, seed=1), picture(2, seed=2)
-    run(stage, segment(0, one, two)[:2])
+    run(stage, segment(0, one, two)[:2], replace(OPTIONS, update_chunks=9))
     encode = stage._tokenizer.encode
     two_lines, four_lines = encode("\n\n"), encode("\n\n\n\n")
     words = encode(

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stages.translate
-from decoder import Generation
-from decoder.generate import greedy
+from decoder.drafts import Lookahead
 from models import prompt as prompts
 from models.checkpoint import Checkpoint
 from models.prompt import LanguageError
@@ -81,20 +80,26 @@ def texts(captions: list[Caption]) -> list[tuple]:
     return [(c.kind, c.end, c.transcript, c.translation) for c in captions]
 
 
-def without_drafts(model, cache, logits, most, stop, *, forced, draft, suppress) -> Generation:
-    return greedy(model, cache, logits, most, stop, forced=forced, suppress=suppress)
+class WithoutGuesses(Lookahead):
+    def after(self, answer, guess=()):
+        return super().after(answer)
+
+
+class ToTheEnd(Lookahead):
+    def text(self, *, halt, **asked):
+        return super().text(**asked)
 
 
 PIECES = st.lists(st.integers(0, 3), min_size=2, max_size=7)
 
 
 @settings(max_examples=12, deadline=None)
-@given(pieces=PIECES, seed=st.sampled_from(SEEDS))
-def test_fed_in_pieces_equals_the_whole_segment_at_once(make, pieces, seed):
-    stage, items = make(seed), segment(pieces)
-    captions, states = run(stage, items, NEVER_EARLY)
+@given(pieces=PIECES, seed=st.sampled_from(SEEDS), pad=st.booleans())
+def test_fed_in_pieces_equals_the_whole_segment_at_once(make, pieces, seed, pad):
+    stage, items, options = make(seed), segment(pieces), replace(NEVER_EARLY, pad_audio=pad)
+    captions, states = run(stage, items, options)
     whole = replace(items[-1], tokens=torch.cat([i.tokens for i in items]), opens=True)
-    at_once, _ = run(stage, [whole], NEVER_EARLY)
+    at_once, _ = run(stage, [whole], options)
     assert texts(captions) == texts(at_once)
     assert all(state.transcript.ids == [] for state in states[:-1])
 
@@ -167,27 +172,67 @@ def test_partials_commit_something_before_the_end(make):
 
 
 @settings(max_examples=12, deadline=None)
-@given(pieces=PIECES, seed=st.sampled_from(SEEDS), sound=st.integers(0, 99))
-def test_drafts_never_change_the_result(make, pieces, seed, sound):
-    stage, items = make(seed), segment(pieces, sound)
-    drafted, _ = run(stage, items)
+@given(pieces=PIECES, seed=st.sampled_from(SEEDS), sound=st.integers(0, 99), pad=st.booleans())
+def test_drafts_never_change_the_result(make, pieces, seed, sound, pad):
+    stage, items, options = make(seed), segment(pieces, sound), replace(OPTIONS, pad_audio=pad)
+    drafted, _ = run(stage, items, options)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages.translate, "greedy", without_drafts)
-        plain, _ = run(stage, items)
+        patch.setattr(stages.translate, "Lookahead", WithoutGuesses)
+        plain, _ = run(stage, items, options)
     assert texts(drafted) == texts(plain)
 
 
+@pytest.mark.parametrize("heard, missing", [(2, 186), (187, 1), (188, 0), (190, 0)])
+def test_audio_is_filled_up_on_request(stage, heard, missing):
+    """Behind the audio, in front of what ends it; never in what is kept."""
+    rows = {}
+    for pad in (False, True):
+        state = stage.init_state(replace(NEVER_EARLY, pad_audio=pad))
+        _, state = stage.step(replace(segment([heard, 1])[0], closes=False), state)
+        rows[pad] = [part[0] for part in stage._suffix(state)]
+        _, state = stage.step(segment([0, 0])[1], state)
+        assert state.cache.length == state.heard == len(state.prompt.before) + heard
+    (plain, plain_ids), (filled, ids) = rows[False], rows[True]
+    assert ids.tolist() == [457] * missing + plain_ids.tolist()
+    hard = stage._embedder.hard(torch.tensor([463]))  # the last of the vocabulary
+    torch.testing.assert_close(filled, torch.cat([hard.expand(missing, -1), plain]))
+
+
+def passes(stage, monkeypatch, kind: type[Lookahead], items, options=OPTIONS) -> list[int]:
+    """How often the model ran for each update of ``items``."""
+    made = []
+
+    class Counted(kind):
+        def __init__(self, *args):
+            super().__init__(*args)
+            made.append(self)
+
+    monkeypatch.setattr(stages.translate, "Lookahead", Counted)
+    run(stage, items, options)
+    return [ahead.passes for ahead in made]
+
+
 def test_drafts_save_passes(stage, monkeypatch):
-    accepted = []
+    items = segment([1] * 12)
+    plain = passes(stage, monkeypatch, WithoutGuesses, items)
+    drafted = passes(stage, monkeypatch, Lookahead, items)
+    assert len(plain) == len(drafted) == 12
+    assert sum(drafted) < sum(plain) - 10
 
-    def counted(*args, **kwargs):
-        found = greedy(*args, **kwargs)
-        accepted.append(found.accepted)
-        return found
 
-    monkeypatch.setattr(stages.translate, "greedy", counted)
-    run(stage, segment([1] * 12))
-    assert sum(accepted) > 10
+def test_an_answer_that_stays_takes_one_pass(make, monkeypatch):
+    """Transcript and translation together."""
+    first, again = passes(make(2), monkeypatch, Lookahead, segment([3, 0]))
+    assert first == 2 * OPTIONS.max_answer_tokens and again == 1
+
+
+def test_a_loop_is_not_decoded_to_its_end(make, monkeypatch):
+    """Both texts of this sound end in one; the captions are those of decoding it all."""
+    stage, items, options = make(7), segment([60], seed=3), replace(OPTIONS, max_answer_tokens=90)
+    (few,), captions = passes(stage, monkeypatch, Lookahead, items, options), run(stage, items)[0]
+    (many,), whole = passes(stage, monkeypatch, ToTheEnd, items, options), run(stage, items)[0]
+    assert few < 40 and many == 2 * 90
+    assert texts(captions) == texts(whole)
 
 
 def test_the_cache_is_cut_back_to_the_audio(stage):
@@ -250,6 +295,61 @@ def test_sessions_in_one_host_do_not_mix(stage):
     assert texts(out) == texts(run(stage, mine)[0])
 
 
+def together(stage: TranslateStage, streams, options) -> list[list[Caption]]:
+    """The captions of each stream, where all step at the same time as long as they last."""
+    states = [stage.init_state(each) for each in options]
+    out: list[list[Caption]] = [[] for _ in streams]
+    for turn in range(max(map(len, streams))):
+        moving = [n for n, stream in enumerate(streams) if turn < len(stream)]
+        results = stage.step_batch([streams[n][turn] for n in moving], [states[n] for n in moving])
+        for n, result in zip(moving, results, strict=True):
+            assert not isinstance(result, Exception)
+            out[n] += result[0]
+            states[n] = result[1]
+    return out
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    streams=st.lists(st.tuples(PIECES, st.integers(0, 99)), min_size=2, max_size=5),
+    seed=st.sampled_from(SEEDS),
+    every=st.integers(1, 2),
+)
+def test_many_streams_together_say_what_each_says_alone(make, streams, seed, every):
+    """Each at another place of its segment, in another language, and with as many passes."""
+    stage = make(seed)
+    items = [segment(pieces, sound) for pieces, sound in streams]
+    options = [
+        replace(OPTIONS, update_chunks=every, language=language, pad_audio=language == "fr")
+        for language, _ in zip(("es", "fr", "it", "pt", "es"), streams, strict=False)
+    ]
+    found = together(stage, items, options)
+    for mine, stream, each in zip(found, items, options, strict=True):
+        assert texts(mine) == texts(run(stage, stream, each)[0])
+
+
+def test_streams_share_their_passes(stage, monkeypatch):
+    sizes = []
+    answer_together = stage._model.answer_together
+
+    def counted(requests):
+        sizes.append(len(requests))
+        return answer_together(requests)
+
+    monkeypatch.setattr(stage._model, "answer_together", counted)
+    together(stage, [segment([1] * 6, sound) for sound in range(4)], [OPTIONS] * 4)
+    assert sizes[0] == 4 and sum(size == 4 for size in sizes) > 12
+
+
+def test_a_stream_that_fails_in_company_fails_alone(stage):
+    good, late = segment([2, 1], seed=1), segment([1, 1])[1]
+    state = stage.init_state(OPTIONS)
+    (first, refused) = stage.step_batch([good[0], late], [state, stage.init_state(OPTIONS)])
+    assert isinstance(refused, ValueError) and "not open" in str(refused)
+    out, _ = stage.step(good[1], first[1])
+    assert texts([*first[0], *out]) == texts(run(stage, good)[0])
+
+
 def test_tokens_of_a_segment_that_is_not_open_are_refused(stage):
     with pytest.raises(ValueError, match="segment 1 is not open"):
         stage.step(segment([1, 1])[1], stage.init_state(OPTIONS))
@@ -269,25 +369,20 @@ def test_captions_say_what_they_are(stage):
     assert first.transcript.whole == first.transcript.whole.lstrip() != ""
 
 
-class Scripted:
-    """Stands in for `greedy`: says what it is told, and notes what it was asked."""
-
-    def __init__(self, *answers: list[int]) -> None:
-        self.answers, self.asked = list(answers), 0
-
-    def __call__(self, model, cache, logits, most, stop, *, forced, draft, suppress):
-        self.asked += 1
-        tokens = [*forced, *self.answers.pop(0)[len(forced) :]][:most]
-        return Generation(tuple(tokens), True, 0, 0, 0)
-
-
 def scripted(stage, monkeypatch, items, *answers: str) -> tuple[list[Caption], int]:
     """Captions where the model gives these answers in turn, and how many it was asked for."""
-    encoded = [stage._tokenizer.encode(answer) for answer in answers]
-    script = Scripted(*encoded)
-    monkeypatch.setattr(stages.translate, "greedy", script)
+    script = [stage._tokenizer.encode(answer) for answer in answers]
+
+    class Scripted(Lookahead):
+        """Says what it is told."""
+
+        def text(self, *, forced, max_tokens, **rest):
+            yield from ()
+            return [*forced, *script.pop(0)[len(forced) :]][:max_tokens]
+
+    monkeypatch.setattr(stages.translate, "Lookahead", Scripted)
     captions, _ = run(stage, items, replace(OPTIONS, max_answer_tokens=200))
-    return captions, script.asked
+    return captions, len(answers) - len(script)
 
 
 @pytest.mark.parametrize("nothing", ["", " ", ".", "<bos>", "¿?"])
@@ -324,6 +419,25 @@ def test_loops_are_cut(stage, monkeypatch):
     captions, _ = scripted(stage, monkeypatch, segment([30]), looped, " The dog" + " the" * 40)
     assert captions[0].transcript.whole == "El perro duerme y"
     assert captions[0].translation.whole == "The dog the"
+
+
+def test_a_transcript_that_runs_on_into_its_translation_is_cut(stage, monkeypatch):
+    said = "El perro duerme English: The dog sleeps"
+    captions, _ = scripted(stage, monkeypatch, segment([3]), said, " The dog sleeps")
+    assert captions[0].transcript.whole == "El perro duerme"
+    assert captions[0].translation.whole == "The dog sleeps"
+
+
+def test_audio_that_nobody_asked_about_is_heard(stage):
+    """An update that may not say a word more than was promised still takes its audio in."""
+    items = segment([2, 2, 2])
+    _, state = stage.step(items[0], stage.init_state(OPTIONS))
+    for text in (state.transcript, state.translation):
+        text.ids, text.committed = text.ids[:2], 2
+    state.options = replace(OPTIONS, max_answer_tokens=2)
+    _, state = stage.step(items[1], state)
+    assert [text.committed for text in (state.transcript, state.translation)] == [2, 2]
+    assert state.cache.length == state.heard == len(state.prompt.before) + 4
 
 
 def test_what_is_committed_stays_even_where_it_is_a_loop(stage):

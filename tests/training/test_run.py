@@ -127,4 +127,4 @@ def test_an_export_loads_and_holds_the_rounded_weights(tokenizer, tmp_path):
     for group, module in loaded.items():
         for name, tensor in module.state_dict().items():
             assert torch.equal(tensor, weights[f"{group}.{name}"].bfloat16().float())
-    assert not [name for name in checkpoint.files if "letters" in name]
+    assert not [name for name in checkpoint.tensors if "letters" in name]

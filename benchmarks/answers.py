@@ -1,0 +1,101 @@
+"""How soon the first word of the transcript comes after the end of speech.
+
+Both sides are timed from the last sample on, in compute time. transformers then encodes the whole
+utterance and prefills instruction and sound; we have heard all but the last 160 ms by then and do
+what is left, through the real stages. Unusual: nothing was drafted before, so what the live system
+would know already does not count.
+"""
+
+import copy
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from benchmarks import limits, sounds
+from benchmarks.context import Bench
+from benchmarks.ours import Stages, audio_encoder, stages
+from benchmarks.passes import Watched
+from benchmarks.rows import Measurement, Result, Row
+from benchmarks.timing import Contender, alternate, clock, medians
+from models import prompt as prompts
+from stages.messages import SessionOptions
+
+SECONDS = (5, 10, 28)
+ONLY_AT_THE_END = SessionOptions(update_chunks=10_000, max_answer_tokens=1)
+
+
+def _row(seconds: int) -> Row:
+    return Row(
+        f"first_token_after_{seconds}s",
+        f"end of speech to first transcript token, {seconds} s, E2B, bf16",
+        "ms",
+        higher=False,
+        target=10.0,
+    )
+
+
+ROWS = {seconds: _row(seconds) for seconds in SECONDS}
+
+
+def first_tokens(bench: Bench) -> Iterable[Result]:
+    """All lengths of utterance."""
+    checkpoint = bench.checkpoint("E2B")
+    ours = stages(checkpoint, bench.model("E2B"), bench.device)
+    theirs = bench.peer("E2B")
+    text = prompts.build(checkpoint.tokenizer, "es", "en")
+    weights = limits.read_bytes(ours.model)
+    weights += limits.read_bytes(audio_encoder(checkpoint, bench.device))
+    least = 1000 * bench.machine.seconds(weights)
+    for seconds, row in ROWS.items():
+        samples = sounds.noise(seconds / 10 if bench.small else seconds)
+        heard = Heard(ours, samples)
+        contenders = {
+            "ours": Contender(heard.finish, heard.rest),
+            "theirs": Contender(
+                lambda _, sound=samples: _answer(theirs, sound, text),
+            ),
+        }
+        spent = medians(alternate(contenders, min(5, bench.rounds)))
+        yield Result(
+            row,
+            1000 * spent["ours"],
+            1000 * spent["theirs"],
+            least,
+            min(5, bench.rounds),
+            detail={"peer_soft_tokens": 188, "limit": "encoder and decoder read once each"},
+        )
+
+
+class Heard:
+    """A session that has heard all of an utterance but its last 160 ms."""
+
+    def __init__(self, ours: Stages, samples: np.ndarray) -> None:
+        self._stages = ours
+        *pieces, self._last = sounds.segment(samples)
+        # One large piece gives the same state as many small ones, sooner.
+        whole = np.concatenate([piece.samples for piece in pieces])
+        head = replace(pieces[0], samples=whole)
+        encode, translate = ours.encode, ours.translate
+        (tokens,), self._encoded = encode.step(head, encode.init_state(ONLY_AT_THE_END))
+        _, self._translated = translate.step(tokens, translate.init_state(ONLY_AT_THE_END))
+
+    def rest(self):
+        """The state that a round may use up."""
+        return copy.deepcopy(self._encoded), copy.deepcopy(self._translated)
+
+    def finish(self, states) -> float:
+        """Ends the utterance; the clock when the first token was chosen."""
+        with Watched(self._stages.model) as watched:
+            (tokens,), _ = self._stages.encode.step(self._last, states[0])
+            self._stages.translate.step(tokens, states[1])
+        assert watched.first_answer is not None, "the stage asked the model for nothing"
+        return watched.first_answer
+
+
+def _answer(theirs, samples: np.ndarray, text: prompts.Prompt) -> float:
+    theirs.answer(samples, list(text.before), list(text.after))
+    return clock()
+
+
+MEASUREMENTS = (Measurement("first_token", tuple(ROWS.values()), first_tokens),)

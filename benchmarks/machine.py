@@ -1,0 +1,101 @@
+"""What the machine can do at best, measured: the limits that results are compared with.
+
+Decoding one token reads every weight once, so it is bound by how fast memory is read; a prompt is
+bound by matrix products. Unusual: the limits are the best of several tries, not medians, and are
+measured with torch on as many threads as the benchmarks use.
+"""
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from benchmarks.timing import clock
+
+READ_BYTES = {"cpu": 2**30, "cuda": 4 * 2**30}
+GEMM_WIDTH = {"cpu": 3072, "cuda": 8192}
+TRIES = 7
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A device and its measured limits: bytes/s read, bf16 FLOP/s in a large matrix product."""
+
+    device: str
+    name: str
+    cores: int
+    memory_bytes: int
+    read_bandwidth: float
+    gemm_rate: float
+
+    def seconds(self, read_bytes: float = 0.0, flops: float = 0.0) -> float:
+        """The least time for reading so much and computing so much, at the same time."""
+        return max(read_bytes / self.read_bandwidth, flops / self.gemm_rate)
+
+    @property
+    def short(self) -> str:
+        """One line for the results."""
+        return f"{self.name}, {self.cores} cores"
+
+    def describe(self) -> str:
+        return (
+            f"{self.short}, {self.memory_bytes / 1e9:.0f} GB: reads "
+            f"{self.read_bandwidth / 1e9:.1f} GB/s, bf16 products at "
+            f"{self.gemm_rate / 1e9:.0f} GFLOP/s ({torch.get_num_threads()} threads, "
+            f"torch {torch.__version__}, {self.device})"
+        )
+
+
+def measure(device: str, scale: float = 1.0) -> Machine:
+    """Measures ``device``, `cpu` or `cuda`; ``scale`` below 1 makes the arrays smaller."""
+    width = max(64, int(GEMM_WIDTH[device] * scale))
+    return Machine(
+        device=device,
+        name=_name(device),
+        cores=len(os.sched_getaffinity(0)),
+        memory_bytes=_memory(device),
+        read_bandwidth=_read_bandwidth(device, int(READ_BYTES[device] * scale)),
+        gemm_rate=_gemm_rate(device, width),
+    )
+
+
+def _read_bandwidth(device: str, count: int) -> float:
+    """Bytes a second in the sum of a large array, by all threads."""
+    values = torch.ones(count // 4, device=device)
+    return 4 * len(values) / _best(lambda: values.sum())
+
+
+def _gemm_rate(device: str, width: int) -> float:
+    a, b = (torch.randn(width, width, device=device).to(torch.bfloat16) for _ in range(2))
+    return 2 * width**3 / _best(lambda: a @ b)
+
+
+def _best(work) -> float:
+    """The shortest of several tries, in seconds."""
+    spent = []
+    for _ in range(TRIES):
+        begun = clock()
+        work()
+        spent.append(clock() - begun)
+    return min(spent)
+
+
+def _name(device: str) -> str:
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    for line in _lines(Path("/proc/cpuinfo")):
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _memory(device: str) -> int:
+    if device == "cuda":
+        return torch.cuda.get_device_properties(0).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []

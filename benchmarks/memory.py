@@ -1,0 +1,116 @@
+"""Memory and time to the first token of a fresh process, ours and transformers'.
+
+Every figure is of a process of its own (`benchmarks.probe`), which listens to two seconds of sound
+with text and audio, answers, and reports what the kernel says of it. Unusual: weights are mapped
+from files, so what counts as resident is what was touched; before each process the files are put
+out of the page cache, so that it starts as cold as it would after a reboot.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.context import Bench
+from benchmarks.rows import Measurement, Result, Row, Unavailable
+
+TIMEOUT_S = 600
+AT_MOST_GB = {"bf16": 6.5, "int8": 4.0, "int4": 3.0}
+PEAK = 1.10  # of the final size, while loading
+
+
+def _rows(form: str) -> tuple[Row, Row, Row]:
+    memory = Row(
+        f"memory_{form}",
+        f"resident memory, live text and audio, E2B, {form}: at most {AT_MOST_GB[form]} GB",
+        "GB",
+        higher=False,
+    )
+    peak = Row(
+        f"load_peak_{form}",
+        f"peak while loading, E2B, {form}, against the final size",
+        "GB",
+        higher=False,
+        peer="final size",
+        target=round(1 / PEAK, 3),
+    )
+    cold = Row(
+        f"cold_start_{form}",
+        f"start of a process to first token, files not in memory, E2B, {form}",
+        "s",
+        higher=False,
+    )
+    return memory, peak, cold
+
+
+ROWS = {form: _rows(form) for form in AT_MOST_GB}
+
+
+def memory(bench: Bench, form: str) -> Iterable[Result]:
+    """Our process in ``form`` and transformers' in bf16, one after the other."""
+    folder = bench.folder("E2B")
+    bench.release()  # pages that this process maps would stay in memory
+    ours = probe(bench.folder("E2B", form), "dragoman", bench.device)
+    theirs = _peer(folder, bench.device)
+    memory_row, peak_row, cold_row = ROWS[form]
+    gb = {name: found["resident"] / 1e9 for name, found in (("ours", ours), ("theirs", theirs))}
+    detail = {"dragoman": _in_gb(ours), "transformers": _in_gb(theirs)}
+    target = round(gb["theirs"] / AT_MOST_GB[form], 3)
+    yield Result(memory_row, gb["ours"], gb["theirs"], target=target, detail=detail)
+    yield Result(peak_row, ours["peak"] / 1e9, gb["ours"])
+    yield Result(cold_row, ours["first_token_s"], theirs["first_token_s"])
+
+
+def probe(folder: Path, side: str, device: str) -> dict[str, Any]:
+    """What a fresh process reports: bytes, and seconds from its start to its first token.
+
+    Raises Unavailable with the last line it wrote where it fails.
+    """
+    forget_files(folder)
+    begun = time.monotonic()
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.probe", side, device]
+    done = subprocess.run(
+        [*command, str(folder), str(begun)],
+        cwd=Path(__file__).resolve().parents[1],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise Unavailable(f"the process of {side} failed: {lines[-1]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def forget_files(folder: Path) -> None:
+    """Asks the kernel to drop the files of ``folder`` from its page cache."""
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+_seen: dict[tuple[str, str], dict[str, Any]] = {}
+
+
+def _peer(folder: Path, device: str) -> dict[str, Any]:
+    """transformers' figures; the same for every form of ours, so measured once a run."""
+    key = (str(folder), device)
+    if key not in _seen:
+        _seen[key] = probe(folder, "transformers", device)
+    return _seen[key]
+
+
+def _in_gb(found: dict[str, Any]) -> dict[str, float]:
+    return {name: round(value / 1e9, 2) for name, value in found.items() if name != "first_token_s"}
+
+
+def _measurement(form: str) -> Measurement:
+    return Measurement(f"memory_{form}", ROWS[form], lambda b: memory(b, form))
+
+
+MEASUREMENTS = tuple(_measurement(form) for form in AT_MOST_GB)

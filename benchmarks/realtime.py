@@ -1,0 +1,131 @@
+"""Whether a true-size model keeps up with someone speaking.
+
+Random weights say nothing sensible, so the answer is scripted: after every pass the logits are
+overwritten, in place, so that the decoder chooses the scripted token. All of the work is done, the
+choice included; only its outcome is set. The reply grows by eight tokens a second, four of the
+transcript and four of the translation, and its last token changes with every update, so each draft
+is wrong at its end, as live drafts are.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from benchmarks import sounds
+from benchmarks.context import Bench
+from benchmarks.ours import Stages, stages
+from benchmarks.passes import Watched
+from benchmarks.rows import Measurement, Result, Row
+from benchmarks.timing import clock
+from models import prompt as prompts
+from models.prompt import Prompt
+from stages.messages import CHUNK_MS, SAMPLE_RATE_HZ, SessionOptions
+
+TOKENS_A_SECOND = 8
+FIRST_WORDS = (600, 750)  # of the two texts: ids of words, in the made tokenizers of any size
+UNSURE = (900, 902)  # the last word of either text is this id or the next
+SECONDS = 20
+UPDATE_CHUNKS = 4  # 640 ms
+
+
+def _row(form: str, target: float | None) -> Row:
+    return Row(
+        f"live_e2b_{form}",
+        f"live E2B, {form}, 160 ms chunks, updates every 640 ms, 8 tokens/s: compute / audio time",
+        "RTF",
+        higher=False,
+        peer="real time",
+        target=target,
+    )
+
+
+ROWS = {"int8": _row("int8", 1.0), "bf16": _row("bf16", None), "int4": _row("int4", None)}
+
+
+@dataclass
+class Script:
+    """What is to be said, as the id that follows each id.
+
+    ``words`` says how many tokens of either text there are by now.
+    """
+
+    prompt: Prompt
+    words: int = 0
+    chunks: int = 0
+
+    def hear(self, samples: int) -> None:
+        """So much of the segment has been heard."""
+        self.words = int(samples / SAMPLE_RATE_HZ * TOKENS_A_SECOND / 2)
+        self.chunks += 1
+
+    def following(self) -> dict[int, int]:
+        """The scripted successor of every id that has one."""
+        after = {}
+        starts = (self.prompt.after[-1], self.prompt.separator[-1])
+        ends = (self.prompt.newlines[0], self.prompt.stop[0])
+        for text, unsure, start, end in zip(FIRST_WORDS, UNSURE, starts, ends, strict=True):
+            said = [start, *range(text, text + max(0, self.words - 1))]
+            said += [unsure + self.chunks // UPDATE_CHUNKS % 2] * bool(self.words)
+            after |= dict(zip(said, [*said[1:], end], strict=True))
+        return after
+
+    def choose(self, ids: list[int], logits: Tensor) -> None:
+        """Overwrites ``logits`` [K, V] so that the script goes on after each of ``ids``."""
+        after = self.following()
+        logits.zero_()
+        for place, token in enumerate(ids):
+            logits[place, after.get(token, self.prompt.stop[0])] = 1.0
+
+
+def keeps_up(bench: Bench, form: str) -> Iterable[Result]:
+    """Hears a sound through both stages, one after the other, on all threads."""
+    checkpoint = bench.checkpoint("E2B")
+    ours = stages(checkpoint, bench.model("E2B", form), bench.device)
+    script = Script(prompts.build(checkpoint.tokenizer, "es", "en"))
+    sound = sounds.noise(3 if bench.small else 8 if bench.quick else SECONDS)
+    with Watched(ours.model, script.choose) as watched:
+        hear(ours, sounds.noise(1), script)  # to warm up
+        watched.reset()
+        spent = hear(ours, sound, script)
+        count = watched.count
+    audio = len(sound) / SAMPLE_RATE_HZ
+    detail = {
+        "passes": count,
+        "seconds_of_audio": audio,
+        "longest_chunk_ms": round(1000 * max(spent)),
+        "furthest_behind_ms": round(1000 * furthest_behind(spent)),
+        "tokens_said": 2 * script.words,
+    }
+    yield Result(ROWS[form], sum(spent) / audio, 1.0, detail=detail)
+
+
+def hear(ours: Stages, sound, script: Script) -> list[float]:
+    """Seconds that each chunk took, encoder and decoder together."""
+    options = SessionOptions(update_chunks=UPDATE_CHUNKS)
+    encoded, state = ours.encode.init_state(options), ours.translate.init_state(options)
+    spent = []
+    for piece in sounds.segment(sound):
+        script.hear(piece.end)
+        begun = clock()
+        (tokens,), encoded = ours.encode.step(piece, encoded)
+        _, state = ours.translate.step(tokens, state)
+        spent.append(clock() - begun)
+    return spent
+
+
+def furthest_behind(spent: list[float]) -> float:
+    """Seconds from a chunk's arrival to its end, the longest, if chunks come every 160 ms."""
+    done, longest = 0.0, 0.0
+    for number, seconds in enumerate(spent, start=1):
+        arrived = number * CHUNK_MS / 1000
+        done = max(done, arrived) + seconds
+        longest = max(longest, done - arrived)
+    return longest
+
+
+def _measurement(form: str) -> Measurement:
+    return Measurement(f"live_e2b_{form}", (ROWS[form],), lambda b: keeps_up(b, form))
+
+
+MEASUREMENTS = {form: _measurement(form) for form in ROWS}

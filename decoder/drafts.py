@@ -1,0 +1,126 @@
+"""Greedy decoding ahead of time: what is expected to be said goes into the cache in one pass.
+
+Streaming asks the same question again and again and gets almost the same answer. `Lookahead` keeps
+what stands in the cache behind a prompt and the model's choices there: an answer that was guessed
+right costs no pass of its own, and one pass can check a guess over several texts (an old
+transcript, a separator, its old translation). The prompt's end, as the newest sound, goes along
+with the first pass. A guess changes the cost, never the result.
+Unusual: the caller names the whole answer so far and not a step, so nothing has to be undone.
+Logits are computed where a choice is open, not for ids that are given: the head is a large table.
+What needs the model is a decoding (see :mod:`decoder.lockstep`), so that many can share its passes.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+
+import torch
+from torch import Tensor
+
+from decoder.cache import KVCache
+from decoder.lockstep import Decoding
+from decoder.model import LanguageModel
+from decoder.packed import Request
+
+
+class Lookahead:
+    """What the model would say next, behind one prompt.
+
+    cache: batch 1, holding the prompt but for its end.
+    embeddings: float [1, L, D] and ids: int [1, L], L >= 1, the prompt's end.
+    suppress: bool [V], True for ids never to be chosen.
+    Meanwhile the cache holds what was asked and guessed; `keep` ends that. `passes` counts how
+    often the model ran. Raises ValueError for a cache of several rows.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        cache: KVCache,
+        embeddings: Tensor,
+        ids: Tensor,
+        suppress: Tensor | None = None,
+    ):
+        if cache.batch != 1:
+            raise ValueError(f"greedy decodes one row, got a cache of {cache.batch}")
+        self._model, self._cache, self._suppress = model, cache, suppress
+        self._end, self._end_ids = embeddings, ids
+        self._begin, self._start = cache.length, cache.length + ids.shape[1]
+        self._ids: list[int] = []  # what the cache holds behind the prompt
+        self._choices: dict[int, int] = {}  # the model's choice behind so many of them
+        self.passes = 0
+
+    def after(self, answer: Sequence[int], guess: Sequence[int] = ()) -> Decoding[int]:
+        """The likeliest id after the prompt and `answer`; of equal ones the lowest.
+
+        guess: what may follow `answer`. If a pass is needed, it goes along.
+        Raises ValueError where prompt and `answer` exceed the model's context.
+        """
+        agreed = _common_prefix(self._ids, answer)
+        if agreed < len(answer) or agreed not in self._choices:
+            yield from self._run(min(agreed, len(answer) - 1), answer, guess)
+        return self._choices[len(answer)]
+
+    def text(
+        self,
+        before: Sequence[int],
+        forced: Sequence[int],
+        guess: Sequence[int],
+        max_tokens: int,
+        stop_ids: Collection[int],
+        halt: Callable[[list[int]], bool] = lambda tokens: False,
+    ) -> Decoding[list[int]]:
+        """Decode one text: `forced` and the likeliest ids behind it, without a stop id.
+
+        before: all ids between the prompt and the text.
+        forced: ids that stand at its start whatever the model thinks (committed text).
+        guess: what may follow `forced`: the rest of the text, and what may stand behind it.
+        halt: whether the text so far is not worth going on with, as one that repeats itself.
+        max_tokens bounds the text, `forced` included. Raises ValueError for a longer `forced`.
+        """
+        if len(forced) > max_tokens:
+            raise ValueError(f"forced has {len(forced)} ids, at most max_tokens ({max_tokens}) fit")
+        tokens = list(forced)
+        while len(tokens) < max_tokens and not halt(tokens):
+            chosen = yield from self.after([*before, *tokens], guess)
+            if chosen in stop_ids:
+                break
+            tokens.append(chosen)
+            guess = ()
+        return tokens
+
+    def keep(self, count: int) -> Decoding[None]:
+        """Cut the cache back to the prompt with `count` ids of its end, even if nothing was asked;
+        the last that may be done here.
+        """
+        if self._cache.length == self._begin and count:
+            yield Request(self._cache, self._end_ids[:, :count], self._end[:, :count], 0)
+        self._cache.truncate(self._begin + count)
+
+    def _run(self, kept: int, answer: Sequence[int], guess: Sequence[int]) -> Decoding[None]:
+        """One pass behind the first `kept` ids; where there is no choice to stand on (at first, or
+        `kept` of -1) it begins with the prompt's end. Of `guess` it takes what the context holds.
+        """
+        whole = kept < 0 or self._cache.length == self._begin
+        kept = max(kept, 0)
+        self._cache.truncate(self._begin if whole else self._start + kept)
+        guess = guess[: max(0, self._cache.limit - self._start - len(answer))]
+        new = [*answer[kept:], *guess]
+        ids = torch.tensor([new], dtype=torch.long, device=self._model.device)
+        embeddings = self._model.embed(ids)
+        if whole:
+            ids = torch.cat((self._end_ids, ids), 1)
+            embeddings = torch.cat((self._end, embeddings), 1)
+        logits = yield Request(self._cache, ids, embeddings, 1 + len(guess))
+        if self._suppress is not None:
+            logits = logits.masked_fill(self._suppress, float("-inf"))
+        self._ids[kept:] = new
+        self._choices = {n: choice for n, choice in self._choices.items() if n <= kept}
+        self._choices |= dict(enumerate(logits.argmax(-1).tolist(), start=len(answer)))
+        self.passes += 1
+
+
+def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many leading entries of `a` and `b` agree."""
+    for i, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return i
+    return min(len(a), len(b))

@@ -1,0 +1,93 @@
+"""What many sequences need to share one pass over the weights.
+
+The new positions of all sequences stand behind one another, as one long row. Whatever works on each
+position by itself, and that is everything but attention, does not notice. Attention is done for
+each sequence with its own cache and its own view, so sequences of any lengths go together, and may
+come and go with every pass.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from decoder.cache import KVCache
+from decoder.layers import View
+
+
+@dataclass(frozen=True)
+class Request:
+    """New positions of one sequence, of which the last ``wanted`` are to be answered.
+
+    cache: of one row; ids: int [1, L]; embeddings: float [1, L, D].
+    """
+
+    cache: KVCache
+    ids: Tensor
+    embeddings: Tensor
+    wanted: int
+
+    @property
+    def length(self) -> int:
+        return self.ids.shape[1]
+
+
+class Caches:
+    """The caches of a pass, written to as one: keys and values come back for each sequence."""
+
+    def __init__(self, requests: Sequence[Request]):
+        self._caches = [request.cache for request in requests]
+        self._lengths = [request.length for request in requests]
+        self.plan = self._caches[0].plan
+
+    def write(
+        self, layer: int, keys: Tensor, values: Tensor
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """As `KVCache.write`, of keys and values [1, N_kv, sum of L, H]."""
+        parts = zip(keys.split(self._lengths, 2), values.split(self._lengths, 2), strict=True)
+        written = [
+            cache.write(layer, *part) for cache, part in zip(self._caches, parts, strict=True)
+        ]
+        every_key, every_value = zip(*written, strict=True)
+        return every_key, every_value
+
+    def advance(self) -> None:
+        """Count the written positions as filled."""
+        for cache, length in zip(self._caches, self._lengths, strict=True):
+            cache.advance(length)
+
+
+@dataclass(frozen=True)
+class Rows(View):
+    """The views of several sequences, whose queries stand behind one another; each with the place
+    of its sequence among those of the pass.
+    """
+
+    views: tuple[tuple[int, View], ...] = ()
+
+    @classmethod
+    def of(cls, views: Sequence[tuple[int, View]]) -> "Rows":
+        cos = torch.cat([view.cos for _, view in views], dim=1)
+        sin = torch.cat([view.sin for _, view in views], dim=1)
+        return cls(cos, sin, None, 0, tuple(views))
+
+    def mix(self, queries: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
+        """As `View.mix`, queries [1, N, sum of L, H] against the keys and values of each."""
+        pieces = queries.split([view.cos.shape[1] for _, view in self.views], dim=2)
+        mixed = [
+            view.mix(piece, keys[place], values[place])
+            for piece, (place, view) in zip(pieces, self.views, strict=True)
+        ]
+        return torch.cat(mixed, dim=2)
+
+
+def places(requests: Sequence[Request]) -> list[int]:
+    """Where in the long row the positions stand that are to be answered."""
+    ends = accumulate(request.length for request in requests)
+    return [
+        place
+        for end, request in zip(ends, requests, strict=True)
+        for place in range(end - request.wanted, end)
+    ]

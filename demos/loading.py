@@ -1,0 +1,144 @@
+"""From what `--model` says to stages that run: found, downloaded, checked, read ahead, started.
+
+All commands that run a model come through here before they start any process. The download and the
+reading are shown on stderr, on a terminal only. Unusual: this process reads the weights and keeps
+none of them; the processes that map them then find them in memory, and a progress bar needs nobody
+to report to it.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+from models import hub, reading
+
+if TYPE_CHECKING:
+    from pipeline.chain import Chain
+
+Model = Annotated[
+    str, typer.Option(help="Bundled model, model folder, or hub id (google/gemma-3n-E2B-it).")
+]
+Dtype = Annotated[
+    Literal["auto", "float32", "bf16", "int8", "int4"],
+    typer.Option(
+        help="Weights in memory; auto: float32 if the model is small, else bf16. int8 and int4 "
+        "quantize the language model while it is loaded."
+    ),
+]
+PadAudio = Annotated[
+    bool,
+    typer.Option(
+        "--pad-audio/--no-pad-audio",
+        help="Show the model every segment filled up to 30 s, as the reference does; slower.",
+    ),
+]
+Size = Annotated[
+    str,
+    typer.Option(
+        help="MatFormer size: a name (`dragoman models`), FFN widths by layer, or auto: smaller "
+        "while captions lag. Else the whole model.",
+        show_default=False,
+    ),
+]
+DraftSize = Annotated[
+    str,
+    typer.Option(help="Another size for captions of unfinished speech.", show_default=False),
+]
+READ_BYTES = 2**28  # less is there at once
+
+
+def start(
+    model: str,
+    device: str,
+    dtype: str,
+    threads: int | None,
+    address: str | None,
+    with_ray: bool,
+    bars: bool,
+) -> "Chain":
+    """The pipeline, as Ray actors or in this process; raises CheckpointError, PipelineError.
+
+    ``bars`` allows progress bars.
+    """
+    from pipeline.chain import look_recipe, recipes
+
+    folder = locate(model, address, bars)
+    stages = recipes(folder, device, threads, dtype)
+    look = look_recipe(folder, device, threads, dtype)
+    with read_ahead(folder, bars):
+        if with_ray:
+            from pipeline.graph import Graph
+
+            return Graph.start(model, address=address, stages=stages, look=look)
+        from pipeline.local import Local
+
+        return Local.start(model, stages=stages, look=look)
+
+
+def locate(model: str, address: str | None = None, bars: bool = False) -> str:
+    """What stages are told to load: a folder whose files are here and whole, or a bundled name.
+
+    On the cluster at ``address`` a model that is not here is left for each node to find. ``bars``
+    allows a progress bar. Raises CheckpointError.
+    """
+    if hub.here(model) is None and address is not None:
+        return model
+    folder = hub.find(model, bars)
+    hub.read_config(folder)
+    reading.tensors(folder)
+    return model if hub.here(model) is not None else str(folder)
+
+
+@contextmanager
+def read_ahead(model: str, bars: bool = False) -> Iterator[None]:
+    """Reads the weights of the located ``model`` into memory while the body starts what maps them.
+
+    A small model, or one that is elsewhere, needs none of it.
+    """
+    folder = hub.here(model)
+    wanted = [] if folder is None else reading.used_by_speech(reading.tensors(folder))
+    if sum(stored.bytes for stored in wanted) < READ_BYTES:
+        yield
+        return
+    over = threading.Event()
+    with _bar(hub.name_of(Path(model)), bars) as progress:
+        reader = threading.Thread(
+            target=_read, args=(wanted, progress, over), name="read-ahead", daemon=True
+        )
+        reader.start()
+        try:
+            yield
+        finally:
+            over.set()
+            reader.join()
+
+
+def _read(wanted: list[reading.Stored], progress: reading.Progress, over: threading.Event) -> None:
+    try:
+        reading.read_ahead(wanted, progress, over.is_set)
+    except OSError:  # who needs the file will say so
+        return
+
+
+@contextmanager
+def _bar(name: str, shown: bool) -> Iterator[reading.Progress]:
+    """A bar on stderr; what it yields is told how many bytes were read."""
+    console = Console(stderr=True)
+    columns = (TextColumn("reading {task.description}"), BarColumn(30), DownloadColumn())
+    shown = shown and console.is_terminal
+    with Progress(
+        *columns,
+        console=console,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        disable=not shown,
+    ) as progress:
+        task = progress.add_task(name, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -1,0 +1,134 @@
+"""Where a model is: a bundled name, a folder, or an id on the Hugging Face hub, in that order.
+
+Downloading is huggingface_hub's, with its cache, its token and its offline flag (HF_HOME, HF_TOKEN,
+HF_HUB_OFFLINE). What is unusual: the configuration comes first, so that a model of another kind,
+one that needs a licence, or a mistyped name costs no gigabytes; and whatever goes wrong is one
+sentence with the remedy.
+"""
+
+import re
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from models.reading import CheckpointError, read_json
+
+BUNDLED = Path(__file__).resolve().parent
+# All that is ever read; other files of a repository may be many and large.
+FILES = (
+    "config.json",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+)
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def find(model: str, bars: bool = False) -> Path:
+    """The folder of ``model``, downloaded if need be; raises CheckpointError.
+
+    ``bars``: a download is shown on stderr, where that is a terminal.
+    """
+    if (folder := here(model)) is not None:
+        return folder
+    if HUB_ID.fullmatch(model):
+        return download(model, bars)
+    names = ", ".join(sorted(path.parent.name for path in BUNDLED.glob("*/config.json")))
+    raise CheckpointError(
+        f"no model at {model!r}: give a folder with config.json, tokenizer.json and safetensors, "
+        f"a bundled name ({names or 'none is bundled'}), or a hub id such as google/gemma-3n-E2B-it"
+    )
+
+
+def here(model: str) -> Path | None:
+    """The folder of a bundled model, or the folder ``model``; None where it is neither."""
+    bundled = BUNDLED / model
+    if "/" not in model and (bundled / "config.json").is_file():
+        return bundled
+    folder = Path(model).expanduser()
+    return folder if folder.is_dir() else None
+
+
+def name_of(folder: Path) -> str:
+    """What people call the model in ``folder``: a hub's cache names its folders by checksums."""
+    repository = folder.parent.parent.name
+    if folder.parent.name == "snapshots" and repository.startswith("models--"):
+        return repository.rpartition("--")[2]
+    return folder.name
+
+
+def download(model: str, bars: bool = False) -> Path:
+    """The folder with what is read of the hub's ``model``; raises CheckpointError.
+
+    Where the hub cannot be reached, what was downloaded earlier is taken.
+    """
+    # Imported here: whoever has the folder never needs it.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import disable_progress_bars
+
+    def fetch(*files: str) -> Path:
+        try:
+            return Path(snapshot_download(model, allow_patterns=list(files), ignore_patterns="*/*"))
+        except Exception as error:  # of the hub, of the network below it, or of the disk
+            raise CheckpointError(_explained(model, error)) from error
+
+    with nullcontext() if bars and sys.stderr.isatty() else disable_progress_bars():
+        read_config(fetch("config.json"))
+        return fetch(*FILES)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The `config.json` of a Gemma 3n; raises CheckpointError where it is not one."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise CheckpointError(f"{folder} has no config.json: it is not a model folder")
+    config = read_json(path)
+    if config.get("model_type") != "gemma3n":
+        raise CheckpointError(
+            f"{path} describes a {config.get('model_type')!r} model, expected 'gemma3n': "
+            "take a Gemma 3n, such as google/gemma-3n-E2B-it"
+        )
+    return config
+
+
+def _explained(model: str, error: Exception) -> str:
+    """What went wrong with the hub's ``model``, and what to do, in one sentence."""
+    from huggingface_hub import constants, errors
+
+    hub, cache = constants.ENDPOINT, constants.HF_HUB_CACHE
+    if isinstance(error, errors.GatedRepoError):
+        return (
+            f"{model} needs a licence: accept it at {hub}/{model}, then set HF_TOKEN to a token of "
+            f"the account that did (made at {hub}/settings/tokens)"
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return (
+            f"no model {model!r}: there is no such folder here, and {hub} has none of that name "
+            "for you: check the name, or set HF_TOKEN if it is private"
+        )
+    if isinstance(error, errors.HfHubHTTPError) and error.response.status_code in (401, 403):
+        return (
+            f"{hub} does not accept your token for {model}: set HF_TOKEN to a valid one that may "
+            f"read it (made at {hub}/settings/tokens)"
+        )
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        missing = f"{model} is not, or not wholly, in the cache {cache}"
+        if constants.is_offline_mode():
+            return f"{missing}, and HF_HUB_OFFLINE is set: unset it once to download the model"
+        reason = _first_line(error.__cause__ or error)
+        return (
+            f"{hub} cannot be reached ({reason}), and {missing}: check the network and HF_ENDPOINT"
+        )
+    if isinstance(error, OSError) and error.errno is not None:
+        return (
+            f"{model} cannot be written to {cache} ({error.strerror}): make room there, or set "
+            "HF_HOME to another folder"
+        )
+    return f"the download of {model} failed ({_first_line(error)}): run the same again"
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".")

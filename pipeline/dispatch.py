@@ -1,0 +1,147 @@
+"""Carries the chunks of all sessions from link to link, together where they wait together.
+
+Between a chain and its links. Each link has one call under way at most, and rests while what it
+gave before still waits in front of the next; what arrives meanwhile goes into its next call
+together, one packet of each session. So a graph that is not busy answers every chunk at once, and
+a busy one makes fewer and larger calls: a call costs about as much as a stage's work on one chunk,
+and stages work on many chunks for less than their sum.
+
+Unusual: nothing is decided by timers, and no message is opened here. What a call returns is passed
+on as the handle it is; only the last link's packets come back, and are given to those who wait.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from queue import SimpleQueue
+from typing import Any
+
+from pipeline.link import Packet
+
+# Starts a call of a link with some batches of packets, or handles of such; gives a handle of the
+# packets that come out, and a future that tells when (the last link's: the packets themselves).
+Start = Callable[[int, list[Any], bool], tuple[Any, Future]]
+
+
+@dataclass(eq=False)
+class _Load:
+    """Packets on their way, as a list or a handle of one: whose they are, who waits for each, and
+    the links still ahead.
+    """
+
+    cargo: Any
+    waiting: dict[str, Future]
+    ahead: tuple[int, ...]
+
+
+class Dispatcher:
+    """Sends packets along their routes with one thread of its own, which alone knows the state."""
+
+    def __init__(self, start: Start) -> None:
+        self._start = start
+        self._queues: dict[int, list[_Load]] = {}
+        self._under_way: dict[int, _Load] = {}
+        self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._stopping = threading.Lock()
+        self._stopped = False
+        threading.Thread(target=self._work, name="dispatch", daemon=True).start()
+
+    def send(self, packet: Packet, route: tuple[int, ...]) -> Future:
+        """Sends ``packet`` through the links of ``route``; the items that come out of the last.
+
+        Packets of one session arrive in the order in which they were sent.
+        """
+        future: Future = Future()
+        load = _Load([packet], {packet.session: future}, route)
+        with self._stopping:
+            if self._stopped:
+                _fail(load, RuntimeError("the pipeline was stopped"))
+            else:
+                self._tasks.put(partial(self._arrive, load))
+        return future
+
+    def forget(self, session: str) -> None:
+        """Sends nothing of ``session`` that has not set out yet."""
+        self._tasks.put(partial(self._withdraw, session))
+
+    def stop(self) -> None:
+        """Fails whatever is on its way."""
+        with self._stopping:
+            self._stopped = True
+        self._tasks.put(None)
+
+    # The dispatcher's thread.
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            task()
+            # From the last: what a link takes may let the one before it go on.
+            while any([self._call(link) for link in sorted(self._queues, reverse=True)]):
+                pass
+        waiting = [load for queue in self._queues.values() for load in queue]
+        for load in [*waiting, *self._under_way.values()]:
+            _fail(load, RuntimeError("the pipeline was stopped"))
+
+    def _arrive(self, load: _Load) -> None:
+        """``load`` is to go through the next link of its route."""
+        self._queues.setdefault(load.ahead[0], []).append(load)
+
+    def _call(self, link: int) -> bool:
+        """Calls ``link`` with all that may go together, if it is free and there is anything."""
+        loads = [] if link in self._under_way else self._together(self._queues[link])
+        if not loads:
+            return False
+        self._queues[link] = [load for load in self._queues[link] if load not in loads]
+        waiting = {name: future for load in loads for name, future in load.waiting.items()}
+        under_way = _Load(None, waiting, loads[0].ahead[1:])
+        try:
+            under_way.cargo, done = self._start(link, _batches(loads), not under_way.ahead)
+        except Exception as error:  # the pipeline is being stopped
+            _fail(under_way, error)
+            return True
+        self._under_way[link] = under_way
+        done.add_done_callback(lambda done: self._tasks.put(partial(self._done, link, done)))
+        return True
+
+    def _together(self, queue: list[_Load]) -> list[_Load]:
+        """Those that go together: by the same way, which is free, no session twice, none before
+        its own."""
+        taken, seen = [], set()
+        for load in queue:
+            free = not any(self._queues.get(link) for link in load.ahead[1:2])
+            same = not taken or load.ahead == taken[0].ahead
+            if free and same and seen.isdisjoint(load.waiting):
+                taken.append(load)
+            seen |= load.waiting.keys()
+        return taken
+
+    def _done(self, link: int, done: Future) -> None:
+        load = self._under_way.pop(link)
+        error = RuntimeError("the call was cancelled") if done.cancelled() else done.exception()
+        if error is not None:
+            _fail(load, error)
+        elif load.ahead:
+            self._arrive(load)
+        else:
+            for packet in done.result():
+                load.waiting[packet.session].set_result(packet.items)
+
+    def _withdraw(self, session: str) -> None:
+        for queue in self._queues.values():
+            for load in [load for load in queue if set(load.waiting) == {session}]:
+                queue.remove(load)
+                _fail(load, RuntimeError("the session was dropped"))
+
+
+def _batches(loads: list[_Load]) -> list[Any]:
+    """What a link is called with: new packets as one list, others as the handles they are."""
+    cargoes = [load.cargo for load in loads]
+    new = [packet for cargo in cargoes if isinstance(cargo, list) for packet in cargo]
+    return [new] if new else cargoes
+
+
+def _fail(load: _Load, error: BaseException) -> None:
+    for future in load.waiting.values():
+        future.set_exception(error)

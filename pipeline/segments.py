@@ -1,0 +1,59 @@
+"""Cuts the sound of a file into whole segments, each in one piece, with the pictures it is about.
+
+Between :mod:`pipeline.media` and the workers of a batch. The segmenter is the one of live sessions,
+and so are the pictures: a segment begins and ends where it would there, and shows the same.
+"""
+
+import logging
+import threading
+from collections.abc import Generator, Iterable, Iterator
+
+import numpy as np
+
+from pipeline.reel import Warn, illustrated
+from stages.chunk import Chunker
+from stages.contract import Stage
+from stages.messages import Chunk, Picture, SessionOptions, Speech
+
+log = logging.getLogger(__name__)
+
+
+def segments(
+    pieces: Iterable[np.ndarray],
+    stage: Stage[Chunk, Speech, object],
+    options: SessionOptions,
+    pictures: Iterable[Picture] | None = None,
+    warn: Warn = log.warning,
+) -> Generator[Speech, None, None]:
+    """The segments of a stream, one after the other; ``warn`` hears why pictures ended early."""
+    chunks = illustrated(_chunks(pieces, options), pictures, threading.Event(), warn)
+    parts: list[Speech] = []
+    for part in _parts(chunks, stage, options):
+        parts.append(part)
+        if part.closes:
+            yield _joined(parts)
+            parts = []
+
+
+def _joined(parts: list[Speech]) -> Speech:
+    first, samples = parts[0], np.concatenate([part.samples for part in parts])
+    return Speech(first.segment, first.start, samples, True, True, pictures=first.pictures)
+
+
+def _chunks(pieces: Iterable[np.ndarray], options: SessionOptions) -> Iterator[Chunk]:
+    chunker = Chunker()
+    state = chunker.init_state(options)
+    for piece in pieces:
+        chunks, state = chunker.step(piece, state)
+        yield from chunks
+    yield from chunker.flush(state)
+
+
+def _parts(
+    chunks: Iterable[Chunk], stage: Stage[Chunk, Speech, object], options: SessionOptions
+) -> Iterator[Speech]:
+    state = stage.init_state(options)
+    for chunk in chunks:
+        out, state = stage.step(chunk, state)
+        yield from out
+    yield from stage.flush(state)

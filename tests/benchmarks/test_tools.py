@@ -1,0 +1,135 @@
+"""The clock, the limits, and the watching of a decoder."""
+
+import pytest
+import torch
+
+from benchmarks import limits, machine, realtime
+from benchmarks.checkpoint import SIZES
+from benchmarks.context import Bench
+from benchmarks.machine import Machine
+from benchmarks.ours import SCHEMES
+from benchmarks.passes import Watched
+from benchmarks.profile import shares
+from benchmarks.sounds import noise
+from benchmarks.timing import Contender, alternate, clock, medians
+from decoder import LanguageModel
+from decoder.packed import Request
+from decoder.quantize import quantize
+from stages.messages import CHUNK_SAMPLES, SessionOptions
+
+
+def test_contenders_take_turns_and_warm_up_does_not_count():
+    calls: list[str] = []
+    contenders = {
+        name: Contender(lambda _, name=name: calls.append(name)) for name in ("ours", "theirs")
+    }
+    spent = alternate(contenders, rounds=2, warm_up=1)
+    assert calls == ["ours", "theirs", "theirs", "ours", "ours", "theirs"]
+    assert {name: len(seconds) for name, seconds in spent.items()} == {"ours": 2, "theirs": 2}
+
+
+def test_preparing_is_not_timed_and_work_may_say_when_it_was_done():
+    given = []
+
+    def work(value: float) -> float:
+        given.append(value)
+        return clock() + 100.0
+
+    spent = alternate({"it": Contender(work, prepare=lambda: 7.0)}, rounds=1, warm_up=0)
+    assert given == [7.0] and spent["it"][0] == pytest.approx(100.0, abs=1.0)
+
+
+def test_medians_and_rounds():
+    assert medians({"a": [1.0, 9.0, 2.0]}) == {"a": 2.0}
+    with pytest.raises(ValueError, match="rounds must be at least 1, got 0"):
+        alternate({}, rounds=0)
+
+
+def test_a_machine_is_measured_and_bounds_work():
+    found = machine.measure("cpu", scale=0.005)
+    assert found.read_bandwidth > 0 and found.gemm_rate > 0 and found.cores >= 1
+    assert "GB/s" in found.describe() and "GFLOP/s" in found.describe()
+    known = Machine("cpu", "m", 2, 1, read_bandwidth=10.0, gemm_rate=100.0)
+    assert known.seconds(read_bytes=50.0) == 5.0
+    assert known.seconds(read_bytes=50.0, flops=1000.0) == 10.0
+
+
+@pytest.mark.parametrize(("size", "gigabytes", "gflop"), [("E2B", 4.84, 2.41), ("E4B", 8.97, 4.32)])
+def test_what_true_sizes_read_and_compute(size, gigabytes, gflop):
+    with torch.device("meta"):
+        model = LanguageModel(SIZES[size].text).to(torch.bfloat16)
+    assert limits.read_bytes(model) / 1e9 == pytest.approx(gigabytes, abs=0.01)
+    work = limits.prompt_work(model)
+    assert work.per_token / 1e9 == pytest.approx(gflop, abs=0.01)
+    assert work.flops(1) == pytest.approx(2 * limits.read_bytes(model) / 2, rel=0.01)
+
+
+@pytest.mark.parametrize(("form", "gigabytes"), [("int8", 2.42), ("int4", 1.36)])
+def test_what_quantized_weights_read(form, gigabytes):
+    with torch.device("meta"):
+        model = LanguageModel(SIZES["E2B"].text).to(torch.bfloat16)
+        model = quantize(model, SCHEMES[form], torch.bfloat16)
+    assert limits.read_bytes(model) / 1e9 == pytest.approx(gigabytes, rel=0.05)
+
+
+def test_passes_are_counted_once_and_the_model_is_left_as_it_was(bench: Bench):
+    model = bench.model("E2B")
+    cache, ids = model.new_cache(), torch.tensor([[500, 501, 502]])
+    seen = []
+    with Watched(model, lambda ids, logits: seen.append((ids, logits.shape))) as watched:
+        model.extend(model.embed(ids), ids, cache)
+        assert (watched.count, watched.answers, watched.first_answer) == (1, 0, None)
+        model.step(ids[:, 0], cache)  # which is a verification of one token
+        assert (watched.count, watched.answers) == (2, 1)
+        assert watched.first_answer is not None
+        watched.reset()
+        assert watched.count == 0
+        embeddings = model.embed(ids)
+        requests = [Request(model.new_cache(), ids, embeddings, wanted) for wanted in (2, 0, 1)]
+        model.answer_together(requests)
+        assert (watched.count, watched.answers) == (1, 1)
+    V = model.config.vocab_size
+    assert seen == [([500], (1, V)), ([501, 502], (2, V)), ([502], (1, V))]
+    assert "step" not in vars(model)
+
+
+def test_a_profile_names_the_largest_first():
+    matrix = torch.randn(256, 256)
+    found = shares(lambda: [matrix @ matrix for _ in range(20)])
+    assert found[0][0] == "aten::mm" and found[0][2] == 20
+    assert 0 < sum(share for _, share, _ in found) <= 1.001
+
+
+def test_the_scripted_reply_is_what_the_stage_decodes(bench: Bench):
+    from benchmarks.ours import stages
+    from models import prompt as prompts
+
+    checkpoint = bench.checkpoint("E2B")
+    ours = stages(checkpoint, bench.model("E2B"), "cpu")
+    script = realtime.Script(prompts.build(checkpoint.tokenizer, "es", "en"))
+    options = SessionOptions(update_chunks=realtime.UPDATE_CHUNKS)
+    encoded, state = ours.encode.init_state(options), ours.translate.init_state(options)
+    captions = []
+    with Watched(ours.model, script.choose):
+        for piece in realtime.sounds.segment(noise(3)):
+            script.hear(piece.end)
+            (tokens,), encoded = ours.encode.step(piece, encoded)
+            found, state = ours.translate.step(tokens, state)
+            captions += found
+    said = int(3.04 * realtime.TOKENS_A_SECOND / 2)
+    assert script.words == said == len(state.transcript.ids) == len(state.translation.ids)
+    for text, first in zip(
+        (state.transcript, state.translation), realtime.FIRST_WORDS, strict=True
+    ):
+        assert text.ids[:-1] == list(range(first, first + said - 1))
+    assert [caption.kind for caption in captions[-2:]] == ["partial", "final"]
+
+
+def test_how_far_behind_a_listener_falls():
+    assert realtime.furthest_behind([0.1, 0.1, 0.1]) == pytest.approx(0.1)
+    assert realtime.furthest_behind([0.5, 0.1]) == pytest.approx(0.5)
+    assert realtime.furthest_behind([0.3, 0.3, 0.3]) == pytest.approx(0.3 + 2 * 0.14)
+
+
+def test_noise_is_a_whole_number_of_chunks():
+    assert len(noise(5)) % CHUNK_SAMPLES == 0 and len(noise(0)) == 2 * CHUNK_SAMPLES

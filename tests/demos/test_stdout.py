@@ -1,0 +1,62 @@
+import io
+import json
+import subprocess
+import sys
+import textwrap
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import pytest
+
+from demos import cli
+from demos.stdout import own_stdout
+from tests.pipeline import media_files
+from tests.pipeline.fake_stages import CHUNKS_A_SEGMENT, POISON, tone
+
+# Ray needs a moment to tell of the death; a driver that is done sooner would not hear of it.
+PROGRAM = """
+    import sys, time
+    from demos import captions, cli
+    from pipeline.chain import Recipe
+    from pipeline.graph import Graph
+    from tests.pipeline.fake_stages import Deadly, Making, fakes
+
+    class Lingering(Graph):
+        def stop(self):
+            time.sleep(5)
+            super().stop()
+
+    segment, _, translate = fakes()
+    stages = (segment, Recipe("encode", Making(Deadly())), translate)
+    captions.start = lambda request: Lingering.start(stages=stages)
+    sys.exit(cli.main(["captions", "--pace", "fast", *sys.argv[1:]]))
+"""
+
+
+def test_stdout_is_for_those_who_were_handed_it():
+    before = io.StringIO()
+    with redirect_stdout(before):
+        with own_stdout() as out:
+            print("noise")
+            print("words", file=out)
+        print("after")
+    assert before.getvalue() == "words\nafter\n"
+
+
+@pytest.fixture
+def deadly(tmp_path):
+    """Two segments, and in the third a sample that kills the encoder's process."""
+    samples = tone(3 * CHUNKS_A_SEGMENT)
+    samples[2 * CHUNKS_A_SEGMENT * 2_560 + 5] = POISON
+    return media_files.write(tmp_path / "deadly.wav", samples, "pcm_s16le")
+
+
+def test_an_actor_that_is_killed_leaves_json_lines_only(deadly):
+    program = [sys.executable, "-c", textwrap.dedent(PROGRAM), "--file", deadly, "--json"]
+    root = Path(media_files.ROOT)
+    done = subprocess.run(program, cwd=root, capture_output=True, text=True, timeout=250)
+    assert done.returncode == cli.FAILED
+    assert "the process of a stage ended" in done.stderr and "Traceback" not in done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [event["kind"] for event in events].count("final") >= 1
+    assert {event["segment"] for event in events} <= {0, 1, 2}

@@ -1,0 +1,59 @@
+"""What the tests of batches share: files of constant sound, runs, and what they leave behind."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+
+from pipeline.batch import Advanced, Batch, BatchOptions
+from pipeline.inputs import find
+from pipeline.journal import NAME
+from pipeline.workers import Pool
+from tests.pipeline import media_files
+from tests.pipeline.fake_stages import POISON, fakes, tone
+
+
+@contextmanager
+def ray_of_our_own() -> Iterator[None]:
+    ray.init(
+        address="local", num_cpus=6, include_dashboard=False, log_to_driver=False,
+        logging_level="ERROR", object_store_memory=100 * 2**20,
+    )  # fmt: skip
+    yield
+    ray.shutdown()
+
+
+def sound(path: Path, chunks: float, value: float = 0.1, poisoned: int | None = None) -> Path:
+    """A WAV file of constant samples, exact in 16 bits; POISON in one chunk if asked."""
+    samples = tone(chunks, value)
+    if poisoned is not None:
+        samples[poisoned * 2_560 + 5] = POISON
+    return media_files.write(path, samples, "pcm_s16le")
+
+
+def batch(paths, out=None, stages=None, look=None, **options) -> Batch:
+    sources, missing = find(paths, out)
+    assert missing == []
+    return Batch(sources, BatchOptions(**options), stages or fakes(), look)
+
+
+def run(made: Batch, pool: Pool) -> dict[str, object]:
+    """The results by file name."""
+    try:
+        results = [*made.prepare()]
+        results += [event for event in made.run(pool) if not isinstance(event, Advanced)]
+    finally:
+        made.close()
+    by_name = {result.path.name: result for result in results}
+    assert len(by_name) == len(results)
+    return by_name
+
+
+def records(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / NAME).read_text().splitlines()]
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != NAME}

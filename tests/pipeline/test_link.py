@@ -1,0 +1,107 @@
+"""A link on its own: it never raises, and a failure of one session is nobody else's."""
+
+from __future__ import annotations
+
+from pipeline.link import Failure, Link, Packet, Recipe
+from stages.messages import CHUNK_SAMPLES, SessionOptions, Speech
+from tests.pipeline.fake_stages import POISON, CountingSegments, CountingTokens, Making, tone
+
+
+class Holding(CountingTokens):
+    """Keeps its last message back until the end, which fails after a poisoned one."""
+
+    def step(self, item: Speech, state):
+        (made,), state = super().step(item, state)
+        return [], made
+
+    def flush(self, state):
+        if float(state.tokens[0, 0]) < 0:
+            raise ArithmeticError("nothing to give")
+        return [state]
+
+
+def link(stage=None, error: Exception | None = None) -> Link:
+    made = Link(Recipe("encode", Making(stage or CountingTokens(), error)))
+    made.load()
+    return made
+
+
+def opened(made: Link, names: str = "abc") -> Link:
+    for name in names:
+        assert made.open(name, SessionOptions()) is None
+    return made
+
+
+def speech(value: float = 0.1) -> list[Speech]:
+    return [Speech(0, 0, tone(1, value), opens=True)]
+
+
+def ends(packets: list[Packet]) -> list:
+    return [p.items if isinstance(p.items, Failure) else p.items[-1].end for p in packets]
+
+
+def test_packets_come_out_in_order_with_what_became_of_them():
+    batches = [[Packet("b", 0, speech())], [Packet("a", 0, speech()), Packet("c", 0, [])]]
+    out = opened(link()).run(*batches)
+    assert [(p.session, p.seq, p.last) for p in out] == [
+        ("b", 0, False),
+        ("a", 0, False),
+        ("c", 0, False),
+    ]
+    assert ends(out[:2]) == [CHUNK_SAMPLES] * 2 and out[2].items == []
+
+
+def test_a_failure_drops_its_session_and_no_other():
+    made = opened(link())
+    out = made.run([Packet("a", 0, speech()), Packet("b", 0, speech(POISON)), Packet("c", 3, [])])
+    assert ends(out[:1]) == [CHUNK_SAMPLES]
+    _, poisoned, early = [p.items for p in out]
+    assert isinstance(poisoned, Failure) and isinstance(early, Failure)
+    assert (poisoned.stage, poisoned.kind) == ("encode", "ValueError")
+    assert "poison at piece 0" in poisoned.message and "fake_stages" in poisoned.trace
+    assert early.kind == "SessionError"
+    assert made.sessions() == ["a"]
+
+
+def test_a_failure_of_an_earlier_link_is_passed_on_and_forgets_the_session():
+    made = opened(link())
+    failure = Failure("segment", "ValueError", "bad", "")
+    out = made.run([Packet("a", 0, failure, last=True), Packet("b", 0, speech())])
+    assert out[0].items is failure and ends(out[1:]) == [CHUNK_SAMPLES]
+    assert sorted(made.sessions()) == ["b", "c"]
+
+
+def test_the_last_packet_ends_its_session_and_brings_what_was_held_back():
+    made = opened(link(Holding()))
+    out = made.run([Packet("a", 0, speech()), Packet("b", 0, speech(), last=True)])
+    assert [len(p.items) for p in out] == [0, 1]
+    assert sorted(made.sessions()) == ["a", "c"]
+    (only,) = made.run([Packet("a", 1, [], last=True)])
+    assert len(only.items) == 1 and made.sessions() == ["c"]
+
+
+def test_an_end_that_fails_is_a_failure_too():
+    made = opened(link(Holding()))
+    packets = [Packet("a", 0, speech(-0.5), last=True), Packet("b", 0, speech(), last=True)]
+    bad, good = (p.items for p in made.run(packets))
+    assert isinstance(bad, Failure) and bad.message == "nothing to give"
+    assert isinstance(good, list) and len(good) == 1
+    assert made.sessions() == ["c"]
+
+
+def test_a_stage_that_was_not_made_fails_whatever_is_asked_of_it():
+    made = Link(Recipe("look", Making(None, ValueError("no such folder"))))
+    failure = made.load()
+    assert failure is not None and failure.message == "no such folder"
+    out = made.run([Packet("a", 0, speech()), Packet("b", 2, [], last=True)])
+    assert [p.items for p in out] == [failure, failure]
+    made.drop("a")
+    assert made.sessions() == []
+
+
+def test_a_session_cannot_be_opened_twice_and_may_begin_late():
+    made = opened(link(CountingSegments()), "a")
+    failure = made.open("a", SessionOptions())
+    assert failure is not None and "already open" in failure.message
+    assert made.open("late", SessionOptions(), 7) is None
+    assert [made.run([Packet("late", seq, [])])[0].items for seq in (7, 8)] == [[], []]
