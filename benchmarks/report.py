@@ -101,7 +101,8 @@ def _profiles(rows: Published) -> str:
             parts.append(f"- `{name}`: {shares}")
     if not parts:
         return ""
-    return "## Where our time goes\n\nBy operation, time of its own.\n\n" + "\n".join(parts) + "\n"
+    head = "Shares among the operations of torch; products by our own code are none of them."
+    return f"## Where our time goes\n\n{head}\n\n" + "\n".join(parts) + "\n"
 
 
 def plot(rows: Published, path: Path) -> bool:
