@@ -65,13 +65,13 @@ def texts(captions):
 def test_ids_and_embeddings_before_the_audio_are_these(stage, monkeypatch):
     """What enters the cache, in order, compared with a list that is written out."""
     entered = []
-    extend = type(stage._model).extend
+    answer = type(stage._model).answer
 
-    def spy(self, embeddings, ids, cache):
+    def spy(self, embeddings, ids, cache, wanted):
         entered.append((ids[0].tolist(), embeddings[0].clone()))
-        return extend(self, embeddings, ids, cache)
+        return answer(self, embeddings, ids, cache, wanted)
 
-    monkeypatch.setattr(type(stage._model), "extend", spy)
+    monkeypatch.setattr(type(stage._model), "answer", spy)
     one, two = picture(1, seed=1), picture(2, seed=2)
     run(stage, segment(0, one, two)[:2], replace(OPTIONS, update_chunks=9))
     encode = stage._tokenizer.encode
