@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from decoder.config import SLIDING, TextConfig
+from decoder.kernels import linear
 
 # Below this a mean square counts as zero: the square root keeps a finite gradient and its value is
 # ~0.
@@ -35,9 +36,9 @@ class Linear(nn.Linear):
         rows: how many of the first rows act, or which; columns: how many of the first columns.
         """
         if rows is None and columns is None:
-            return F.linear(x, self.weight)
+            return linear(x, self.weight)
         chosen = rows if isinstance(rows, slice) else slice(rows)
-        return F.linear(x, self.weight[chosen, :columns])
+        return linear(x, self.weight[chosen, :columns])
 
 
 class TokenTable(nn.Embedding):
@@ -45,7 +46,7 @@ class TokenTable(nn.Embedding):
 
     def logits(self, x: Tensor) -> Tensor:
         """x [..., D] -> [..., V]."""
-        return F.linear(x, self.weight)
+        return linear(x, self.weight)
 
 
 class LayerTable(nn.Embedding):
