@@ -234,6 +234,7 @@ def outputs(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != NAME}
 
 
+@pytest.mark.timeout(600)
 def test_killed_and_interrupted_runs_go_on_where_they_were(pool, seeing_folder, tmp_path):
     """kill -9 in the first file, a worker killed and Ctrl-C in the second, then to the end.
 
