@@ -85,6 +85,7 @@ class Source:
 def run(request: Request) -> int:
     """Captions from start to end; returns the exit code, raises what the command line explains."""
     _check_languages(request)
+    loading.check_sizes(request.model, request.size, request.draft_size)
     reference = None if request.reference is None else _read_reference(request.reference)
     with own_stdout() as out:
         return _run(request, reference, Console(file=out, highlight=False))

@@ -74,7 +74,7 @@ def explain(error: Exception) -> tuple[str, int]:
     """What to print about ``error``, and the exit code."""
     kinds = {kind.__name__ for kind in type(error).__mro__} | {getattr(error, "kind", "")}
     if isinstance(error, TyperException):
-        hint = " (`dragoman captions --help` lists the options)" if error.exit_code == USAGE else ""
+        hint = " (`--help` lists the options)" if error.exit_code == USAGE else ""
         return error.format_message().rstrip(".") + hint, error.exit_code
     if kinds & {"LanguageError", "CheckpointError", "SizeError"}:
         return str(error), USAGE

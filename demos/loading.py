@@ -95,6 +95,22 @@ def locate(model: str, address: str | None = None, bars: bool = False) -> str:
     return model if hub.here(model) is not None else str(folder)
 
 
+def check_sizes(model: str, *wanted: str) -> None:
+    """Raises SizeError for a size that the located ``model`` does not have, before it is loaded.
+
+    A model that is not here is left to the stages.
+    """
+    named = [size for size in wanted if size and size != "auto"]
+    folder = hub.here(model)
+    if not named or folder is None:
+        return
+    from models.checkpoint import Checkpoint
+    from models.sizes import parse
+
+    for size in named:
+        parse(size, Checkpoint.open(str(folder)).text_config)
+
+
 @contextmanager
 def read_ahead(model: str, bars: bool = False) -> Iterator[None]:
     """Reads the weights of the located ``model`` into memory while the body starts what maps them.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from demos.loading import Dtype, Model, PadAudio, Size, locate, read_ahead
+from demos.loading import Dtype, Model, PadAudio, Size, check_sizes, locate, read_ahead
 from demos.stdout import own_stdout
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ def run(
     if sources:
         bars = not (as_json or quiet)
         options = replace(options, model=locate(options.model, address, bars))
+        check_sizes(options.model, options.session.size)
     batch = Batch(sources, options)
     results: list[Result] = []
     interrupted = False

@@ -327,3 +327,20 @@ def test_word_errors_do_not_count_case_or_punctuation():
     assert word_error_rate("uno dos tres cuatro", "uno tres cuatro cinco seis") == 0.75
     with pytest.raises(ValueError, match="no words"):
         word_error_rate("...", "hola")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["captions", "--file", "samples/talk.wav", "--size", "quarter"],
+        ["captions", "--file", "samples/talk.wav", "--draft-size", "quarter"],
+        ["translate", "samples/talk.wav", "--size", "quarter"],
+    ],
+)
+def test_an_unknown_size_is_refused_before_anything_is_loaded(args, capsys, tmp_path):
+    if args[0] == "translate":
+        args = [*args, "-o", str(tmp_path)]
+    assert cli.main(args) == cli.USAGE
+    said = capsys.readouterr().err
+    assert "unknown size 'quarter': choose full, half" in said and "session" not in said
+    assert list(tmp_path.iterdir()) == []
