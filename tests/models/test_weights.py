@@ -45,7 +45,7 @@ def test_loading_takes_no_more_memory_than_the_result(folder, dtype):
     # Weights as they are stored are the file itself; others are copies that do not map it.
     expected = found["weights"] if dtype == "bf16" else 0
     assert abs(found["others_resident"] - expected) < 8 * MB
-    # Of the per-layer table ten rows were read.
+    # Of the per-layer table twenty rows were read.
     assert found["table"] > 90 * MB and found["table_resident"] < MB
     assert found["grown"] < 0.5 * found["table"]
     assert not found["compiler"]  # 100 MB that nobody asked for
