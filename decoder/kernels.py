@@ -1,8 +1,8 @@
 """Products with weights of bf16, int8 or int4, for few rows of x at the speed of the memory.
 
 A decode step reads every weight once and does next to nothing with it. So the code that runs on a
-CPU for up to `MOST_ROWS` rows of x is made at run time (`decoder.kernels_code`): it reads each
-weight once, unpacks it in registers, and runs in torch's own threads. For more rows, weights are
+CPU for a few rows of x is made at run time (`decoder.kernels_code`): it reads each
+weight once, unpacks it in registers, and runs in torch's own threads. For many rows, weights are
 unpacked a block at a time and multiplied by torch. Without llvmlite, or on an accelerator, torch
 does all of it.
 
@@ -26,16 +26,17 @@ if TYPE_CHECKING:
 
 GROUPS = {"int8": 128, "int4": 32}  # inputs that share a scale
 LEAST = 32  # inputs come in multiples of this
-MOST_ROWS = 8
-BLOCK_BYTES = 4 * 2**20  # of unpacked weights at a time
-ALONE_BYTES = 64 * 2**10  # of weights, which one thread has read before a second one would begin
+MOST_ROWS = {"bf16": 8, "int8": 24, "int4": 40}  # of x; beyond, torch is quicker
+PART_ROWS = 8  # of x at a time
+BLOCK_BYTES = 8 * 2**20  # of unpacked weights at a time
+ALONE_BYTES = 2**18  # of weights, which one thread has read before a second one would begin
 FLOATS = (torch.bfloat16, torch.float32)
 
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
     """x [..., inputs] @ weight [outputs, inputs]^T -> [..., outputs], as `F.linear`."""
     alike = weight.dtype == x.dtype == torch.bfloat16 and weight.shape[-1] == x.shape[-1]
-    if alike and _serves(x, weight):
+    if alike and _serves("bf16", x, weight):
         return _product("bf16", x, weight, None)
     return F.linear(x, weight)
 
@@ -48,7 +49,7 @@ def quantized_linear(form: str, x: Tensor, weight: Tensor, scale: Tensor) -> Ten
     outputs, inputs = _shape(form, weight)
     if x.shape[-1] != inputs:
         raise ValueError(f"expected x [..., {inputs}] for {form} weights, got {list(x.shape)}")
-    if x.dtype in FLOATS and _serves(x, weight):
+    if x.dtype in FLOATS and _serves(form, x, weight):
         return _product(form, x, weight, scale)
     y = x.new_empty(*x.shape[:-1], outputs)
     step = max(1, BLOCK_BYTES // (inputs * x.element_size()))
@@ -93,12 +94,12 @@ def available() -> bool:
     return works() and sys.byteorder == "little"
 
 
-def _serves(x: Tensor, weight: Tensor) -> bool:
+def _serves(form: str, x: Tensor, weight: Tensor) -> bool:
     """Whether our code can take these; what gradients are wanted of is torch's."""
     wanted = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
     inputs = x.shape[-1]
     return (
-        0 < x.numel() <= MOST_ROWS * inputs
+        0 < x.numel() <= MOST_ROWS[form] * inputs
         and inputs % LEAST == 0
         and x.device.type == weight.device.type == "cpu"
         and weight.stride(-1) == 1
@@ -109,24 +110,32 @@ def _serves(x: Tensor, weight: Tensor) -> bool:
 
 def _product(form: str, x: Tensor, weight: Tensor, scale: Tensor | None) -> Tensor:
     inputs, outputs, threads = x.shape[-1], weight.shape[0], _threads(weight)
-    rows = x.numel() // inputs
-    program, scratch_bytes = _product_of(form, x.dtype == torch.bfloat16, rows, inputs)
     x = x.contiguous()
     y = torch.empty(*x.shape[:-1], outputs, dtype=x.dtype)
-    scratch = torch.empty(threads * scratch_bytes, dtype=torch.uint8)
-    program.run(
-        threads, y.data_ptr(), x.data_ptr(), weight.data_ptr(),
-        0 if scale is None else scale.data_ptr(), scratch.data_ptr(), outputs, inputs,
-        _stride(weight), 0 if scale is None else _stride(scale),
-    )  # fmt: skip
+    rows, size, half = x.numel() // inputs, x.element_size(), x.dtype == torch.bfloat16
+    step = -(-rows // -(-rows // PART_ROWS))  # equal parts
+    scratch = torch.empty(threads * _scratch_bytes(form, half, step, inputs), dtype=torch.uint8)
+    for first in range(0, rows, step):
+        _program(form, half, min(step, rows - first)).run(
+            threads, y.data_ptr() + first * outputs * size, x.data_ptr() + first * inputs * size,
+            weight.data_ptr(), 0 if scale is None else scale.data_ptr(), scratch.data_ptr(),
+            outputs, inputs, _stride(weight), 0 if scale is None else _stride(scale),
+        )  # fmt: skip
     return y
 
 
 @cache
-def _product_of(form: str, half: bool, rows: int, inputs: int) -> tuple["Program", int]:
-    from decoder.kernels_code import product, scratch_bytes
+def _program(form: str, half: bool, rows: int) -> "Program":
+    from decoder.kernels_code import product
 
-    return product(form, half, rows), scratch_bytes(form, half, inputs, rows)
+    return product(form, half, rows)
+
+
+@cache
+def _scratch_bytes(form: str, half: bool, rows: int, inputs: int) -> int:
+    from decoder.kernels_code import scratch_bytes
+
+    return scratch_bytes(form, half, inputs, rows)
 
 
 @cache

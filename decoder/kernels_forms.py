@@ -163,11 +163,13 @@ class Int4(Quantized):
 
     def weights(self, b: Builder, values: Values, factor: Value, whole: bool) -> Placed:
         factor = b.fmul(factor, b.vector(F32, self.factor))
-        for j, value in enumerate(values):
-            value = b.fmul(b.fsub(value, b.vector(F32, 1.5)), factor)
-            for group in range(b.lanes // 4 if whole else 1):
-                mine = range(4 * group, 4 * group + 4)
-                yield 32 * group + 4 * j, b.permute(value, value, mine)
+        values = [b.fmul(b.fsub(value, b.vector(F32, 1.5)), factor) for value in values]
+        together = b.lanes // 4
+        for group in range(together if whole else 1):
+            mine = range(4 * group, 4 * group + 4)
+            pieces = [b.permute(value, value, mine) for value in values]
+            for j in range(0, 8, together):
+                yield 32 * group + 4 * j, b.joined(pieces[j : j + together])
 
     def _four(self, b: Builder, x: Read, first: int, j: int) -> Value:
         """Of x, what 4 words of weights meet after a shift by j nibbles."""
