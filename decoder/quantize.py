@@ -27,7 +27,7 @@ from decoder.model import LanguageModel
 
 QUANTIZED = ("int8", "int4")
 METHOD, FORMAT = "dragoman", 1  # of quantized weights in files
-PIECE = 2**22  # weights that are worked on at a time
+PIECE = 2**19  # weights that are worked on at a time, so that they stay in the cache
 SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8)
 
 
@@ -209,7 +209,8 @@ def _int4(weight: Tensor) -> tuple[Tensor, Tensor]:
     best = scale = torch.full_like(largest, torch.inf)
     for shrink in SHRINKS:
         tried = _rounded(largest / -8 * shrink)
-        error = (_integers(groups, tried, -8, 7) * tried[..., None] - groups).square().sum(-1)
+        missed = _integers(groups, tried, -8, 7).mul_(tried[..., None]).sub_(groups)
+        error = missed.square_().sum(-1)
         better = error < best
         best, scale = torch.where(better, error, best), torch.where(better, tried, scale)
     return _packed(_integers(groups, scale, -8, 7)), scale.to(torch.bfloat16)
@@ -224,7 +225,7 @@ def _packed(values: Tensor) -> Tensor:
 def _integers(groups: Tensor, scale: Tensor, least: int, most: int) -> Tensor:
     """The nearest multiples of each group's scale; zeros where that is zero."""
     divisor = torch.where(scale == 0, 1.0, scale)[..., None]
-    return (groups / divisor).round().clamp(least, most)
+    return (groups / divisor).round_().clamp_(least, most)
 
 
 def _rounded(scale: Tensor) -> Tensor:

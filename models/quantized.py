@@ -8,11 +8,12 @@ more memory than the result.
 from collections.abc import Iterator, Mapping
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from decoder.quantize import quantized
 from models.reading import AGAIN, PIECE_BYTES, CheckpointError, Progress, Stored
+from models.shards import Part
+from models.weights import TYPES
 
 
 def quantized_tensors(
@@ -30,7 +31,7 @@ def quantized_tensors(
         source = stored[f"{name}.weight"]
         try:
             codes, scale = _quantized(source, form)
-        except (OSError, SafetensorError) as error:
+        except OSError as error:
             raise CheckpointError(f"{source.file} cannot be read ({error}): {AGAIN}") from None
         except ValueError as error:
             raise CheckpointError(f"{source.file}: {source.name}: {error}") from None
@@ -44,10 +45,10 @@ def _quantized(stored: Stored, form: str) -> tuple[Tensor, Tensor]:
     """A stored matrix, in pieces."""
     empty = quantized(form, torch.empty(stored.shape, device="meta"))
     codes, scale = (torch.empty_like(tensor, device="cpu") for tensor in empty)
-    step = max(1, PIECE_BYTES * len(codes) // stored.bytes)
-    with safe_open(stored.file, framework="pt", backend="pread") as reader:
-        source = reader.get_slice(stored.name)
-        for i in range(0, len(codes), step):
-            piece = slice(i, min(i + step, len(codes)))
-            codes[piece], scale[piece] = quantized(form, source[piece])
+    done = 0
+    for bits in Part(stored).pieces(PIECE_BYTES):
+        rows = slice(done, done + len(bits))
+        weights = torch.from_numpy(bits).view(TYPES[stored.dtype])
+        codes[rows], scale[rows] = quantized(form, weights)
+        done = rows.stop
     return codes, scale
