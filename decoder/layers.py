@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from decoder.config import SLIDING, TextConfig
-from decoder.kernels import linear
+from kernels import linear
 
 # Below this a mean square counts as zero: the square root keeps a finite gradient and its value is
 # ~0.

@@ -1,7 +1,7 @@
 """A language model with its matrices in int8 or int4, the activations as they were.
 
 Weight-only: each weight is a small integer times a scale that it shares with its neighbours (see
-`decoder.kernels`), and products are made with the numbers this stands for. What stays as it is:
+`kernels`), and products are made with the numbers this stands for. What stays as it is:
 norms and AltUp's and LAuReL's small maps, 0.5 % of the weights of the released models, and the
 per-layer table, of which a step reads a few rows. The token table, which is the output head as
 well, has a form of its own.
@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from decoder import kernels
+import kernels
 from decoder.layers import AltUp, Laurel, Linear, TokenTable
 from decoder.model import LanguageModel
 
@@ -172,7 +172,7 @@ def plan(model: LanguageModel, scheme: Scheme) -> dict[str, str]:
 
 
 def quantized(form: str, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """weight [outputs, inputs] -> what stands for it, and its scales; see `decoder.kernels`.
+    """weight [outputs, inputs] -> what stands for it, and its scales; see `kernels`.
 
     Raises ValueError for weights that are not finite numbers, or not a multiple of 32 inputs.
     """

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from decoder import TextConfig
-from decoder.kernels import GROUPS, LEAST
+from kernels import GROUPS, LEAST
 from models import reading
 from models.reading import TOKEN_TABLE, Stored
 

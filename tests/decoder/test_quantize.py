@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from decoder import LanguageModel, Slice, TextConfig, kernels
+import kernels
+from decoder import LanguageModel, Slice, TextConfig
 from decoder.quantize import (
     QuantizedLinear,
     QuantizedTokenTable,
@@ -15,8 +16,8 @@ from decoder.quantize import (
     quantized,
 )
 from tests.decoder.helpers import CONFIG, randomize
-from tests.decoder.test_kernels import pack
 from tests.decoder.test_slices import standalone
+from tests.kernels.test_products import pack
 
 WIDE = dataclasses.replace(CONFIG, hidden_size=64, head_dim=16, intermediate_size=256)
 E2B = TextConfig(num_hidden_layers=30, num_kv_shared_layers=10, intermediate_size=8192)

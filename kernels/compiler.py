@@ -1,6 +1,6 @@
 """Functions made at run time for the CPU at hand, and the threads they run on.
 
-The machine-level half of `decoder.kernels`: a builder of vector code on llvmlite, the compiler
+The machine-level half of `kernels`: a builder of vector code on llvmlite, the compiler
 that is installed along with numba and librosa, so that nobody needs one of their own. Unusual: the
 threads are those of torch. Two pools of threads that wait for work by spinning take the cores from
 each other, so a function is handed to the very library (OpenMP's libgomp) whose threads torch's own

@@ -1,7 +1,7 @@
 """Products with weights of bf16, int8 or int4, for few rows of x at the speed of the memory.
 
 A decode step reads every weight once and does next to nothing with it. So the code that runs on a
-CPU for a few rows of x is made at run time (`decoder.kernels_code`): it reads each
+CPU for a few rows of x is made at run time (`kernels.loops`): it reads each
 weight once, unpacks it in registers, and runs in torch's own threads. For many rows, weights are
 unpacked a block at a time and multiplied by torch. Without llvmlite, or on an accelerator, torch
 does all of it.
@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from decoder.kernels_compiler import Program
+    from kernels.compiler import Program
 
 GROUPS = {"int8": 128, "int4": 32}  # inputs that share a scale
 LEAST = 32  # inputs come in multiples of this
@@ -88,7 +88,7 @@ def unpacked_by_torch(form: str, weight: Tensor, scale: Tensor, dtype: torch.dty
 def available() -> bool:
     """Whether code can be made for this machine; if not, torch does everything."""
     try:
-        from decoder.kernels_compiler import works
+        from kernels.compiler import works
     except ImportError:
         return False
     return works() and sys.byteorder == "little"
@@ -126,21 +126,21 @@ def _product(form: str, x: Tensor, weight: Tensor, scale: Tensor | None) -> Tens
 
 @cache
 def _program(form: str, half: bool, rows: int) -> "Program":
-    from decoder.kernels_code import product
+    from kernels.loops import product
 
     return product(form, half, rows)
 
 
 @cache
 def _scratch_bytes(form: str, half: bool, rows: int, inputs: int) -> int:
-    from decoder.kernels_code import scratch_bytes
+    from kernels.loops import scratch_bytes
 
     return scratch_bytes(form, half, inputs, rows)
 
 
 @cache
 def _unpacking(form: str, half: bool) -> "Program":
-    from decoder.kernels_code import unpacking
+    from kernels.loops import unpacking
 
     return unpacking(form, half)
 

@@ -1,6 +1,6 @@
 """How weights of each form leave their registers, and how x must lie to meet them there.
 
-Two ways to compute, for `decoder.kernels_code`: with float32 on any CPU, and, where the CPU has the
+Two ways to compute, for `kernels.loops`: with float32 on any CPU, and, where the CPU has the
 instruction, with pairs of bf16, which multiplies twice as many numbers at a time. Products of bf16
 are exact in float32 and sums are float32 in both.
 
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from decoder.kernels_compiler import F32, I8, I16, I32, Builder, Value
+from kernels.compiler import F32, I8, I16, I32, Builder, Value
 
 UPPER = 0xFFFF0000
 LEAST = 32  # any number of inputs is a multiple of this

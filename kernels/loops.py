@@ -1,8 +1,8 @@
-"""The loops of `decoder.kernels`: each written for one form of weights, one type of x and y, and
+"""The loops of `kernels`: each written for one form of weights, one type of x and y, and
 one number of rows of x.
 
 A thread computes a run of outputs. It first lays x out in its own scratch memory, in the order in
-which weights of the form leave their registers (`decoder.kernels_forms`), then goes through its
+which weights of the form leave their registers (`kernels.forms`), then goes through its
 weights once and multiplies them as they are unpacked. Where weights are read one output after the
 other, the memory is at its quickest, so several outputs go together only where many rows of x
 would otherwise have to be read again and again.
@@ -13,8 +13,8 @@ from functools import cache
 
 from llvmlite import ir
 
-from decoder.kernels_compiler import F32, I16, Builder, Program, Value, has_pairs, lanes
-from decoder.kernels_forms import FORMS, LEAST, Form, Lazy, Quantized, Values
+from kernels.compiler import F32, I16, Builder, Program, Value, has_pairs, lanes
+from kernels.forms import FORMS, LEAST, Form, Lazy, Quantized, Values
 
 AHEAD_BYTES = 6144  # how far in front of their use weights are asked for
 PRODUCT = ("y", "x", "weight", "scale", "scratch", "outputs", "inputs", "stride", "scale_stride")

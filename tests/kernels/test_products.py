@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decoder import kernels, kernels_code
+from kernels import loops
+from kernels import products as kernels
 
 HALF, FULL = torch.bfloat16, torch.float32
 FORMS = ("bf16", "int8", "int4")
@@ -152,15 +153,13 @@ def test_what_other_cpus_run(form, dtype, width):
     weight, scale, numbers = make(form, outputs, inputs)
     x, y = torch.randn(rows, inputs).to(dtype), torch.empty(rows, outputs, dtype=dtype)
     kind = (form, dtype == HALF)
-    scratch = torch.empty(
-        kernels_code.scratch_bytes(*kind, inputs, rows, width, False), dtype=torch.uint8
-    )
+    scratch = torch.empty(loops.scratch_bytes(*kind, inputs, rows, width, False), dtype=torch.uint8)
     strides = (
         weight.stride(0) * weight.element_size(),
         0 if scale is None else 2 * scale.stride(0),
     )
     places = (weight.data_ptr(), 0 if scale is None else scale.data_ptr(), scratch.data_ptr())
-    program = kernels_code.product(*kind, rows, width, False)
+    program = loops.product(*kind, rows, width, False)
     program.run(1, y.data_ptr(), x.data_ptr(), *places, outputs, inputs, *strides)
     assert_close(y, x, numbers)
 
@@ -219,7 +218,7 @@ def test_without_a_compiler_torch_does_it_all():
 import sys
 sys.modules["llvmlite"] = None
 import torch
-from decoder import kernels
+from kernels import products as kernels
 weight = torch.arange(96, dtype=torch.int8).view(3, 32)
 y = kernels.quantized_linear("int8", torch.ones(1, 32), weight, torch.ones(3, 1).bfloat16())
 x = torch.ones(1, 32).bfloat16()
@@ -230,6 +229,6 @@ print(kernels.available(), y.tolist(), kernels.linear(x, torch.ones(1, 32).bfloa
 
 
 def test_code_is_made_when_it_is_needed():
-    script = "import sys, decoder; from decoder import kernels; print('llvmlite' in sys.modules)"
+    script = "import sys, decoder, kernels; print('llvmlite' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout == "False\n", done.stderr
