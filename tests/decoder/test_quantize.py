@@ -198,6 +198,11 @@ def test_embeddings_are_rows_of_the_head():
     assert torch.equal(embeddings, rows[ids])
 
 
+def test_no_ids_have_no_embeddings():
+    table = quantize(LanguageModel(CONFIG).eval(), Scheme("int8", "int8")).embed_tokens
+    assert table(torch.empty(2, 0, dtype=torch.int64)).shape == (2, 0, CONFIG.hidden_size)
+
+
 def test_quantized_on_the_meta_device_is_the_same_model():
     model = quantize(made(), Scheme("int4"))
     with torch.device("meta"):
