@@ -2,11 +2,13 @@
 
 Both sides are timed from the last sample on, in compute time. transformers then encodes the whole
 utterance and prefills instruction and sound; we have heard all but the last 160 ms by then and do
-what is left, through the real stages. Unusual: nothing was drafted before, so what the live system
-would know already does not count.
+what is left, through the real stages: the encoder closes, and what waits goes through the decoder
+in one pass with the question. Unusual: nothing was drafted before, so what the live system would
+know already does not count; but as many soft tokens wait as do between updates of 640 ms.
 """
 
 import copy
+import statistics
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -22,6 +24,7 @@ from models import prompt as prompts
 from stages.messages import SessionOptions
 
 SECONDS = (5, 10, 28)
+WAITING = 3  # chunks heard since the last update
 ONLY_AT_THE_END = SessionOptions(update_chunks=10_000, max_answer_tokens=1)
 
 
@@ -63,7 +66,11 @@ def first_tokens(bench: Bench) -> Iterable[Result]:
             1000 * spent["theirs"],
             least,
             min(5, bench.rounds),
-            detail={"peer_soft_tokens": 188, "limit": "encoder and decoder read once each"},
+            detail={
+                "where": heard.shares(),
+                "peer_soft_tokens": 188,
+                "limit": "encoder and decoder read once each",
+            },
         )
 
 
@@ -73,12 +80,16 @@ class Heard:
     def __init__(self, ours: Stages, samples: np.ndarray) -> None:
         self._stages = ours
         *pieces, self._last = sounds.segment(samples)
+        count = max(1, len(pieces) - WAITING)
         # One large piece gives the same state as many small ones, sooner.
-        whole = np.concatenate([piece.samples for piece in pieces])
-        head = replace(pieces[0], samples=whole)
+        whole = np.concatenate([piece.samples for piece in pieces[:count]])
         encode, translate = ours.encode, ours.translate
-        (tokens,), self._encoded = encode.step(head, encode.init_state(ONLY_AT_THE_END))
-        _, self._translated = translate.step(tokens, translate.init_state(ONLY_AT_THE_END))
+        self._encoded = encode.init_state(ONLY_AT_THE_END)
+        self._translated = translate.init_state(ONLY_AT_THE_END)
+        for piece in (replace(pieces[0], samples=whole), *pieces[count:]):
+            (tokens,), self._encoded = encode.step(piece, self._encoded)
+            _, self._translated = translate.step(tokens, self._translated)
+        self._parts: list[tuple[float, float, float, float]] = []
 
     def rest(self):
         """The state that a round may use up."""
@@ -86,11 +97,26 @@ class Heard:
 
     def finish(self, states) -> float:
         """Ends the utterance; the clock when the first token was chosen."""
-        with Watched(self._stages.model) as watched:
+        first: list[tuple[int, float]] = []
+        with Watched(
+            self._stages.model, lambda *_: first.append((watched.rows, watched.seconds))
+        ) as watched:
+            begun = clock()
             (tokens,), _ = self._stages.encode.step(self._last, states[0])
+            encoded = clock()
             self._stages.translate.step(tokens, states[1])
         assert watched.first_answer is not None, "the stage asked the model for nothing"
+        rows, passes = first[0]
+        rest = watched.first_answer - encoded - passes
+        self._parts.append((encoded - begun, passes, rest, rows))
         return watched.first_answer
+
+    def shares(self) -> dict[str, float]:
+        """Where a round's time goes, in ms (medians), and how many positions the decoder ran."""
+        middle = [statistics.median(part) for part in zip(*self._parts, strict=True)]
+        encoder, passes, rest, rows = middle
+        parts = {"encoder_ms": encoder, "decoder_ms": passes, "rest_ms": rest}
+        return {name: round(1000 * part, 1) for name, part in parts.items()} | {"rows": rows}
 
 
 def _answer(theirs, samples: np.ndarray, text: prompts.Prompt) -> float:

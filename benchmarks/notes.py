@@ -5,30 +5,31 @@ stand next to it.
 """
 
 _PREFILL = (
-    "the matrix products run near the measured rate; what stands between is attention with a full "
-    "mask, the sparsity's statistics and the gate in separate passes over memory. Next: causal "
-    "attention without a mask, and gate, cutoff, GELU and product in one pass"
+    "closed gates of the sparse layers are skipped, which the limit counts as work; the rest is "
+    "mostly torch's matrix products. Next: no masks where nobody reads them"
 )
 _DECODE = (
-    "bound by products of one row, which torch's kernels read slower than memory allows, and then "
-    "by hundreds of small operations a token"
+    "the layers are one call; what is left is matrices too small to be read at full speed, waits "
+    "between threads, and rows of `up` behind closed gates, which are read although they count for "
+    "nothing. Next: leave those out"
 )
 _FIRST = (
-    "two to three reads of the encoder (the last chunk, the silence behind it, the flush) and one "
-    "of the decoder, each with more time a byte than memory needs. Next: chunk and silence in one "
-    "encoder step, kernels for few rows in the encoder, and for the ten or so rows of the last pass"
+    "one close of the encoder, and one decoder pass over the waiting soft tokens and the suffix, "
+    "most of the time (see `where`). Next: cheaper rows in that pass"
 )
 _MEMORY = (
-    "beyond weights that one token reads, half a gigabyte is the import of torch with its "
-    "accelerator libraries, before any weight is mapped. Next: a build of torch for CPUs only"
+    "beyond the weights, what a CUDA build of torch writes when it is imported, and the "
+    "tokenizer's tables. Next: a build of torch for CPUs only; the audio tower in int8 "
+    "(`--dtype int8+audio`)"
 )
 _ENCODER = (
-    "a step multiplies four rows by every matrix, which torch's bf16 product does at a fraction of "
-    "the read bandwidth, and copies between types. Next: the decoder's kernels for few rows here"
+    "a step of bf16 weights cannot take less than reading them, which alone is near the target; "
+    "what comes on top is waits between some three hundred small programs. Next: the layers of a "
+    "step as one call, as the decoder's; weights in int8, which would halve the reading"
 )
 _LIVE = (
-    "the encoder's steps alone take most of real time (see its row), and every soft token is a "
-    "pass of its own over the decoder. Next: the encoder's kernels; soft tokens prefilled in groups"
+    "a pass for each new token, and two passes an update over all that was said, which the newest "
+    "audio changes. Next: cheaper rows; the decoder on all cores in the graph"
 )
 
 NOTES: dict[str, str] = {

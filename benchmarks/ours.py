@@ -44,15 +44,19 @@ def language_model(checkpoint: Checkpoint, device: str) -> LanguageModel:
     return checkpoint.language_model(torch.bfloat16, device)
 
 
-def audio_encoder(checkpoint: Checkpoint, device: str) -> StreamingAudioEncoder:
-    """The encoder in bf16, from samples on."""
+def audio_encoder(
+    checkpoint: Checkpoint, device: str, form: str | None = None
+) -> StreamingAudioEncoder:
+    """The encoder in bf16, or with its matrices in ``form``, from samples on."""
     mel = LogMel(checkpoint.audio_config.input_feat_size).to(device)
-    return StreamingAudioEncoder(mel, checkpoint.audio_encoder(torch.bfloat16, device))
+    return StreamingAudioEncoder(mel, checkpoint.audio_encoder(torch.bfloat16, device, form))
 
 
-def stages(checkpoint: Checkpoint, model: LanguageModel, device: str) -> Stages:
-    """Both stages over one embedder."""
+def stages(
+    checkpoint: Checkpoint, model: LanguageModel, device: str, audio: str | None = None
+) -> Stages:
+    """Both stages over one embedder; ``audio``: how the audio tower is quantized, if it is."""
     embedder = checkpoint.embedder("audio", torch.bfloat16, device)
-    encode = EncodeStage(audio_encoder(checkpoint, device), embedder)
-    translate = TranslateStage(model, embedder, checkpoint.tokenizer, checkpoint.name)
+    encode = EncodeStage(audio_encoder(checkpoint, device, audio), embedder)
+    translate = TranslateStage(model, embedder, checkpoint.tokenizer)
     return Stages(encode, translate, model)

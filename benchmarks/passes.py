@@ -4,7 +4,7 @@ Unusual: the model's own methods are replaced on the object while one watches, s
 calls them (a stage, a decoding loop) runs as it is. A pass that another pass calls counts once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -20,9 +20,10 @@ OnAnswer = Callable[[list[int], Tensor], None]
 class Watched:
     """A context in which the passes of ``model`` are counted.
 
-    ``count`` of all passes; ``answers`` of those that gave logits; ``first_answer`` the clock when
-    the first of these was done. ``on_answer`` is given, for every sequence of a pass, the last ids
-    that it put in and the logits [K, V] behind each of them, which it may change in place.
+    ``count`` of all passes, their ``rows`` (new positions) and ``seconds``; ``answers`` of those
+    that gave logits; ``first_answer`` the clock when the first of these was done. ``on_answer`` is
+    given, for every sequence of a pass, the last ids that it put in and the logits [K, V] behind
+    each of them, which it may change in place.
     """
 
     def __init__(self, model: LanguageModel, on_answer: OnAnswer | None = None) -> None:
@@ -31,7 +32,7 @@ class Watched:
 
     def reset(self) -> None:
         """Forgets what was seen."""
-        self.count, self.answers = 0, 0
+        self.count, self.answers, self.rows, self.seconds = 0, 0, 0, 0.0
         self.first_answer: float | None = None
 
     def __enter__(self) -> "Watched":
@@ -51,11 +52,13 @@ class Watched:
     def _watching(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **named: Any) -> Any:
             self._depth += 1
+            begun = clock() if self._depth == 1 else 0.0
             try:
                 found = method(*args, **named)
             finally:
                 self._depth -= 1
             if self._depth == 0:
+                self.seconds += clock() - begun
                 self._saw(args, found)
             return found
 
@@ -63,6 +66,7 @@ class Watched:
 
     def _saw(self, args: tuple[Any, ...], found: Any) -> None:
         self.count += 1
+        self.rows += sum(map(len, _ids(args)))
         answered = [(ids, logits) for ids, logits in _sequences(args, found) if len(logits)]
         if not answered:
             return
@@ -75,14 +79,18 @@ class Watched:
         self.first_answer = self.first_answer or clock()
 
 
+def _ids(args: tuple[Any, ...]) -> list[Tensor]:
+    """The ids [L] of every sequence in a pass."""
+    if isinstance(args[0], Sequence):  # of requests
+        return [request.ids[0] for request in args[0]]
+    whole = next(a for a in args if isinstance(a, Tensor) and not a.is_floating_point())
+    return list(whole if whole.dim() == 2 else whole[:, None])
+
+
 def _sequences(args: tuple[Any, ...], found: Any) -> list[tuple[list[int], Tensor]]:
     """The ids and the logits [K, V] of every sequence in a pass; nothing where none were wanted."""
     if found is None:
         return []
-    if isinstance(found, list):  # of requests
-        ids = [request.ids[0] for request in args[0]]
-    else:
-        whole = next(a for a in args if isinstance(a, Tensor) and not a.is_floating_point())
-        ids = list(whole if whole.dim() == 2 else whole[:, None])
+    if isinstance(found, Tensor):
         found = list(found if found.dim() == 3 else found[:, None])
-    return [(row.tolist(), logits) for row, logits in zip(ids, found, strict=True)]
+    return [(ids.tolist(), logits) for ids, logits in zip(_ids(args), found, strict=True)]

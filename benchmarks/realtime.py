@@ -87,11 +87,18 @@ def keeps_up(bench: Bench, form: str) -> Iterable[Result]:
     with Watched(ours.model, script.choose) as watched:
         hear(ours, sounds.noise(1), script)  # to warm up
         watched.reset()
-        spent = hear(ours, sound, script)
-        count = watched.count
+        stages_spent = hear(ours, sound, script)
     audio = len(sound) / SAMPLE_RATE_HZ
+    spent = [sum(of_chunk) for of_chunk in stages_spent]
+    encoder, decoder = map(sum, zip(*stages_spent, strict=True))
+    updates = -(-len(spent) // UPDATE_CHUNKS)
     detail = {
-        "passes": count,
+        "encoder_rtf": round(encoder / audio, 3),
+        "decoder_rtf": round(decoder / audio, 3),
+        "passes": watched.count,
+        "passes_of_sound_alone": watched.count - watched.answers,
+        "passes_an_update": round(watched.count / updates, 1),
+        "rows_a_pass": round(watched.rows / watched.count, 1),
         "seconds_of_audio": audio,
         "longest_chunk_ms": round(1000 * max(spent)),
         "furthest_behind_ms": round(1000 * furthest_behind(spent)),
@@ -100,8 +107,8 @@ def keeps_up(bench: Bench, form: str) -> Iterable[Result]:
     yield Result(ROWS[form], sum(spent) / audio, 1.0, detail=detail)
 
 
-def hear(ours: Stages, sound, script: Script) -> list[float]:
-    """Seconds that each chunk took, encoder and decoder together."""
+def hear(ours: Stages, sound, script: Script) -> list[tuple[float, float]]:
+    """Seconds that each chunk took in the encoder and in the decoder."""
     options = SessionOptions(update_chunks=UPDATE_CHUNKS)
     encoded, state = ours.encode.init_state(options), ours.translate.init_state(options)
     spent = []
@@ -109,8 +116,9 @@ def hear(ours: Stages, sound, script: Script) -> list[float]:
         script.hear(piece.end)
         begun = clock()
         (tokens,), encoded = ours.encode.step(piece, encoded)
+        between = clock()
         _, state = ours.translate.step(tokens, state)
-        spent.append(clock() - begun)
+        spent.append((between - begun, clock() - between))
     return spent
 
 

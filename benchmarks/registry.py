@@ -4,7 +4,7 @@ Memory comes first, before this process maps any weights; then one checkpoint af
 the forms of one model in turn, because each change of form reads weights anew.
 """
 
-from benchmarks import answers, crowd, encoding, llama, memory, realtime, text, updates
+from benchmarks import answers, apart, crowd, encoding, llama, memory, realtime, text, updates
 from benchmarks.rows import Measurement, Row
 
 _PREFILL, _BF16, _INT8, _INT4 = text.MEASUREMENTS
@@ -22,6 +22,7 @@ MEASUREMENTS: tuple[Measurement, ...] = (
     _INT8,
     llama.MEASUREMENTS["int8"],
     realtime.MEASUREMENTS["int8"],
+    *apart.MEASUREMENTS,
     _INT4,
     llama.MEASUREMENTS["int4"],
     realtime.MEASUREMENTS["int4"],
@@ -34,7 +35,15 @@ GROUPS: tuple[tuple[str, tuple[Measurement, ...]], ...] = (
     ("Against llama.cpp", tuple(llama.MEASUREMENTS.values())),
     ("End of speech", answers.MEASUREMENTS),
     ("Audio encoder", encoding.MEASUREMENTS),
-    ("Live", (*updates.MEASUREMENTS, *realtime.MEASUREMENTS.values(), *crowd.MEASUREMENTS)),
+    (
+        "Live",
+        (
+            *updates.MEASUREMENTS,
+            *realtime.MEASUREMENTS.values(),
+            *apart.MEASUREMENTS,
+            *crowd.MEASUREMENTS,
+        ),
+    ),
     ("Memory and start", memory.MEASUREMENTS),
 )
 

@@ -45,7 +45,7 @@ def passes(bench: Bench) -> Iterable[Result]:
     checkpoint = Checkpoint.open(bench.nano)
     model = checkpoint.language_model(device=bench.device)
     embedder = checkpoint.embedder("audio", device=bench.device)
-    translate = TranslateStage(model, embedder, checkpoint.tokenizer, checkpoint.name)
+    translate = TranslateStage(model, embedder, checkpoint.tokenizer)
     count = 2 if bench.small else 10 if bench.quick else UTTERANCES
     encode = EncodeStage.load(bench.nano, device=bench.device)
     spoken = sounds.utterances(bench.corpus, count)

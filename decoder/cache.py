@@ -57,6 +57,17 @@ class KVCache:
         """Bytes allocated for keys and values of all layers."""
         return sum(buffer.nbytes for buffer in (*self._keys.values(), *self._values.values()))
 
+    def copy(self, capacity: int = 256) -> "KVCache":
+        """Another cache with the same filled positions, and room for `capacity` if that is more."""
+        like = self._keys[self.plan.owners[0]]
+        room = min(self.limit, max(capacity, self.length))
+        copied = KVCache(self.config, self.batch, room, like.dtype, like.device, self.size)
+        for i in self.plan.owners:
+            copied._keys[i][:, :, : self.length] = self._keys[i][:, :, : self.length]
+            copied._values[i][:, :, : self.length] = self._values[i][:, :, : self.length]
+        copied.length = self.length
+        return copied
+
     def truncate(self, length: int) -> None:
         """Forget all positions from `length` on. Raises ValueError where that is not a prefix."""
         if not 0 <= length <= self.length:
@@ -86,6 +97,10 @@ class KVCache:
         self._keys[layer][:, :, self.length : end] = keys
         self._values[layer][:, :, self.length : end] = values
         return self._keys[layer][:, :, :end], self._values[layer][:, :, :end]
+
+    def buffers(self, layer: int) -> tuple[Tensor, Tensor]:
+        """All of a layer's keys and values [B, N_kv, capacity, H], until room is made anew."""
+        return self._keys[layer], self._values[layer]
 
     def advance(self, count: int) -> None:
         """Count `count` written positions as filled."""

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from decoder.config import SLIDING, TextConfig
-from kernels import linear
+from kernels import causal_attention, gated, linear, opened, rms_norm, sparse_mlp
 
 # Below this a mean square counts as zero: the square root keeps a finite gradient and its value is
 # ~0.
@@ -66,7 +66,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+        return rms_norm(x, self.weight, self.eps)
 
 
 @dataclass(frozen=True)
@@ -77,18 +77,25 @@ class View:
         visible);
     first_key: keys before this one are out of every query's reach and are not read (S counts from
         here).
+    reach: where the queries' positions follow one another and the keys end with the last of them:
+        how many positions each query sees, its own the last. The mask says the same.
     """
 
     cos: Tensor
     sin: Tensor
     mask: Tensor | None
     first_key: int = 0
+    reach: int | None = None
 
     def mix(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Attention with scale 1: queries [B, N, L, H], keys and values [B, N_kv, first_key + S, H]
         -> [B, N, L, H].
         """
         keys, values = keys[:, :, self.first_key :], values[:, :, self.first_key :]
+        if self.reach is not None:
+            mixed = causal_attention(queries, keys, values, self.reach)
+            if mixed is not None:
+                return mixed
         grouped = queries.shape[1] != keys.shape[1]
         return F.scaled_dot_product_attention(
             queries, keys, values, attn_mask=self.mask, scale=1.0, enable_gqa=grouped
@@ -134,7 +141,7 @@ class Attention(nn.Module):
         keys = self.k_proj(x).unflatten(-1, (-1, self.head_dim))
         values = self.v_proj(x).unflatten(-1, (-1, self.head_dim))
         keys = rotate(self.k_norm(keys), view.cos, view.sin)
-        values = F.rms_norm(values, (self.head_dim,), None, self.eps)
+        values = rms_norm(values, None, self.eps)
         return keys.transpose(1, 2), values.transpose(1, 2)
 
     def forward(self, x: Tensor, view: View, keys: Tensor, values: Tensor) -> Tensor:
@@ -162,15 +169,22 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor, width: int | None = None) -> Tensor:
         """x [B, L, D] -> [B, L, D], through the first `width` hidden units (None: all)."""
-        hidden = self._activate(self.gate_proj(x, rows=width)) * self.up_proj(x, rows=width)
-        return self.down_proj(hidden, columns=width)
-
-    def _activate(self, gate: Tensor) -> Tensor:
+        gate = self.gate_proj(x, rows=width)
         if self.deviations is not None:
-            variance, mean = torch.var_mean(gate.float(), dim=-1, correction=0, keepdim=True)
-            cutoff = mean + self.deviations * variance.clamp(min=TINY).sqrt()
-            gate = F.relu(gate - cutoff.to(gate.dtype))
-        return F.gelu(gate, approximate="tanh")
+            fed = self._sparse(gate, x, width, self.deviations)
+            if fed is not None:
+                return fed
+            gate = opened(gate, self.deviations)
+        return self.down_proj(gated(gate, self.up_proj(x, rows=width)), columns=width)
+
+    def _sparse(
+        self, gate: Tensor, x: Tensor, width: int | None, deviations: float
+    ) -> Tensor | None:
+        """Through the open gates alone; None where it must be through all."""
+        if not isinstance(self.up_proj, Linear) or not isinstance(self.down_proj, Linear):
+            return None
+        up, down = self.up_proj.weight[:width], self.down_proj.weight[:, :width]
+        return sparse_mlp(gate, x, up, down, deviations)
 
 
 class Laurel(nn.Module):

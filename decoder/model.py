@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from decoder import taped
 from decoder.cache import KVCache
 from decoder.config import TextConfig, kv_sources
 from decoder.layers import (
@@ -60,6 +61,7 @@ class LanguageModel(nn.Module):
         self.altup_unembed_projections = nn.ModuleList(Linear(D, D) for _ in others)
         self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(layers))
         self.norm = RMSNorm(D, config.rms_norm_eps)
+        self._tapes = taped.Tapes()
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -161,6 +163,10 @@ class LanguageModel(nn.Module):
         """Run a pass over new positions; streams [B, wanted, A, D] of the last `wanted` ones."""
         self._admit(embeddings, ids, cache)
         B, L = ids.shape
+        if not self.training and taped.serves(self.config, cache, L):
+            streams = self._taped(embeddings, ids, cache, wanted)
+            cache.advance(L)
+            return streams
         views = self._cached_views(cache.length, L, embeddings)
         outputs, narrowed = None, views
         if wanted < L:
@@ -169,6 +175,18 @@ class LanguageModel(nn.Module):
         streams = self._run(embeddings, ids, views, narrowed, outputs, cache.plan, cache)
         cache.advance(L)
         return streams
+
+    def _taped(self, embeddings: Tensor, ids: Tensor, cache: KVCache, wanted: int) -> Tensor:
+        """As `_run` for the last `wanted` of few positions, by code made for that."""
+        how, L = cache.plan, ids.shape[1]
+        told = self._per_layer_inputs(embeddings, ids, how.blocks if wanted == L else how.below)
+        if 0 < wanted < L:
+            last = embeddings[:, L - wanted :], ids[:, L - wanted :]
+            told |= self._per_layer_inputs(*last, how.above)
+        queries = torch.arange(cache.length, cache.length + L)[None]
+        turns = {s: self._rotary(queries, s, embeddings.dtype) for s in (False, True)}
+        streams = self._spread(embeddings)
+        return self._tapes.run(self.layers, cache, streams, told, turns, wanted)
 
     @torch.inference_mode()
     def answer_together(self, requests: Sequence[Request]) -> list[Tensor]:
@@ -268,7 +286,8 @@ class LanguageModel(nn.Module):
         queries = torch.arange(start, start + count, device=like.device)[None]
         views = {}
         for sliding in (False, True):
-            first = max(0, start - self.config.sliding_window + 1) if sliding else 0
+            reach = self.config.sliding_window if sliding else start + count
+            first = max(0, start - reach + 1)
             mask = None
             if count > 1:
                 distance = queries[:, :, None] - torch.arange(
@@ -276,9 +295,9 @@ class LanguageModel(nn.Module):
                 )
                 allowed = distance >= 0
                 if sliding:
-                    allowed &= distance < self.config.sliding_window
+                    allowed &= distance < reach
                 mask = _additive(allowed, like.dtype)
-            views[sliding] = View(*self._rotary(queries, sliding, like.dtype), mask, first)
+            views[sliding] = View(*self._rotary(queries, sliding, like.dtype), mask, first, reach)
         return views
 
     def _rotary(

@@ -71,7 +71,7 @@ class Rows(View):
     def of(cls, views: Sequence[tuple[int, View]]) -> "Rows":
         cos = torch.cat([view.cos for _, view in views], dim=1)
         sin = torch.cat([view.sin for _, view in views], dim=1)
-        return cls(cos, sin, None, 0, tuple(views))
+        return cls(cos, sin, None, views=tuple(views))
 
     def mix(self, queries: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
         """As `View.mix`, queries [1, N, sum of L, H] against the keys and values of each."""

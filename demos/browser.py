@@ -22,7 +22,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from demos.loading import Dtype, Model, start
+from demos.loading import check_sizes, start
+from demos.options import (
+    Address,
+    Debug,
+    Device,
+    DraftSize,
+    Dtype,
+    Language,
+    Model,
+    NoRay,
+    PadAudio,
+    Size,
+    TargetLanguage,
+    Threads,
+    check_device,
+    check_languages,
+    log_to_stderr,
+)
 
 if TYPE_CHECKING:
     from demos.browser_visitors import Visitors
@@ -38,35 +55,41 @@ def demo(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 7860,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
-    language: Annotated[str, typer.Option(help="Language that is spoken.")] = "es",
-    target_language: Annotated[str, typer.Option(help="Language to translate into.")] = "en",
+    language: Language = "es",
+    target_language: TargetLanguage = "en",
     model: Model = "nano",
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
     dtype: Dtype = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of the decoder; else all cores but one.")
-    ] = None,
-    address: Annotated[
-        str | None, typer.Option(help="Ray cluster to run on: auto, or HOST:PORT.")
-    ] = None,
-    no_ray: Annotated[bool, typer.Option("--no-ray", help="Run in this process.")] = False,
+    size: Size = "",
+    draft_size: DraftSize = "",
+    pad_audio: PadAudio = False,
+    threads: Threads = None,
+    address: Address = None,
+    no_ray: NoRay = False,
     ssl_certfile: Annotated[
         Path | None,
         typer.Option(help="Certificate for https, which browsers want for another's microphone."),
     ] = None,
     ssl_keyfile: Annotated[Path | None, typer.Option(help="Its key.")] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Log more, show tracebacks.")] = False,
+    debug: Debug = False,
 ) -> int:
-    """A page with live captions of the browser's microphone, and subtitles for video files."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO if debug else logging.WARNING,
-        format="%(levelname)s %(name)s: %(message)s" if debug else "dragoman: %(message)s",
-    )
-    _check(host, port, language, target_language, address, no_ray, ssl_certfile, ssl_keyfile)
+    """Captions and subtitles in a browser. Live ones of its microphone, and of video files."""
+    log_to_stderr(debug, logging.INFO)
+    if no_ray and address is not None:
+        raise typer.BadParameter("--no-ray runs here, --address elsewhere: give one of them")
+    check_languages(model, language, target_language)
+    check_sizes(model, size, draft_size)
+    check_device(device, address)
+    _check(host, port, ssl_certfile, ssl_keyfile)
     from stages.messages import SessionOptions
 
-    options = SessionOptions(language=language, target_language=target_language)
+    options = SessionOptions(
+        language=language,
+        target_language=target_language,
+        pad_audio=pad_audio,
+        size=size,
+        draft_size=draft_size,
+    )
     if sys.stderr.isatty():
         print(f"loading {model} ...", file=sys.stderr)
     _end_politely()
@@ -137,25 +160,10 @@ def _end_politely() -> None:
 def _check(
     host: str,
     port: int,
-    language: str,
-    target_language: str,
-    address: str | None,
-    no_ray: bool,
     ssl_certfile: Path | None,
     ssl_keyfile: Path | None,
 ) -> None:
     """Finds out cheaply, before a model is loaded, what cannot work."""
-    from models.prompt import LanguageError, language_name
-
-    language_name(language)
-    language_name(target_language)
-    if language == target_language:
-        raise LanguageError(
-            f"--language and --target-language are both {language!r}: "
-            "choose another language to translate into"
-        )
-    if no_ray and address is not None:
-        raise typer.BadParameter("--no-ray runs here, --address elsewhere: give one of them")
     if (ssl_certfile is None) != (ssl_keyfile is None):
         raise typer.BadParameter("https needs both --ssl-certfile and --ssl-keyfile")
     for file in filter(None, (ssl_certfile, ssl_keyfile)):

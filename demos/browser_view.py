@@ -133,7 +133,7 @@ def save(
     for output in planned(Path(name).stem, options, FORMATS, bilingual=True):
         path = folder / output.file
         if output.which is None:
-            form = document(Path(name), model, options, duration_s, finals, warnings)
+            form = document(name, model, options, duration_s, finals, warnings)
             _write(path, json.dumps(form, ensure_ascii=False, indent=1) + "\n")
         else:
             write(cues(finals, output.which), path)

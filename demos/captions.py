@@ -15,22 +15,24 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
 from demos import loading
 from demos.listening import announce, hearing, loss, told
+from demos.options import check_device, check_languages
 from demos.score import word_error_rate
 from demos.stdout import own_stdout
 from demos.terminal import JsonLines, LiveView, PlainLines, View, clock
-from models.prompt import LanguageError, language_name
 from pipeline.chain import Chain
 from pipeline.devices import choose, devices
 from pipeline.errors import InputError
 from pipeline.frames import read_frames
 from pipeline.media import read_audio
 from pipeline.microphone import Microphone
+from pipeline.outputs import FORMATS, document, planned
 from pipeline.session import Pace, Session
 from pipeline.subtitles import cues, write
 from stages.messages import Caption, Picture, SessionOptions
@@ -61,6 +63,17 @@ class Request:
     address: str | None = None
     with_ray: bool = True
 
+    @property
+    def options(self) -> SessionOptions:
+        """What its session asks for."""
+        return SessionOptions(
+            language=self.language,
+            target_language=self.target_language,
+            pad_audio=self.pad_audio,
+            size=self.size,
+            draft_size=self.draft_size,
+        )
+
 
 @dataclass(frozen=True)
 class Source:
@@ -84,7 +97,8 @@ class Source:
 
 def run(request: Request) -> int:
     """Captions from start to end; returns the exit code, raises what the command line explains."""
-    _check_languages(request)
+    check_languages(request.model, request.language, request.target_language)
+    check_device(request.device, request.address)
     loading.check_sizes(request.model, request.size, request.draft_size)
     reference = None if request.reference is None else _read_reference(request.reference)
     with own_stdout() as out:
@@ -133,29 +147,24 @@ def start(request: Request) -> Chain:
     )
 
 
-def save(captions: list[Caption], stem: str, request: Request, folder: Path) -> None:
-    """Writes subtitles in both languages and all final events; each file appears whole or not."""
-    transcript, translation = cues(captions, "transcript"), cues(captions, "translation")
-    for extension in ("srt", "vtt"):
-        write(transcript, folder / f"{stem}.{request.language}.{extension}")
-        write(translation, folder / f"{stem}.{request.target_language}.{extension}")
-    events = [caption.to_event() for caption in captions]
-    _write_whole(folder / f"{stem}.json", json.dumps(events, ensure_ascii=False, indent=1) + "\n")
+def save(
+    captions: list[Caption], folder: Path, stem: str, options: SessionOptions, form: dict[str, Any]
+) -> None:
+    """Writes subtitles in both languages and the document ``form``; each file whole or not."""
+    for output in planned(stem, options, FORMATS, bilingual=False):
+        if output.which is None:
+            text = json.dumps(form, ensure_ascii=False, indent=1) + "\n"
+            _write_whole(folder / output.file, text)
+        else:
+            write(cues(captions, output.which), folder / output.file)
 
 
 def _caption(
     request: Request, source: Source, chain: Chain, reference: str | None, console: Console
 ) -> int:
-    options = SessionOptions(
-        language=request.language,
-        target_language=request.target_language,
-        pad_audio=request.pad_audio,
-        size=request.size,
-        draft_size=request.draft_size,
-    )
     microphone = source.microphone
     pace = request.pace if microphone is None else "live"
-    session = Session(chain, source.pieces, options, pace, frames=source.frames)
+    session = Session(chain, source.pieces, request.options, pace, frames=source.frames)
     status = _Status(session, request, microphone)
     finals: list[Caption] = []
     stop = session.stop if microphone is None else microphone.stop
@@ -165,7 +174,7 @@ def _caption(
         try:
             _show(session, _view(request, status, console), status, finals)
         finally:
-            _save_all(finals, source, request)
+            _save_all(finals, source, request, session.heard_s)
     if microphone is not None and (lost := loss(microphone)):
         _say(lost)
     if not finals and (microphone is not None or not interrupted()):
@@ -176,11 +185,15 @@ def _caption(
     return INTERRUPTED if interrupted() else 0
 
 
-def _save_all(finals: list[Caption], source: Source, request: Request) -> None:
+def _save_all(finals: list[Caption], source: Source, request: Request, duration_s: float) -> None:
     """Saves where that is wanted; a microphone that heard no speech leaves no files."""
     if source.folder is None or not (finals or source.microphone is None):
         return
-    save(finals, source.stem, request, source.folder)
+    name = source.name if request.file is None else request.file.name
+    lost = "" if source.microphone is None else loss(source.microphone)
+    warnings = [lost] if lost else []
+    form = document(name, request.model, request.options, duration_s, finals, warnings)
+    save(finals, source.folder, source.stem, request.options, form)
     if source.microphone is not None:
         languages = ",".join((request.language, request.target_language))
         path = source.folder / source.stem
@@ -247,16 +260,6 @@ def _stopping_on_interrupt(stop: Callable[[], None]) -> Iterator[Callable[[], bo
         yield lambda: bool(seen)
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _check_languages(request: Request) -> None:
-    language_name(request.language)
-    language_name(request.target_language)
-    if request.language == request.target_language:
-        raise LanguageError(
-            f"--language and --target-language are both {request.language!r}: "
-            "choose another language to translate into"
-        )
 
 
 def _read_reference(path: Path) -> str:

@@ -4,7 +4,6 @@ Everything heavy is imported by the command that needs it, so `--help` answers a
 line or two on stderr; a traceback only with `--debug`.
 """
 
-import logging
 import os
 import sys
 import traceback
@@ -17,7 +16,21 @@ from typer.exceptions import TyperException
 
 from demos import models
 from demos.browser import demo
-from demos.loading import DraftSize, Dtype, Model, PadAudio, Size
+from demos.options import (
+    Address,
+    Debug,
+    Device,
+    DraftSize,
+    Dtype,
+    Language,
+    Model,
+    NoRay,
+    PadAudio,
+    Size,
+    TargetLanguage,
+    Threads,
+    log_to_stderr,
+)
 from demos.translate import translate
 
 OK, FAILED, USAGE, NO_INPUT, NO_DEPENDENCY, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -31,9 +44,9 @@ class UsageError(TyperException):
 
 app = typer.Typer(
     help="Live speech translation: captions in the speaker's language and in yours.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -75,8 +88,9 @@ def explain(error: Exception) -> tuple[str, int]:
     kinds = {kind.__name__ for kind in type(error).__mro__} | {getattr(error, "kind", "")}
     if isinstance(error, TyperException):
         hint = " (`--help` lists the options)" if error.exit_code == USAGE else ""
-        return error.format_message().rstrip(".") + hint, error.exit_code
-    if kinds & {"LanguageError", "CheckpointError", "SizeError"}:
+        message = error.format_message().replace("Value error, ", "").rstrip(".")
+        return message + hint, error.exit_code
+    if kinds & {"LanguageError", "CheckpointError", "SizeError", "DeviceError"}:
         return str(error), USAGE
     if "InputError" in kinds:
         return str(error), NO_INPUT
@@ -109,14 +123,17 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def common(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version."),
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        print(context.get_help(), file=sys.stderr)
+        raise typer.Exit(USAGE)
 
 
 @app.command()
@@ -135,8 +152,8 @@ def captions(
         float | None,
         typer.Option(min=0.1, metavar="SECONDS", help="End the microphone's session by itself."),
     ] = None,
-    language: Annotated[str, typer.Option(help="Language that is spoken.")] = "es",
-    target_language: Annotated[str, typer.Option(help="Language to translate into.")] = "en",
+    language: Language = "es",
+    target_language: TargetLanguage = "en",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON event a line, and nothing else.")
     ] = False,
@@ -156,26 +173,18 @@ def captions(
         typer.Option(help="Hear a file as it would be spoken, or as fast as possible."),
     ] = "real-time",
     model: Model = "nano",
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
     dtype: Dtype = "auto",
     size: Size = "",
     draft_size: DraftSize = "",
     pad_audio: PadAudio = False,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of the decoder; else all cores but one.")
-    ] = None,
-    address: Annotated[
-        str | None, typer.Option(help="Ray cluster to run on: auto, or HOST:PORT.")
-    ] = None,
-    no_ray: Annotated[bool, typer.Option("--no-ray", help="Run in this process.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Log more, show tracebacks.")] = False,
+    threads: Threads = None,
+    address: Address = None,
+    no_ray: NoRay = False,
+    debug: Debug = False,
 ) -> int:
-    """Live captions of a microphone or a file: transcript and translation as they are spoken."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.DEBUG if debug else logging.WARNING,
-        format="%(levelname)s %(name)s: %(message)s" if debug else "dragoman: %(message)s",
-    )
+    """Live captions of a microphone or a file. Transcript and translation as they are spoken."""
+    log_to_stderr(debug)
     _check_source(file, microphone, duration, pace)
     if no_ray and address is not None:
         raise UsageError("--no-ray runs here, --address elsewhere: give one of them")

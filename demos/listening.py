@@ -8,19 +8,19 @@ from dataclasses import asdict
 import numpy as np
 
 from demos.terminal import meter
-from pipeline.devices import Device, choose, devices
+from pipeline.devices import NONE_FOUND, Device, devices
 from pipeline.microphone import QUIET_S, Microphone
 
 
 def list_devices(as_json: bool) -> int:
-    """Prints what can be listened to; raises InputError when there is nothing."""
+    """Prints what can be listened to, which may be nothing: stderr says so then."""
     found = devices()
     if as_json:
         print(json.dumps([asdict(device) for device in found], ensure_ascii=False))
     elif found:
         print("\n".join(_device_lines(found)))
     if not found:
-        choose(None, found)
+        _say(NONE_FOUND)
     return 0
 
 

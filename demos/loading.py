@@ -10,9 +10,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
@@ -21,35 +20,6 @@ from models import hub, reading
 if TYPE_CHECKING:
     from pipeline.chain import Chain
 
-Model = Annotated[
-    str, typer.Option(help="Bundled model, model folder, or hub id (google/gemma-3n-E2B-it).")
-]
-Dtype = Annotated[
-    Literal["auto", "float32", "bf16", "int8", "int4"],
-    typer.Option(
-        help="Weights in memory; auto: float32 if the model is small, else bf16. int8 and int4 "
-        "quantize the language model while it is loaded."
-    ),
-]
-PadAudio = Annotated[
-    bool,
-    typer.Option(
-        "--pad-audio/--no-pad-audio",
-        help="Show the model every segment filled up to 30 s, as the reference does; slower.",
-    ),
-]
-Size = Annotated[
-    str,
-    typer.Option(
-        help="MatFormer size: a name (`dragoman models`), FFN widths by layer, or auto: smaller "
-        "while captions lag. Else the whole model.",
-        show_default=False,
-    ),
-]
-DraftSize = Annotated[
-    str,
-    typer.Option(help="Another size for captions of unfinished speech.", show_default=False),
-]
 READ_BYTES = 2**28  # less is there at once
 
 

@@ -5,6 +5,7 @@ The tables show what :mod:`models.catalogue` counted. Heavy imports wait until a
 """
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,16 +22,21 @@ if TYPE_CHECKING:
 
 OK = 0
 WIDE = 120  # characters of a line that goes into a file or a pipe
-LEGEND = (
-    "Of the language model alone. params: as official files hold them; eff.: without both tables "
-    "of embeddings, as the MatFormer Lab counts. Memory: what a size loads as a model of its own, "
-    "by type (int8 and int4 with the output head in int8); the per-layer table (PLE, bf16) stays "
-    "on the disk. prefill, decode: operations for a token of the prompt, without the layers whose "
-    "results nobody reads / in all layers, and of the answer."
-)
+LEGEND = """\
+Sizes are of the language model alone: the towers for sound and pictures come on top.
+params       in the model's files; official ones hold some that nobody reads
+eff.         of these, without both tables of embeddings, as the MatFormer Lab counts
+float32 ...  memory that a size takes as a model of its own (int8 and int4: output head in int8)
+PLE          the per-layer table in bf16, which stays on the disk
+prefill      operations for a token of the prompt: without layers whose results nobody reads / all
+decode       operations for a token of the answer"""
+
+Source = Annotated[str, typer.Option("--model", help="Model folder, hub id, or bundled model.")]
+OutputDir = Annotated[Path, typer.Option("--output-dir", "-o", help="The new model folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else.")]
 
 app = typer.Typer(
-    help="Models and sizes: parameters, memory, arithmetic, and what is on disk.",
+    help="Models and sizes, what they cost, and what is on disk.",
     invoke_without_command=True,
     no_args_is_help=False,
     add_completion=False,
@@ -44,11 +50,9 @@ def models(
         list[str] | None,
         typer.Option(help="Also this model folder or hub id (downloaded if need be); repeatable."),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document, and nothing else.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> int:
-    """Models and sizes: parameters, memory, arithmetic, and what is on disk."""
+    """Models and sizes, what they cost, and what is on disk."""
     if context.invoked_subcommand is not None:
         return OK
     from models.catalogue import catalogue
@@ -63,7 +67,7 @@ def models(
 
 @app.command("slice")
 def slice_(
-    model: Annotated[str, typer.Option(help="Model folder, hub id, or bundled model.")],
+    model: Source,
     size: Annotated[
         str,
         typer.Option(
@@ -71,9 +75,10 @@ def slice_(
             "8192,4=16384,20-24=skip, or a JSON file with ffn and skip."
         ),
     ],
-    output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="The new model folder.")],
+    output_dir: OutputDir,
+    as_json: AsJson = False,
 ) -> int:
-    """Write a size of a model as a model folder of its own, which transformers loads as well."""
+    """Write a size of a model as a model folder. Transformers loads it as well."""
     from models import sizes
     from models.checkpoint import Checkpoint
     from models.slicing import write_slice
@@ -82,14 +87,13 @@ def slice_(
     chosen = sizes.parse(size, checkpoint.text_config)
     with _bar("writing") as progress:
         write_slice(checkpoint, chosen, output_dir, progress=progress)
-    print(output_dir)
-    return OK
+    return _tell_of(output_dir, as_json)
 
 
 @app.command("quantize")
 def quantize_(
-    model: Annotated[str, typer.Option(help="Model folder, hub id, or bundled model.")],
-    output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="The new model folder.")],
+    model: Source,
+    output_dir: OutputDir,
     dtype: Annotated[
         Literal["int8", "int4"], typer.Option(help="Of the language model's matrices.")
     ] = "int8",
@@ -97,16 +101,40 @@ def quantize_(
         Literal["bf16", "int8", "int4"],
         typer.Option(help="Of the token table, which is the output head too; bf16: as it is."),
     ] = "int8",
+    as_json: AsJson = False,
 ) -> int:
-    """Write a model with quantized weights as a model folder of its own, which loads at once."""
+    """Write a model with quantized weights as a model folder. It loads at once."""
     from models.checkpoint import Checkpoint
     from models.quantizing import Scheme, write_quantized
 
     scheme = Scheme(dtype, None if head == "bf16" else head)
     with _bar("quantizing") as progress:
         write_quantized(Checkpoint.open(model), scheme, output_dir, progress=progress)
-    print(output_dir)
+    return _tell_of(output_dir, as_json)
+
+
+def _tell_of(folder: Path, as_json: bool) -> int:
+    """Prints what was written."""
+    from models.catalogue import describe
+    from models.checkpoint import Checkpoint
+
+    made = describe(Checkpoint.open(str(folder)))
+    if as_json:
+        print(json.dumps(made, indent=2, ensure_ascii=False))
+    else:
+        count, size = made["parameters"], made["bytes"]
+        print(
+            f"wrote {folder}: {_short(count, ' million', ' billion')} parameters, "
+            f"{_short(size, ' MB', ' GB')}; use it with --model {shlex.quote(str(folder))}"
+        )
     return OK
+
+
+def _short(number: int, millions: str, billions: str) -> str:
+    """`11.8 million`, `5.44 billion`."""
+    if number < 1e9:
+        return f"{number / 1e6:.1f}{millions}"
+    return f"{number / 1e9:.2f}{billions}"
 
 
 @contextmanager
@@ -132,7 +160,7 @@ def show(document: dict[str, Any]) -> None:
     console = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)
     for model in document["models"]:
         _print(console, model["name"], _size_table(model["sizes"]))
-        _print(console, f"on disk: {model['folder']}", _disk_table(model["on_disk"]))
+        _print(console, f"on disk: {model['folder']}", _disk_table(model))
     _print(console, "Gemma 3n, published sizes", _size_table(document["published"]))
     console.print("\n" + LEGEND, style="dim")
 
@@ -179,9 +207,11 @@ def _size_table(sizes: list[dict[str, Any]]) -> "Table":
     return table
 
 
-def _disk_table(groups: list[dict[str, Any]]) -> "Table":
+def _disk_table(model: dict[str, Any]) -> "Table":
     table = _table(2, "group", "types", "tensors", "parameters", "bytes")
-    for group in groups:
+    groups = model["on_disk"]
+    whole = {**model, "name": "total", "tensors": sum(g["tensors"] for g in groups), "dtypes": []}
+    for group in (*groups, whole):
         numbers = (group["tensors"], group["parameters"], group["bytes"])
         table.add_row(group["name"], ", ".join(group["dtypes"]), *(f"{n:,}" for n in numbers))
     return table

@@ -7,7 +7,6 @@ Heavy imports wait until the command runs.
 """
 
 import json
-import logging
 import sys
 import time
 from dataclasses import replace
@@ -16,7 +15,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from demos.loading import Dtype, Model, PadAudio, Size, check_sizes, locate, read_ahead
+from demos.loading import check_sizes, locate, read_ahead
+from demos.options import (
+    Address,
+    Debug,
+    Device,
+    Dtype,
+    Language,
+    Model,
+    PadAudio,
+    Size,
+    TargetLanguage,
+    check_device,
+    check_languages,
+    log_to_stderr,
+)
 from demos.stdout import own_stdout
 
 if TYPE_CHECKING:
@@ -34,8 +47,8 @@ def translate(
         Path | None,
         typer.Option("--output-dir", "-o", help="Folder for the outputs; else beside each file."),
     ] = None,
-    language: Annotated[str, typer.Option(help="Language that is spoken.")] = "es",
-    target_language: Annotated[str, typer.Option(help="Language to translate into.")] = "en",
+    language: Language = "es",
+    target_language: TargetLanguage = "en",
     output_format: Annotated[
         str, typer.Option("--output-format", "-f", help="Any of srt,vtt,json, with commas between.")
     ] = "srt,vtt,json",
@@ -46,44 +59,32 @@ def translate(
         bool, typer.Option("--overwrite", help="Do finished files again, replace any outputs.")
     ] = False,
     model: Model = "nano",
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
     dtype: Dtype = "auto",
     size: Size = "",
     pad_audio: PadAudio = False,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes; else one for each core or GPU.")
     ] = None,
-    address: Annotated[
-        str | None, typer.Option(help="Ray cluster to run on: auto, or HOST:PORT.")
-    ] = None,
+    address: Address = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document about the run, nothing else.")
     ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print the paths of the outputs, nothing else.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Log more, show tracebacks.")] = False,
+    debug: Debug = False,
 ) -> int:
-    """Subtitles for files and folders: transcript, translation, and both together."""
+    """Subtitles for files and folders. Transcript, translation, and both together."""
     if as_json and quiet:
         raise typer.BadParameter("--json and --quiet exclude each other: give one of them")
     formats = _formats(output_format)
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.DEBUG if debug else logging.WARNING,
-        format="%(levelname)s %(name)s: %(message)s" if debug else "dragoman: %(message)s",
-    )
-    from models.prompt import LanguageError, language_name
+    log_to_stderr(debug)
+    check_languages(model, language, target_language)
+    check_device(device, address)
     from pipeline.batch import BatchOptions
     from stages.messages import SessionOptions
 
-    language_name(language)
-    language_name(target_language)
-    if language == target_language:
-        raise LanguageError(
-            f"--language and --target-language are both {language!r}: "
-            "choose another language to translate into"
-        )
     options = BatchOptions(
         session=SessionOptions(
             language=language, target_language=target_language, pad_audio=pad_audio, size=size

@@ -2,9 +2,9 @@
 
 Inside every Conformer block. Unusual: queries are scaled per dimension, logits are capped with
 tanh, and the position of a key enters as a second product of the query with a projected sinusoid
-(Transformer-XL, arXiv 1901.02860, without its biases). One routine serves whole clips and live
-pieces: a clip is a piece with an empty history, cut into tiles so that work grows with length, not
-with its square.
+(Transformer-XL, arXiv 1901.02860, without its biases). A clip is a piece with an empty history, and
+work grows with its length, not with its square: on the CPU a kernel goes from frame to frame;
+elsewhere, and for training, frames are cut into tiles.
 """
 
 from __future__ import annotations
@@ -17,13 +17,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from encoders.config import AudioConfig
+from encoders.derived import Derived
+from encoders.linear import Linear
+from kernels import hearing
 
 LONGEST_WAVE = 1.0e4  # of the sinusoids, in frames over 2 pi
 
 
 @dataclass
 class AttentionState:
-    """The last keys and values, [B, P, N, H], oldest first; `seen` int64 [B]: how many are real."""
+    """The last keys and values, [B, P, N, H], oldest first; `seen` int64 [B]: frames so far, so
+    how many of them are real.
+    """
 
     keys: Tensor
     values: Tensor
@@ -38,26 +43,16 @@ class RelativePosition(nn.Module):
         self.history = config.history
         self.heads, self.head_dim = config.conf_num_attention_heads, config.head_dim
         self.pos_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
-        self._kept: tuple[Tensor, int, Tensor] | None = None
+        self._kept = Derived()
 
     def forward(self) -> Tensor:
-        """The table [N, H, P + 1], last axis from the farthest key to the present one.
+        """The table [N, P + 1, H], from the farthest key to the present one.
 
-        It depends on the weight alone, so outside training it is computed once and kept until the
-        weight changes. The weight it was made from is kept with it: as long as that is alive no new
-        weight can have its address.
+        It depends on the weight alone, so outside training it is computed once.
         """
-        weight = self.pos_proj.weight
         if self.training or torch.is_grad_enabled():
             return self._table()
-        version = 0 if weight.is_inference() else weight._version
-        if self._kept is not None:
-            source, then, table = self._kept
-            same = source.data_ptr() == weight.data_ptr() and source.dtype == weight.dtype
-            if same and source.device == weight.device and then == version:
-                return table
-        self._kept = (weight.detach(), version, self._table())
-        return self._kept[2]
+        return self._kept.get(self._table, self.pos_proj.weight)
 
     def _table(self) -> Tensor:
         weight = self.pos_proj.weight
@@ -66,7 +61,8 @@ class RelativePosition(nn.Module):
         rates = torch.exp(torch.arange(half, device=weight.device) * decay)
         angles = torch.arange(self.history, -1, -1, device=weight.device)[:, None] * rates
         waves = torch.cat([angles.sin(), angles.cos()], dim=-1).to(weight.dtype)
-        return self.pos_proj(waves).view(-1, self.heads, self.head_dim).permute(1, 2, 0)
+        table = self.pos_proj(waves).view(-1, self.heads, self.head_dim)
+        return table.transpose(0, 1).contiguous()
 
 
 class LocalAttention(nn.Module):
@@ -82,15 +78,16 @@ class LocalAttention(nn.Module):
         self.scale = self.head_dim**-0.5 / math.log(2.0)
         self.relative_position_embedding = RelativePosition(config)
         self.per_dim_scale = nn.Parameter(torch.zeros(self.head_dim))
-        self.q_proj = nn.Linear(D, D, bias=False)
-        self.k_proj = nn.Linear(D, D, bias=False)
-        self.v_proj = nn.Linear(D, D, bias=False)
+        self.q_proj = Linear(D, D)
+        self.k_proj = Linear(D, D)
+        self.v_proj = Linear(D, D)
+        self._kept_scale = Derived()
 
     def init_state(
         self, batch: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> AttentionState:
         """No frames seen."""
-        weight = self.q_proj.weight
+        weight = self.per_dim_scale
         device, dtype = device or weight.device, dtype or weight.dtype
         shape = (batch, self.history, self.heads, self.head_dim)
         keys, values = torch.zeros(2, *shape, device=device, dtype=dtype).unbind()
@@ -101,15 +98,32 @@ class LocalAttention(nn.Module):
         """x: float [B, T, D], the next frames, T > 0."""
         B, T, D = x.shape
         shape = (B, T, self.heads, self.head_dim)
-        scale = self.scale * functional.softplus(self.per_dim_scale)
-        queries = self.q_proj(x).view(shape) * scale
-        keys = torch.cat([state.keys, self.k_proj(x).view(shape)], dim=1)
-        values = torch.cat([state.values, self.v_proj(x).view(shape)], dim=1)
-        y = self._attend(queries, keys, values, state.seen)
-        seen = (state.seen + T).clamp_max(self.history)  # beyond the buffer, age does not matter
-        return y.reshape(B, T, D), AttentionState(keys[:, T:].clone(), values[:, T:].clone(), seen)
+        new = self.q_proj(x).view(shape), self.k_proj(x).view(shape), self.v_proj(x).view(shape)
+        old, position = (state.keys, state.values), self.relative_position_embedding
+        if hearing.serves(*new, *old, self.per_dim_scale, position.pos_proj.weight):
+            scale = self._kept_scale.get(lambda: self._scale().float(), self.per_dim_scale)
+            y = hearing.attend(new, old, state.seen, position(), scale, self.cap)
+        else:
+            y, old = self._attend(*new, state)
+        return y.reshape(B, T, D), AttentionState(*old, state.seen + T)
 
-    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, seen: Tensor) -> Tensor:
+    def _scale(self) -> Tensor:
+        """Of queries, [H]."""
+        return self.scale * functional.softplus(self.per_dim_scale)
+
+    def _attend(
+        self, queries: Tensor, keys: Tensor, values: Tensor, state: AttentionState
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """What `hearing.attend` does, on any device and differentiable; all [B, T, N, H]. Gives the
+        keys and values to keep as well.
+        """
+        T = queries.shape[1]
+        keys = torch.cat([state.keys, keys], dim=1)
+        values = torch.cat([state.values, values], dim=1)
+        y = self._mix(queries * self._scale(), keys, values, state.seen)
+        return y, (keys[:, T:].clone(), values[:, T:].clone())
+
+    def _mix(self, queries: Tensor, keys: Tensor, values: Tensor, seen: Tensor) -> Tensor:
         """queries [B, T, N, H], keys and values [B, P + T, N, H]; axes within: U tiles, W queries,
         C keys a tile.
         """
@@ -121,7 +135,7 @@ class LocalAttention(nn.Module):
         q = functional.pad(queries, spare).view(B, U, W, N, H).transpose(2, 3)
         # The tile's own axis comes last: k and v are [B, U, N, H, C].
         k, v = (functional.pad(part, spare).unfold(1, C, W) for part in (keys, values))
-        logits = q @ k + self._slide(q @ self.relative_position_embedding(), C)
+        logits = q @ k + self._slide(q @ self.relative_position_embedding().transpose(-1, -2), C)
         logits = torch.tanh(logits.float() / self.cap) * self.cap
         logits = logits.masked_fill(~self._visible(U, W, C, seen), -torch.inf)
         mixed = logits.softmax(-1).to(v.dtype) @ v.transpose(-1, -2)  # [B, U, N, W, H]

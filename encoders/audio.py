@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from encoders.config import AudioConfig
 from encoders.conformer import BlockState, ConformerBlock
 from encoders.features import LogMel, MelState
-from encoders.streaming import StreamingLayer, flush_chain, step_chain
+from encoders.streaming import StreamingLayer, finish_chain, flush_chain, step_chain
 from encoders.subsample import SubSampleConvProjection, SubsampleState
 
 
@@ -85,8 +85,17 @@ class AudioEncoder(StreamingLayer[EncoderState]):
 
     def flush(self, state: EncoderState) -> Tensor:
         """The soft tokens whose lookahead reaches past the end: at most one."""
-        rest = self.subsample_conv_projection.flush(state.subsample)
-        y, _ = step_chain(self._blocks, rest, state.blocks)
+        return self._last(self.subsample_conv_projection.flush(state.subsample), state)
+
+    def finish(self, x: Tensor, state: EncoderState) -> Tensor:
+        """The last mel frames and the end of input in one pass: x float [B, T, F]."""
+        return self._last(self.subsample_conv_projection.finish(x, state.subsample), state)
+
+    def _last(self, frames: Tensor, state: EncoderState) -> Tensor:
+        """Soft tokens of the last encoder frames; those behind the last token reach nothing."""
+        behind = (state.phase + frames.shape[1] - 1) % self.reduction
+        frames = frames[:, : max(0, frames.shape[1] - behind)]
+        y, _ = step_chain(self._blocks, frames, state.blocks)  # blocks hold nothing back
         return self._kept(y, state.phase)
 
     @property
@@ -123,7 +132,7 @@ class StreamingAudioEncoder(StreamingLayer[StreamingAudioState]):
         self, batch: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> StreamingAudioState:
         """State of `batch` new streams, on the device of the encoder's weights if not said."""
-        device = device or self.encoder.subsample_conv_projection.input_proj_linear.weight.device
+        device = device or self.encoder.subsample_conv_projection.conv_0.conv.weight.device
         return StreamingAudioState(
             self.mel.init_state(batch, device), self.encoder.init_state(batch, device, dtype)
         )
@@ -140,3 +149,7 @@ class StreamingAudioEncoder(StreamingLayer[StreamingAudioState]):
     def flush(self, state: StreamingAudioState) -> Tensor:
         """The token whose lookahead reaches past the end, if there is one."""
         return flush_chain((self.mel, self.encoder), (state.mel, state.encoder))
+
+    def finish(self, x: Tensor, state: StreamingAudioState) -> Tensor:
+        """The last samples and the end of input in one pass: x float [B, S]."""
+        return finish_chain((self.mel, self.encoder), x, (state.mel, state.encoder))

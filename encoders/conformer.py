@@ -16,14 +16,11 @@ from torch.nn import functional
 
 from encoders.attention import AttentionState, LocalAttention
 from encoders.config import AudioConfig
+from encoders.derived import Derived
+from encoders.linear import Linear
 from encoders.norms import RMSNorm
 from encoders.streaming import StreamingLayer
-
-
-def clamp(x: Tensor, limit: float) -> Tensor:
-    """Keeps values within +-limit, or within what the dtype can hold if that is less."""
-    limit = min(limit, torch.finfo(x.dtype).max)
-    return x.clamp(-limit, limit)
+from kernels import hearing
 
 
 class FeedForward(nn.Module):
@@ -31,18 +28,18 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: AudioConfig) -> None:
         super().__init__()
-        D = config.hidden_size
-        self.limit, self.weight = config.gradient_clipping, config.conf_residual_weight
-        self.pre_layer_norm = RMSNorm(D)
-        self.ffw_layer_1 = nn.Linear(D, 4 * D, bias=False)
-        self.ffw_layer_2 = nn.Linear(4 * D, D, bias=False)
-        self.post_layer_norm = RMSNorm(D)
+        D, limit = config.hidden_size, config.gradient_clipping
+        self.weight = config.conf_residual_weight
+        self.pre_layer_norm = RMSNorm(D, limit=limit)
+        self.ffw_layer_1 = Linear(D, 4 * D)
+        self.ffw_layer_2 = Linear(4 * D, D)
+        self.post_layer_norm = RMSNorm(D, limit=limit)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: float [B, T, D]."""
-        y = self.pre_layer_norm(clamp(x, self.limit))
-        y = self.ffw_layer_2(functional.silu(self.ffw_layer_1(y)))
-        return x + self.weight * self.post_layer_norm(clamp(y, self.limit))
+        y = self.ffw_layer_1(self.pre_layer_norm(x))
+        y = hearing.silu_(y) if hearing.serves(y) else functional.silu(y)
+        return self.post_layer_norm.added(x, self.ffw_layer_2(y), self.weight)
 
 
 class ConformerAttention(nn.Module):
@@ -50,17 +47,16 @@ class ConformerAttention(nn.Module):
 
     def __init__(self, config: AudioConfig) -> None:
         super().__init__()
-        D = config.hidden_size
-        self.limit = config.gradient_clipping
-        self.pre_attn_norm = RMSNorm(D)
+        D, limit = config.hidden_size, config.gradient_clipping
+        self.pre_attn_norm = RMSNorm(D, limit=limit)
         self.attn = LocalAttention(config)
-        self.post = nn.Linear(D, D, bias=False)
-        self.post_norm = RMSNorm(D)
+        self.post = Linear(D, D)
+        self.post_norm = RMSNorm(D, limit=limit)
 
     def step(self, x: Tensor, state: AttentionState) -> tuple[Tensor, AttentionState]:
         """x: float [B, T, D], the next frames."""
-        y, state = self.attn.step(self.pre_attn_norm(clamp(x, self.limit)), state)
-        return x + self.post_norm(clamp(self.post(y), self.limit)), state
+        y, state = self.attn.step(self.pre_attn_norm(x), state)
+        return self.post_norm.added(x, self.post(y)), state
 
 
 class LightConv(nn.Module):
@@ -68,30 +64,41 @@ class LightConv(nn.Module):
 
     def __init__(self, config: AudioConfig) -> None:
         super().__init__()
-        D = config.hidden_size
-        self.limit = config.gradient_clipping
-        self.history = config.conf_conv_kernel_size - 1
+        D, taps = config.hidden_size, config.conf_conv_kernel_size
         self.pre_layer_norm = RMSNorm(D, config.rms_norm_eps)
-        self.linear_start = nn.Linear(D, 2 * D, bias=False)
-        self.depthwise_conv1d = nn.Conv1d(D, D, config.conf_conv_kernel_size, groups=D, bias=False)
-        self.conv_norm = RMSNorm(D, config.rms_norm_eps)
-        self.linear_end = nn.Linear(D, D, bias=False)
+        self.linear_start = Linear(D, 2 * D)
+        self.depthwise_conv1d = nn.Conv1d(D, D, taps, groups=D, bias=False)
+        self.conv_norm = RMSNorm(D, config.rms_norm_eps, limit=config.gradient_clipping)
+        self.linear_end = Linear(D, D)
+        self._taps = Derived()
 
     def init_state(
         self, batch: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> Tensor:
         """What the convolution heard before the start: zeros [B, K - 1, D]."""
-        weight = self.linear_end.weight
+        weight = self.depthwise_conv1d.weight
+        D, _, taps = weight.shape
         device, dtype = device or weight.device, dtype or weight.dtype
-        return torch.zeros(batch, self.history, weight.shape[0], device=device, dtype=dtype)
+        return torch.zeros(batch, taps - 1, D, device=device, dtype=dtype)
 
     def step(self, x: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
         """x: float [B, T, D], the next frames; tail: [B, K - 1, D], what the kernel saw last."""
-        gated = functional.glu(self.linear_start(self.pre_layer_norm(x)), dim=-1)
-        gated = torch.cat([tail, gated], dim=1)
+        y = self.linear_start(self.pre_layer_norm(x))
+        kernel, norm = self.depthwise_conv1d.weight, self.conv_norm
+        weight = norm.weight
+        assert weight is not None
+        if hearing.serves(y, tail, kernel, weight):
+            taps = self._taps.get(lambda: kernel[:, 0].T.float().contiguous(), kernel)
+            y = hearing.convolve(y, tail, taps, weight, norm.eps, norm.limit)
+        else:
+            y, tail = self._convolve(y, tail)
+        return x + self.linear_end(y), tail
+
+    def _convolve(self, x: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
+        """What `hearing.convolve` does, on any device and differentiable; gives the new tail."""
+        gated = torch.cat([tail, functional.glu(x, dim=-1)], dim=1)
         y = self.depthwise_conv1d(gated.transpose(1, 2)).transpose(1, 2)
-        y = self.linear_end(functional.silu(self.conv_norm(clamp(y, self.limit))))
-        return x + y, gated[:, x.shape[1] :].clone()
+        return functional.silu(self.conv_norm(y)), gated[:, x.shape[1] :].clone()
 
 
 @dataclass
@@ -107,12 +114,11 @@ class ConformerBlock(StreamingLayer[BlockState]):
 
     def __init__(self, config: AudioConfig) -> None:
         super().__init__()
-        self.limit = config.gradient_clipping
         self.ffw_layer_start = FeedForward(config)
         self.attention = ConformerAttention(config)
         self.lconv1d = LightConv(config)
         self.ffw_layer_end = FeedForward(config)
-        self.norm = RMSNorm(config.hidden_size)
+        self.norm = RMSNorm(config.hidden_size, limit=config.gradient_clipping)
 
     def init_state(
         self, batch: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -133,7 +139,7 @@ class ConformerBlock(StreamingLayer[BlockState]):
         x, attention = self.attention.step(x, state.attention)
         x, conv = self.lconv1d.step(x, state.conv)
         x = self.ffw_layer_end(x)
-        return self.norm(clamp(x, self.limit)), BlockState(attention, conv)
+        return self.norm(x), BlockState(attention, conv)
 
     def flush(self, state: BlockState) -> Tensor:
         """Nothing is held back; [B, 0, D]."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from encoders.linear import Linear
 from encoders.norms import RMSNorm
 
 
@@ -30,7 +31,7 @@ class MultimodalEmbedder(nn.Module):
         self.embedding = nn.Embedding(vocab_size, multimodal_hidden_size)
         self.hard_embedding_norm = RMSNorm(multimodal_hidden_size, eps)
         self.soft_embedding_norm = RMSNorm(multimodal_hidden_size, eps)
-        self.embedding_projection = nn.Linear(multimodal_hidden_size, text_hidden_size, bias=False)
+        self.embedding_projection = Linear(multimodal_hidden_size, text_hidden_size)
         self.embedding_post_projection_norm = RMSNorm(text_hidden_size, eps, scale=False)
 
     def soft(self, features: Tensor) -> Tensor:

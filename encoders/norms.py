@@ -6,20 +6,28 @@ streams, and its whole memory is three numbers a row.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from encoders.streaming import StreamingLayer
+from kernels import hearing
 
 # Below this mean square a vector is silence to `RMSNorm`; see there.
 SILENT_MEAN_SQUARE = 1e-12
 
 
+def clamp(x: Tensor, limit: float) -> Tensor:
+    """Keeps values within +-limit, or within what the dtype can hold if that is less."""
+    limit = min(limit, torch.finfo(x.dtype).max)
+    return x.clamp(-limit, limit)
+
+
 class RMSNorm(nn.Module):
     """x / sqrt(mean(x^2) + eps), times a learnt scale where there is one (Zhang and Sennrich 2019,
-    arXiv 1910.07467).
+    arXiv 1910.07467), of x within +-limit.
 
     A vector of zeros passes as zeros, but there the slope is 1/sqrt(eps) = 1000, and a frame that
     is masked to zero from the first mel frame on meets dozens of norms in a row: their product
@@ -27,14 +35,18 @@ class RMSNorm(nn.Module):
     no gradient back.
     """
 
-    def __init__(self, width: int, eps: float = 1e-6, scale: bool = True) -> None:
+    def __init__(
+        self, width: int, eps: float = 1e-6, scale: bool = True, limit: float = math.inf
+    ) -> None:
         super().__init__()
-        self.eps = eps
+        self.eps, self.limit = eps, limit
         self.weight = nn.Parameter(torch.ones(width)) if scale else None
 
     def forward(self, x: Tensor) -> Tensor:
         """x: float [..., D]; the same shape and dtype comes back."""
-        y = x.float()
+        if self.weight is not None and hearing.serves(x, self.weight):
+            return hearing.norm(x, self.weight, self.eps, self.limit)
+        y = (x if self.limit == math.inf else clamp(x, self.limit)).float()
         mean_square = y.pow(2).mean(-1, keepdim=True)
         if y.requires_grad:
             silent = mean_square < SILENT_MEAN_SQUARE
@@ -44,6 +56,12 @@ class RMSNorm(nn.Module):
         if self.weight is not None:
             y = y * self.weight.float()
         return y.to(x.dtype)
+
+    def added(self, onto: Tensor, x: Tensor, factor: float = 1.0) -> Tensor:
+        """onto + factor * norm of x, the sum of a residual branch; both float [..., D]."""
+        if self.weight is not None and hearing.serves(x, onto, self.weight):
+            return hearing.add_norm(onto, x, self.weight, self.eps, self.limit, factor)
+        return onto + factor * self(x)
 
 
 @dataclass

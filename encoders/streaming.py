@@ -40,8 +40,7 @@ class StreamingLayer(nn.Module, Generic[StateT]):
 
     def forward(self, x: Tensor) -> Tensor:
         """The whole input at once: [B, T, ...] to [B, T', ...]."""
-        y, state = self.step(x, self.init_state(x.shape[0], x.device))
-        return torch.cat([y, self.flush(state)], dim=1)
+        return self.finish(x, self.init_state(x.shape[0], x.device))
 
     def step(self, x: Tensor, state: StateT) -> tuple[Tensor, StateT]:
         """The next piece, maybe empty; gives every output whose inputs exist. Consumes `state`."""
@@ -50,6 +49,14 @@ class StreamingLayer(nn.Module, Generic[StateT]):
     def flush(self, state: StateT) -> Tensor:
         """Ends the input and gives what remains. Consumes `state`."""
         raise NotImplementedError
+
+    def finish(self, x: Tensor, state: StateT) -> Tensor:
+        """The last piece and the end of input at once: what `step` gives, then what `flush` does.
+
+        Layers whose weights are heavy do both in one pass.
+        """
+        y, state = self.step(x, state)
+        return torch.cat([y, self.flush(state)], dim=1)
 
 
 def step_chain(
@@ -68,10 +75,13 @@ def flush_chain(layers: Sequence[StreamingLayer], states: Sequence[Any]) -> Tens
 
     So every layer pads its own input; feeding silence into the first would not be the same.
     """
-    x = layers[0].flush(states[0])
-    for layer, state in zip(layers[1:], states[1:], strict=True):
-        y, state = layer.step(x, state)
-        x = torch.cat([y, layer.flush(state)], dim=1)
+    return finish_chain(layers[1:], layers[0].flush(states[0]), states[1:])
+
+
+def finish_chain(layers: Sequence[StreamingLayer], x: Tensor, states: Sequence[Any]) -> Tensor:
+    """Feeds x, the last piece, through layers in order and ends the input of each."""
+    for layer, state in zip(layers, states, strict=True):
+        x = layer.finish(x, state)
     return x
 
 

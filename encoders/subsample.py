@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from encoders.config import AudioConfig
+from encoders.linear import Linear
 from encoders.norms import CumulativeGroupNorm, GroupNormState
-from encoders.streaming import StreamingLayer, flush_chain, step_chain
+from encoders.streaming import StreamingLayer, finish_chain, flush_chain, step_chain
 
 
 @dataclass
@@ -70,6 +71,11 @@ class ConvBlock(StreamingLayer[ConvState]):
         """The frames whose window reaches past the end; absent input counts as zeros."""
         return self._run(self._padded(state.tail), state.norm)[0]
 
+    def finish(self, x: Tensor, state: ConvState) -> Tensor:
+        """x: float [B, T, F, C], the last frames."""
+        heard = torch.cat([state.tail, x.to(state.tail.dtype)], dim=1)
+        return self._run(self._padded(heard), state.norm)[0]
+
     def _padded(self, x: Tensor) -> Tensor:
         return functional.pad(x, (0, 0, 0, 0, 0, self.lookahead))
 
@@ -96,7 +102,7 @@ class SubSampleConvProjection(StreamingLayer[SubsampleState]):
         self.conv_0 = ConvBlock(config, 0)
         self.conv_1 = ConvBlock(config, 1)
         frequencies, channels = self.conv_1.out_shape
-        self.input_proj_linear = nn.Linear(frequencies * channels, config.hidden_size, bias=False)
+        self.input_proj_linear = Linear(frequencies * channels, config.hidden_size)
         self.stride = self.conv_0.stride * self.conv_1.stride
         self.lookahead = self.conv_0.lookahead + self.conv_0.stride * self.conv_1.lookahead
 
@@ -123,6 +129,10 @@ class SubSampleConvProjection(StreamingLayer[SubsampleState]):
     def flush(self, state: SubsampleState) -> Tensor:
         """The frames that were waiting for more mel frames."""
         return self._project(flush_chain(self._convs, state.convs))
+
+    def finish(self, x: Tensor, state: SubsampleState) -> Tensor:
+        """x: float [B, T, F], the last mel frames."""
+        return self._project(finish_chain(self._convs, self._checked(x), state.convs))
 
     def _project(self, x: Tensor) -> Tensor:
         return self.input_proj_linear(x.flatten(2))

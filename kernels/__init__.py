@@ -1,5 +1,8 @@
 """Code for the CPU, made at run time, for what torch is slow at: few rows of x."""
 
+from kernels.attention import causal_attention
+from kernels.gates import gated, opened, sparse_mlp
+from kernels.norms import rms_norm
 from kernels.products import (
     GROUPS,
     LEAST,
@@ -14,8 +17,13 @@ __all__ = [
     "GROUPS",
     "LEAST",
     "available",
+    "causal_attention",
+    "gated",
     "linear",
+    "opened",
     "quantized_linear",
+    "rms_norm",
+    "sparse_mlp",
     "unpacked",
     "unpacked_by_torch",
 ]

@@ -13,8 +13,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import llvmlite
 import torch
 from llvmlite import binding, ir
+
+from kernels.objects import kept
 
 I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 F32, POINTER, VOID = ir.FloatType(), ir.PointerType(), ir.VoidType()
@@ -117,6 +120,19 @@ class Builder(_IRBuilder):
         function = known or ir.Function(self.module, ir.FunctionType(kind, types), full)
         return self.call(function, arguments, fastmath=("reassoc",) if kind == F32 else ())
 
+    def call_scalar(self, name: str, value: Value) -> Value:
+        """An intrinsic function of LLVM for one float32."""
+        full = f"llvm.{name}.f32"
+        known = self.module.globals.get(full)
+        function = known or ir.Function(self.module, ir.FunctionType(F32, [F32]), full)
+        return self.call(function, [value])
+
+    def spread(self, value: Value, lanes: int) -> Value:
+        """One float32 in every lane."""
+        kind = ir.VectorType(F32, 1)
+        one = self.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(I32, 0))
+        return self.permute(one, one, [0] * lanes)
+
     def multiply_add(self, a: Value, b: Value, c: Value) -> Value:
         """a * b + c of vectors."""
         return self.call_vector("fmuladd", a.type, a, b, c)
@@ -185,15 +201,27 @@ class Builder(_IRBuilder):
         self.position_at_end(after)
         return variables[1:]
 
+    def wait(self) -> None:
+        """Until all threads are here."""
+        if _openmp() is not None:
+            self.call(self._outside("GOMP_barrier", VOID), ())
+
+    def call_worker(self, address: Value, arguments: Value) -> None:
+        """Calls another program's worker."""
+        function = self.inttoptr(address, WORKER.as_pointer())
+        self.call(function, [self.inttoptr(arguments, POINTER)])
+
+    def _outside(self, name: str, result: ir.Type) -> ir.Function:
+        """A function without arguments that is known by its name."""
+        known = self.module.globals.get(name)
+        return known or ir.Function(self.module, ir.FunctionType(result, []), name)
+
     def _place(self) -> tuple[Value, Value]:
         """Which thread this is, and of how many."""
         if _openmp() is None:
             return self.number(0), self.number(1)
-        kind = ir.FunctionType(I32, [])
         names = ("omp_get_thread_num", "omp_get_num_threads")
-        mine, all_ = (
-            self.sext(self.call(ir.Function(self.module, kind, n), ()), I64) for n in names
-        )
+        mine, all_ = (self.sext(self.call(self._outside(n, I32), ()), I64) for n in names)
         return mine, all_
 
 
@@ -207,14 +235,11 @@ class Program:
         builder = Builder(function, arguments, lanes)
         write(builder)
         builder.ret_void()
-        machine = _machine()
-        compiled = binding.parse_assembly(str(module))
-        passes = binding.create_pass_builder(machine, binding.create_pipeline_tuning_options(2))
-        passes.getModulePassManager().run(compiled, passes)
-        self._engine = binding.create_mcjit_compiler(compiled, machine)
-        self._engine.finalize_object()
+        text = str(module)
+        self._engine = _engine(kept(f"{_maker()}\n{text}", lambda: _compiled(text)))
         self.address = self._engine.get_function_address("worker")
         self._alone = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self.address)
+        self.arguments = tuple(arguments)
         self._arguments = ctypes.c_int64 * len(arguments)
 
     def run(self, threads: int, *arguments: int) -> None:
@@ -249,6 +274,32 @@ def has_pairs() -> bool:
     return bool(features.get("avx512bf16") and features.get("avx512f"))
 
 
+def _compiled(text: str) -> bytes:
+    """An object file of a module."""
+    machine = _machine()
+    module = binding.parse_assembly(text)
+    passes = binding.create_pass_builder(machine, binding.create_pipeline_tuning_options(2))
+    passes.getModulePassManager().run(module, passes)
+    return machine.emit_object(module)
+
+
+def _engine(code: bytes) -> binding.ExecutionEngine:
+    """An object file's code in memory, ready to run."""
+    machine = _machine()
+    empty = binding.parse_assembly(f'target triple = "{binding.get_process_triple()}"')
+    engine = binding.create_mcjit_compiler(empty, machine)
+    engine.add_object_file(binding.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    return engine
+
+
+@cache
+def _maker() -> str:
+    """What besides its text decides what a module becomes."""
+    features = binding.get_host_cpu_features().flatten()
+    return f"{llvmlite.__version__} {binding.get_host_cpu_name()} {features}"
+
+
 def _machine() -> binding.TargetMachine:
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
@@ -265,7 +316,7 @@ def _openmp() -> Callable[..., None] | None:
     """libgomp's way to run a function in its threads; None where torch brought none."""
     for path in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*")):
         library = ctypes.CDLL(str(path))  # the copy that torch has loaded
-        for name in ("omp_get_thread_num", "omp_get_num_threads"):
+        for name in ("omp_get_thread_num", "omp_get_num_threads", "GOMP_barrier"):
             address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
             binding.add_symbol(name, address)
         run = library.GOMP_parallel

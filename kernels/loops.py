@@ -70,7 +70,7 @@ def _tile(form: Form, rows: int) -> tuple[int, int]:
     """How many outputs and rows of x go together: as measured on a CPU with pairs, so that neither
     unpacking nor reading x again costs more than the memory does."""
     if form.bits == 16:
-        return 1, 4
+        return (1, 4) if rows == 1 or not form.pairs else (2, 6)
     if form.bits == 8:
         return 1 if rows <= 4 else 2, 8
     return 1 if rows <= 2 else 2, 4

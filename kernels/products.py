@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 GROUPS = {"int8": 128, "int4": 32}  # inputs that share a scale
 LEAST = 32  # inputs come in multiples of this
-MOST_ROWS = {"bf16": 8, "int8": 24, "int4": 40}  # of x; beyond, torch is quicker
+MOST_ROWS = {"bf16": 16, "int8": 24, "int4": 40}  # of x; beyond, torch is quicker
 PART_ROWS = 8  # of x at a time
 BLOCK_BYTES = 8 * 2**20  # of unpacked weights at a time
 ALONE_BYTES = 2**18  # of weights, which one thread has read before a second one would begin
@@ -114,7 +114,7 @@ def _product(form: str, x: Tensor, weight: Tensor, scale: Tensor | None) -> Tens
     y = torch.empty(*x.shape[:-1], outputs, dtype=x.dtype)
     rows, size, half = x.numel() // inputs, x.element_size(), x.dtype == torch.bfloat16
     step = -(-rows // -(-rows // PART_ROWS))  # equal parts
-    scratch = torch.empty(threads * _scratch_bytes(form, half, step, inputs), dtype=torch.uint8)
+    scratch = torch.empty(threads * scratch_bytes(form, half, step, inputs), dtype=torch.uint8)
     for first in range(0, rows, step):
         _program(form, half, min(step, rows - first)).run(
             threads, y.data_ptr() + first * outputs * size, x.data_ptr() + first * inputs * size,
@@ -132,10 +132,11 @@ def _program(form: str, half: bool, rows: int) -> "Program":
 
 
 @cache
-def _scratch_bytes(form: str, half: bool, rows: int, inputs: int) -> int:
-    from kernels.loops import scratch_bytes
+def scratch_bytes(form: str, half: bool, rows: int, inputs: int) -> int:
+    """The scratch memory that each thread of a product needs."""
+    from kernels import loops
 
-    return scratch_bytes(form, half, inputs, rows)
+    return loops.scratch_bytes(form, half, inputs, rows)
 
 
 @cache

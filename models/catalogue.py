@@ -5,12 +5,14 @@ Gemma 3n are listed whether or not one is at hand.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
-from decoder import Slice, TextConfig
+from decoder import Slice, TextConfig, unused_tensor_names
 from models.checkpoint import Checkpoint
-from models.costs import cost, on_disk
+from models.costs import Group, cost, on_disk
 from models.hub import BUNDLED
+from models.reading import GROUPS
 from models.sizes import E4B, PUBLISHED, sizes
 
 
@@ -21,36 +23,55 @@ def catalogue(models: Iterable[str] = ()) -> dict[str, Any]:
     """
     bundled = sorted(path.parent.name for path in BUNDLED.glob("*/config.json"))
     return {
-        "models": [_model(Checkpoint.open(model)) for model in dict.fromkeys([*bundled, *models])],
+        "models": [
+            describe(Checkpoint.open(model)) for model in dict.fromkeys([*bundled, *models])
+        ],
         "published": [
-            _size(name, published.size, E4B) | {"mmlu_pretrained": published.mmlu}
+            _size(name, published.size, E4B, True) | {"mmlu_pretrained": published.mmlu}
             for name, published in PUBLISHED.items()
         ],
     }
 
 
-def _model(checkpoint: Checkpoint) -> dict[str, Any]:
+def describe(checkpoint: Checkpoint) -> dict[str, Any]:
+    """A model, its sizes, and what its files hold, of which the sizes are the language model."""
     config = checkpoint.text_config
     first: dict[Slice, str] = {}  # of several names for one size
     for name, size in sizes(config).items():
         first.setdefault(size, name)
+    held = {f"{GROUPS['language_model']}{name}" for name in unused_tensor_names(config)}
+    unused_too = not held.isdisjoint(checkpoint.tensors)
+    groups = _groups(checkpoint)
     return {
         "name": checkpoint.name,
         "folder": str(checkpoint.folder),
-        "sizes": [_size(name, size, config) for size, name in first.items()],
-        "on_disk": [vars(group) for group in on_disk(checkpoint.tensors)],
+        "parameters": sum(group.parameters for group in groups),
+        "bytes": sum(group.bytes for group in groups),
+        "sizes": [_size(name, size, config, unused_too) for size, name in first.items()],
+        "on_disk": [vars(group) for group in groups],
     }
 
 
-def _size(name: str, size: Slice, config: TextConfig) -> dict[str, Any]:
+def _groups(checkpoint: Checkpoint) -> list[Group]:
+    """What the files hold; parameters that were quantized count as they were before."""
+    groups = on_disk(checkpoint.tensors)
+    if "quantization_config" not in checkpoint.config:
+        return groups
+    whole = cost(checkpoint.text_config).resident
+    return [replace(g, parameters=whole) if g.name == "language_model" else g for g in groups]
+
+
+def _size(name: str, size: Slice, config: TextConfig, unused_too: bool) -> dict[str, Any]:
+    """``unused_too``: files hold keys and values for layers that share another's as well."""
     found = cost(size.config(config))
+    left_out = 0 if unused_too else found.parameters - found.resident - found.table
     return {
         "name": name,
         "layers": len(size.layers),
         "skipped": sorted(set(range(config.num_hidden_layers)) - set(size.layers)),
         "ffn": size.widths,
-        "parameters": found.parameters,
-        "effective_parameters": found.effective,
+        "parameters": found.parameters - left_out,
+        "effective_parameters": found.effective - left_out,
         "memory_bytes": found.memory_bytes,
         "per_layer_table_bytes_bf16": 2 * found.table,
         "cache_bytes_per_token_bf16": found.cache_bytes,

@@ -22,10 +22,11 @@ from torch import nn
 from decoder import LanguageModel, TextConfig, unused_tensor_names
 from decoder.quantize import QUANTIZED, Scheme, plan, quantize
 from encoders import AudioConfig, AudioEncoder, MultimodalEmbedder, VisionConfig, VisionTower
+from encoders.attention import RelativePosition
 from encoders.vision import RESOLUTION, RESOLUTIONS
-from models import weights
+from models import resident, weights
 from models.hub import find, name_of, read_config
-from models.quantized import quantized_tensors
+from models.quantized import quantize_tower, quantized_tensors
 from models.reading import (
     GROUPS,
     TOKEN_TABLE,
@@ -42,6 +43,7 @@ __all__ = ["FORMS", "GROUPS", "Checkpoint", "CheckpointError"]
 # The forms that weights may take in memory, besides "auto" and the quantized ones; see
 # `Checkpoint.dtype` and `Checkpoint.scheme`.
 FORMS = {"float32": torch.float32, "bf16": torch.bfloat16}
+AUDIO, AUDIO_FORM = "+audio", "int8"  # a quantized form may have the audio tower in int8, too
 SMALL_BYTES = 2**30
 
 # The special tokens of every Gemma 3n, and the key under which config.json repeats an id.
@@ -62,7 +64,7 @@ SPECIALS = {
 _KEYS = {
     "model_type", "text_config", "audio_config", "vision_config", "tie_word_embeddings",
     "eos_token_id", "audio_soft_tokens_per_image", "vision_soft_tokens_per_image",
-    "quantization_config",
+    "quantization_config", "language_pairs",
     *filter(None, SPECIALS.values()),
 }
 _IGNORED = {
@@ -160,20 +162,27 @@ class Checkpoint:
         which needs no copy (float16 becomes bf16, whose range the model was trained in). Of
         "int8" and "int4" it is what the other weights are, and what is computed in.
         """
-        if form in ("auto", *QUANTIZED):
+        if form.removesuffix(AUDIO) in QUANTIZED or form == "auto":
             small = sum(stored.bytes for stored in self.tensors.values()) < SMALL_BYTES
             whole = all(stored.dtype == "F32" for stored in self.tensors.values())
             form = "float32" if small or whole else "bf16"
         if form not in FORMS:
             forms = _listed((*FORMS, *QUANTIZED))
-            raise CheckpointError(f"no weights of the form {form!r}: choose auto, {forms}")
+            raise CheckpointError(
+                f"no weights of the form {form!r}: choose auto, {forms} (or {QUANTIZED[0]}{AUDIO})"
+            )
         return FORMS[form]
+
+    def audio_form(self, form: str = "auto") -> str | None:
+        """How the audio tower is quantized in memory: only where ``form`` ends in "+audio"."""
+        return AUDIO_FORM if form.endswith(AUDIO) else None
 
     def scheme(self, form: str = "auto") -> Scheme | None:
         """How the decoder's matrices are quantized in memory; None: they are not.
 
         A folder of quantized weights says itself how; of any other, "int8" and "int4" do.
         """
+        form = form.removesuffix(AUDIO)
         if "quantization_config" not in self.config:
             return Scheme(form) if form in QUANTIZED else None
         own = self._read("quantization_config", Scheme.from_dict)
@@ -212,11 +221,30 @@ class Checkpoint:
         model.embed_tokens_per_layer = StoredTable(model.embed_tokens_per_layer.weight, table)
         return model
 
-    def audio_encoder(self, dtype: torch.dtype | None = None, device: str = "cpu") -> AudioEncoder:
-        """The audio tower."""
+    def audio_encoder(
+        self,
+        dtype: torch.dtype | None = None,
+        device: str = "cpu",
+        form: str | None = None,
+    ) -> AudioEncoder:
+        """The audio tower; ``form`` quantizes its matrices on the way.
+
+        What only its constants are made of is read here, and not kept in memory.
+        """
         with weights.shapes_only():
             module = AudioEncoder(self.audio_config)
-        return self._fill(module, "audio_tower", dtype, device)
+        stored = self._checked(module, "audio_tower")
+        made = {}
+        if form is not None:
+            made = dict(quantized_tensors(stored, quantize_tower(module, form)))
+        left = {name: tensor for name, tensor in stored.items() if name not in made}
+        encoder = weights.fill(module, left, dtype or self.dtype(), device, made=made)
+        positions = [part for part in encoder.modules() if isinstance(part, RelativePosition)]
+        with torch.no_grad():
+            for position in positions:
+                position()
+        resident.forget(position.pos_proj.weight for position in positions)
+        return encoder
 
     def vision_tower(
         self, dtype: torch.dtype | None = None, device: str = "cpu"

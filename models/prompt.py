@@ -7,8 +7,11 @@ The answer is the transcript, one newline, ``English: `` and the translation. It
 while it is decoded: a newline, or the label without one, ends the transcript.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from models.reading import CheckpointError
 from models.tokenizer import Tokenizer
 
 LANGUAGES = {
@@ -19,6 +22,8 @@ LANGUAGES = {
     "pt": "Portuguese",
     "de": "German",
 }
+PAIRS = "language_pairs"  # the key of config.json; official models have none
+Pairs = tuple[tuple[str, str], ...]  # codes of the language spoken and of the one written
 SPECIALS = (
     "<bos>",
     "<start_of_turn>",
@@ -42,6 +47,41 @@ def language_name(code: str) -> str:
         known = ", ".join(sorted(LANGUAGES))
         raise LanguageError(f"unknown language {code!r}: choose one of {known}")
     return LANGUAGES[code]
+
+
+def pairs_of(config: Mapping[str, Any]) -> Pairs:
+    """The pairs of languages that a model's `config.json` says it is made for; none: any pair.
+
+    Raises CheckpointError for a declaration that is no list of pairs of known codes.
+    """
+    said = config.get(PAIRS, [])
+    if not (isinstance(said, list) and all(map(_is_pair, said))):
+        raise CheckpointError(
+            f'{PAIRS} in config.json is {said!r}, expected a list such as [["es", "en"]]'
+        )
+    return tuple((language, target_language) for language, target_language in said)
+
+
+def check_pair(language: str, target_language: str, pairs: Pairs, model: str) -> None:
+    """Raises LanguageError for a pair that is none, or not one of the ``pairs`` of ``model``."""
+    if language == target_language:
+        raise LanguageError(
+            f"--language and --target-language are both {language!r}: "
+            "choose another language to translate into"
+        )
+    if pairs and (language, target_language) not in pairs:
+        known = ", ".join(f"{source} to {target}" for source, target in pairs)
+        raise LanguageError(
+            f"{model} does not translate {language} to {target_language}, only {known}: "
+            "choose that, or another --model such as google/gemma-3n-E2B-it"
+        )
+    language_name(language)
+    language_name(target_language)
+
+
+def _is_pair(said: object) -> bool:
+    known = list(LANGUAGES)
+    return isinstance(said, list) and len(said) == 2 and all(code in known for code in said)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Quantized weights out of files that hold ordinary ones.
+"""Quantized weights out of files that hold ordinary ones, and the audio tower's places for them.
 
 Used to write a quantized folder (:mod:`models.quantizing`) and to quantize while a model is loaded
 (:mod:`models.checkpoint`). A few megabytes are read at a time, not mapped, so that neither takes
@@ -8,9 +8,11 @@ more memory than the result.
 from collections.abc import Iterator, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from decoder.quantize import quantized
+import kernels
+from decoder.quantize import QuantizedLinear, quantized
+from encoders.linear import Linear
 from models.reading import AGAIN, PIECE_BYTES, CheckpointError, Progress, Stored
 from models.shards import Part
 from models.weights import TYPES
@@ -39,6 +41,24 @@ def quantized_tensors(
         yield f"{name}.scale", scale
         done += source.bytes
         progress(done, total)
+
+
+def quantize_tower(tower: nn.Module, form: str) -> dict[str, str]:
+    """Puts places for quantized weights into an audio tower without memory.
+
+    Returns the modules that they replaced, and the ``form`` of each, for `quantized_tensors`.
+    """
+    found = {
+        name: form
+        for name, part in tower.named_modules()
+        if isinstance(part, Linear) and part.weight.shape[1] % kernels.LEAST == 0
+    }
+    for path in found:
+        parent, _, last = path.rpartition(".")
+        weight = tower.get_submodule(path).get_parameter("weight")
+        place = QuantizedLinear(form, *quantized(form, weight))
+        setattr(tower.get_submodule(parent), last, place)
+    return found
 
 
 def _quantized(stored: Stored, form: str) -> tuple[Tensor, Tensor]:

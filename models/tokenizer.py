@@ -6,7 +6,6 @@ and nothing is cleaned up.
 """
 
 import unicodedata
-from functools import cached_property
 from pathlib import Path
 
 from tokenizers import Tokenizer as _Tokenizer
@@ -56,13 +55,9 @@ class Tokenizer:
         """Text of ``ids``, special tokens left out."""
         return self._tokenizer.decode(ids, skip_special_tokens=True)
 
-    @cached_property
-    def _pieces(self) -> dict[int, str]:
-        return {i: piece for piece, i in self._tokenizer.get_vocab().items()}
-
     def begins_word(self, token: int) -> bool:
         """Whether ``token`` cannot continue a word: it starts with a space, or is punctuation."""
-        piece = self._pieces.get(token, "")
+        piece = self._tokenizer.id_to_token(token) or ""
         if piece.startswith("<0x"):  # a byte of a longer character
             return False
         # An accent may be a character of its own, after the letter it belongs to.

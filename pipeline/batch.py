@@ -15,7 +15,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -34,7 +34,7 @@ from pipeline.segments import segments
 from pipeline.workers import Job, Outcome, Pool
 from stages.messages import SAMPLE_RATE_HZ, Caption, Picture, SessionOptions, Speech
 
-MADE = 2  # raised when the same file gives other captions: what an older version did is done again
+MADE = 3  # raised when the same file gives other outputs: what an older version did is done again
 
 Status = Literal["done", "skipped", "failed"]
 
@@ -131,6 +131,7 @@ class Batch:
         self._model = [options.dtype, *_fingerprint(options.model)]
         self._journals: dict[Path, Journal] = {}
         self._files: list[_File] = []
+        self._made: list[Path] = []
 
     def prepare(self) -> Iterator[Result]:
         """Looks at all files; yields the results of those that need no work, or can have none."""
@@ -160,9 +161,15 @@ class Batch:
             yield from self._collect(pool)
 
     def close(self) -> None:
+        """Closes the journals, and removes the folders made here in which nothing was written."""
+        for journal in self._journals.values():
+            journal.tidy()
+        for folder in reversed(self._made):
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
         for journal in self._journals.values():
             journal.close()
-        self._journals = {}
+        self._journals, self._made = {}, []
 
     # Before the work.
 
@@ -182,10 +189,16 @@ class Batch:
         info = probe(source.path)
         if not info.has_audio:
             read_audio(source.path)  # says so
-        source.folder.mkdir(parents=True, exist_ok=True)
+        self._make(source.folder)
         journal = self._journal(source.folder)
         self._files.append(_File(source, outputs, journal, work, info.duration_s, info.has_video))
         return None
+
+    def _make(self, folder: Path) -> None:
+        """Makes ``folder``, and remembers which folders were not there before, outermost first."""
+        lacking = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        self._made += reversed(lacking)
 
     def _journal(self, folder: Path) -> Journal:
         key = folder.resolve()
@@ -293,11 +306,10 @@ class Batch:
         source = file.source
         duration_s = file.heard / SAMPLE_RATE_HZ
         captions = [caption for _, caption in sorted(file.finished.items()) if caption is not None]
-        captions = [c.stamped(source.name, at, {}) for at, c in enumerate(captions)]
         written: list[Path] = []
         if not file.failure:
             form = document(
-                source.path,
+                source.path.name,
                 self._options.model,
                 self._options.session,
                 duration_s,

@@ -68,6 +68,7 @@ class Chain(ABC):
         self._opened: dict[str, _Opened] = {}
         self._changing = threading.Lock()  # of the two above
         self._numbers = count()
+        self._stopped = False
         self._dispatcher = Dispatcher(self._start)
 
     @abstractmethod
@@ -92,10 +93,13 @@ class Chain(ABC):
 
     def stop(self) -> None:
         """Ends the pipeline, with every session that is still open."""
+        self._stopped = True
         self._dispatcher.stop()
 
     def open(self, session: str, options: SessionOptions) -> None:
         """Opens ``session`` in every stage; raises PipelineError, and leaves nothing open then."""
+        if self._stopped:
+            raise PipelineError("the pipeline was stopped: start another")
         with self._changing:
             if session in self._opened:
                 raise PipelineError(
@@ -129,7 +133,7 @@ class Chain(ABC):
         """Forgets ``session`` in every stage, without its last captions."""
         with self._changing:
             opened = self._opened.pop(session, None)
-        if opened is not None:
+        if opened is not None and not self._stopped:
             self._dispatcher.forget(opened.key)
             for link in range(len(self)):
                 self._call(link, "drop", opened.key)
@@ -163,6 +167,8 @@ class Chain(ABC):
             if isinstance(failure, Failure):
                 raise PipelineError(failure.message, failure.stage, failure.kind, failure.trace)
         self._warm_up()
+        for link in self._straight:
+            self._result(link, "settle")
 
     def _warm_up(self) -> None:
         """Noise for the first link, and as it is not speech, an utterance for those behind it."""

@@ -12,6 +12,11 @@ from typing import Any
 
 from pipeline.errors import InputError
 
+NONE_FOUND = (
+    "no microphone was found: plug one in, switch the sound system on, "
+    "or caption a recording with --file FILE"
+)
+
 
 class DependencyError(ImportError):
     """A library that the system lacks; the message says how to install it."""
@@ -59,10 +64,7 @@ def choose(wanted: str | None, found: list[Device]) -> Device:
     Raises InputError where there is none, or more than one.
     """
     if not found:
-        raise InputError(
-            "no microphone was found: plug one in, switch the sound system on, "
-            "or caption a recording with --file FILE"
-        )
+        raise InputError(NONE_FOUND)
     if wanted is None:
         matches = [device for device in found if device.default]
         problem = "no microphone is the default one"

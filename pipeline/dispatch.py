@@ -1,7 +1,7 @@
 """Carries the chunks of all sessions from link to link, together where they wait together.
 
-Between a chain and its links. Each link has one call under way at most, and rests while what it
-gave before still waits in front of the next; what arrives meanwhile goes into its next call
+Between a chain and its links. Each link has one call under way at most, and rests while much of
+what it gave before still waits in front of the next; what arrives meanwhile goes into its next call
 together, one packet of each session. So a graph that is not busy answers every chunk at once, and
 a busy one makes fewer and larger calls: a call costs about as much as a stage's work on one chunk,
 and stages work on many chunks for less than their sum.
@@ -19,6 +19,11 @@ from queue import SimpleQueue
 from typing import Any
 
 from pipeline.link import Packet
+
+# Loads in front of the next link for which one rests. Without rest, a link ahead of the next one
+# takes processor time for many small calls that gain nothing; with one already, the next may run
+# dry while the first collects.
+AHEAD = 4
 
 # Starts a call of a link with some batches of packets, or handles of such; gives a handle of the
 # packets that come out, and a future that tells when (the last link's: the packets themselves).
@@ -110,7 +115,7 @@ class Dispatcher:
         its own."""
         taken, seen = [], set()
         for load in queue:
-            free = not any(self._queues.get(link) for link in load.ahead[1:2])
+            free = all(len(self._queues.get(link, ())) < AHEAD for link in load.ahead[1:2])
             same = not taken or load.ahead == taken[0].ahead
             if free and same and seen.isdisjoint(load.waiting):
                 taken.append(load)

@@ -3,3 +3,7 @@
 
 class InputError(ValueError):
     """An input that is missing or cannot be read; the message says what, where and what to do."""
+
+
+class DeviceError(ValueError):
+    """An accelerator that was asked for and is not there; the message says what to do."""

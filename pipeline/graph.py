@@ -21,6 +21,7 @@ from pipeline.chain import (
     recipes,
     use_threads,
 )
+from pipeline.errors import DeviceError
 from pipeline.link import Link, Packet
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -76,13 +77,15 @@ class Graph(Chain):
 
         Without ``address`` a Ray of its own is started on this machine; `auto` or `host:port` joins
         a running cluster, whose nodes have this project installed and see the model at the same
-        path. A Ray that the caller has already initialised is used as it is. Raises PipelineError.
+        path. A Ray that the caller has already initialised is used as it is. Raises PipelineError,
+        and DeviceError where a stage wants a GPU and no node has one.
         """
         if stages is None:
             stages, look = recipes(model, device, threads), look_recipe(model, device, threads)
         owns_ray = connect(address, len(stages))
         graph = cls([], model, owns_ray, look)
         try:
+            check_gpus(stages)
             for stage in stages:
                 actor = ray.remote(StageActor).options(num_cpus=1, num_gpus=stage.gpus)
                 graph._actors.append(actor.remote(stage))
@@ -171,6 +174,15 @@ def connect(address: str | None, stages: int) -> bool:
                 "leave --address out to run on this machine"
             ) from error
     return True
+
+
+def check_gpus(stages: Sequence[Recipe]) -> None:
+    """Raises DeviceError when a stage wants a GPU and Ray has none: it would wait for one."""
+    if any(stage.gpus for stage in stages) and not ray.cluster_resources().get("GPU"):
+        raise DeviceError(
+            "--device cuda: no node of this Ray has a GPU: see what `ray status` shows, or leave "
+            "the option out to run on CPUs"
+        )
 
 
 def _knock(address: str) -> None:

@@ -79,6 +79,12 @@ class Journal:
             os.close(self._lock)
             raise
 
+    def tidy(self) -> None:
+        """Removes a journal that tells a later run nothing."""
+        if not any(entry.segments or entry.outputs for entry in self.entries.values()):
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
+
     def close(self) -> None:
         os.close(self._lock)
 

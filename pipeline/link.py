@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from models import resident
 from stages.contract import Stage, StageHost
 from stages.messages import SessionOptions
 
@@ -54,6 +55,12 @@ class Recipe:
     threads: int = 0
     gpus: float = 0.0
 
+    def made(self) -> Stage[Any, Any, Any]:
+        """The stage, without the memory that only making it took."""
+        stage = self.make()
+        resident.give_back()
+        return stage
+
 
 class Link:
     """One stage of a chain and its open sessions: what a Ray actor holds. Never raises."""
@@ -66,10 +73,14 @@ class Link:
     def load(self) -> Failure | None:
         """Makes the stage: reads weights, so it may take long."""
         try:
-            self._host = StageHost(self._recipe.make())
+            self._host = StageHost(self._recipe.made())
         except Exception as error:
             self._failure = Failure.of(self._recipe.name, error)
         return self._failure
+
+    def settle(self) -> None:
+        """Gives back memory that only the first run took, such as a compiler's."""
+        resident.give_back()
 
     def open(self, session: str, options: SessionOptions, seq: int = 0) -> Failure | None:
         """Opens ``session``, whose first batch is ``seq``."""

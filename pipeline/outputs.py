@@ -47,21 +47,37 @@ def planned(
 
 
 def document(
-    source: Path,
+    source: str,
     model: str,
     options: SessionOptions,
     duration_s: float,
     captions: Sequence[Caption],
     warnings: Sequence[str],
 ) -> dict[str, Any]:
-    """The JSON document; nothing in it depends on when, where or how fast it was made."""
+    """The JSON document about finished ``captions`` of ``source``, as docs/formats.md has it.
+
+    Nothing in it depends on when, where or how fast it was made.
+    """
     return {
-        "source": source.name,
+        "source": source,
         "duration": round(duration_s, 3),
         "model": name_of(Path(model)),
         "options": asdict(options),
         "warnings": list(warnings),
-        "segments": [caption.to_event() for caption in captions],
+        "segments": [_segment(caption) for caption in captions],
+    }
+
+
+def _segment(caption: Caption) -> dict[str, Any]:
+    """What of a final caption is of use once it is one; times in seconds."""
+    event = caption.to_event()
+    return {
+        "start": event["start"],
+        "end": event["end"],
+        "transcript": caption.transcript.whole,
+        "translation": caption.translation.whole,
+        "frames": event["frames"],
+        "size": caption.size,
     }
 
 

@@ -73,10 +73,10 @@ def run(
 class Session:
     """One stream through a chain, to be iterated over once.
 
-    Every caption carries `partial_ms`, from the arrival of the last chunk it has heard to its own
-    arrival here, and a final one `response_ms`, from the arrival of the chunk that closed its
-    segment. Raises PipelineError when the session fails, or what the source raised (after the
-    captions of what could be read).
+    Unless the pace is "fast" every caption carries `partial_ms`, from the arrival of the last chunk
+    it has heard to its own arrival here, and a final one `response_ms`, from the arrival of the
+    chunk that closed its segment. Raises PipelineError when the session fails, or what the source
+    raised (after the captions of what could be read).
 
     ``frames`` are pictures in the order of their times, such as `pipeline.frames.read_frames`
     gives. They are read a little ahead of the sound, which waits for them: so captions do not
@@ -157,6 +157,8 @@ class Session:
 
     def _latency(self, caption: Caption, batch: _Arrived) -> dict[str, int]:
         latency = {}
+        if self._pace == "fast":  # sound that nobody waits for is early: that tells of no delay
+            return latency
         heard = self._arrivals.get((caption.end - 1) // CHUNK_SAMPLES)
         if heard is not None:
             latency["partial_ms"] = _ms(batch.time - heard)

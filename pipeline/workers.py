@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.chain import Failure, PipelineError, Recipe, use_threads
-from pipeline.graph import PLACEMENT_S, connect, exceptions, ray
+from pipeline.graph import PLACEMENT_S, check_gpus, connect, exceptions, ray
 from stages.contract import StageHost
 from stages.messages import Caption, SessionOptions, Speech
 
@@ -122,10 +122,12 @@ class Pool:
         """Loads ``workers`` actors, by default one for each core (or GPU, where stages want one).
 
         ``look`` is the stage that an actor makes for its first segment with pictures.
-        ``address`` joins a cluster as in :meth:`pipeline.graph.Graph.start`. Raises PipelineError.
+        ``address`` joins a cluster as in :meth:`pipeline.graph.Graph.start`. Raises PipelineError,
+        DeviceError.
         """
         pool = cls(recipes, connect(address, workers or 1), look)
         try:
+            check_gpus(recipes)
             pool._load(workers, os.sched_getaffinity(0) if address is None else ())
         except BaseException:
             pool.stop()
@@ -243,7 +245,7 @@ class Pool:
 
 
 def _made(recipe: Recipe) -> _Host:
-    return recipe.name, StageHost(recipe.make())
+    return recipe.name, StageHost(recipe.made())
 
 
 def _broken(error: Exception) -> PipelineError:

@@ -87,7 +87,8 @@ class EncodeStage:
         checkpoint = Checkpoint.open(model)
         dtype = checkpoint.dtype(form)
         mel = LogMel(checkpoint.audio_config.input_feat_size).to(device)
-        encoder = StreamingAudioEncoder(mel, checkpoint.audio_encoder(dtype, device))
+        tower = checkpoint.audio_encoder(dtype, device, checkpoint.audio_form(form))
+        encoder = StreamingAudioEncoder(mel, tower)
         return cls(encoder, checkpoint.embedder("audio", dtype, device))
 
     def init_state(self, options: SessionOptions) -> EncodeState:
@@ -157,12 +158,14 @@ class EncodeStage:
         samples = torch.from_numpy(np.stack([feed.samples for feed in group])).to(self._device)
         many = len(group) > 1
         encoder = stack_states([feed.encoder for feed in group]) if many else group[0].encoder
-        features, encoder = self._encoder.step(samples, encoder)
+        encoders: list[StreamingAudioState | None] = [None] * len(group)
         if group[0].item.closes:
-            features = torch.cat((features, self._encoder.flush(encoder)), dim=1)
+            features = self._encoder.finish(samples, encoder)
+        else:
+            features, encoder = self._encoder.step(samples, encoder)
+            encoders = [*split_state(encoder)] if many else [encoder]
         tokens = self._embedder.soft(features).float().cpu()
-        encoders = split_state(encoder) if many else [encoder]
         for feed, row, after in zip(group, tokens, encoders, strict=True):
             feed.tokens = row.clone()  # pickled, a view would take its neighbours along
             feed.state.fed += len(feed.samples)
-            feed.state.encoder = None if feed.item.closes else after
+            feed.state.encoder = after

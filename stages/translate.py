@@ -1,7 +1,7 @@
 """Soft tokens to captions: incremental prefill, then the transcript, then its translation.
 
-The instruction, the segment's pictures and the audio enter the cache once, as they come. For an
-update the newest audio, the short suffix and the previous transcript go through one pass, what is
+The instruction, the segment's pictures and the audio enter the cache once. For an update the audio
+that came since the last, the short suffix and the previous transcript go through one pass, what is
 committed of it forced; decoding goes on from the first mismatch; the previous translation likewise;
 and the cache is cut back to the audio. The result equals greedy decoding from scratch behind the
 committed text.
@@ -15,7 +15,7 @@ closes: its audio is then heard once more.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -44,6 +44,10 @@ from stages.messages import (
 
 TOKENS_PER_SECOND = 12  # more than anyone speaks: what exceeds it is invented
 TOKENS_AT_LEAST = 12
+# Soft tokens that wait for the next update's pass, where they cost less than a pass of their own
+# whatever the model and the machine; so many are a pass, where no update comes for long.
+MOST_WAITING = 8
+INSTRUCTIONS = 16  # kept in memory: one for each pair of languages and each size that runs
 
 
 @dataclass
@@ -74,8 +78,9 @@ class Again:
 
 @dataclass
 class TranslateState:
-    """One session's open segment: its cache, how much of it is prompt and audio, its hypotheses,
-    and the pictures that its captions name; and the sizes that the session chooses from.
+    """One session's open segment: its cache, the soft tokens that are not in it yet, how much was
+    heard, its hypotheses, and the pictures that its captions name; and the sizes that the session
+    chooses from.
     """
 
     options: SessionOptions
@@ -84,7 +89,8 @@ class TranslateState:
     pressure: Pressure = field(default_factory=Pressure)
     cache: KVCache | None = None
     again: Again | None = None
-    heard: int = 0
+    fresh: list[Tensor] = field(default_factory=list)  # float [K, D], together < MOST_WAITING
+    heard: int = 0  # positions of prompt and audio
     audio: int = 0  # soft tokens among what was heard
     waiting: int = 0  # soft tokens since the last update
     shown: bool = False
@@ -103,14 +109,14 @@ class TranslateStage:
         model: LanguageModel,
         embedder: MultimodalEmbedder,
         tokenizer: Tokenizer,
-        name: str,
     ) -> None:
-        self._model, self._embedder, self._tokenizer, self._name = model, embedder, tokenizer, name
+        self._model, self._embedder, self._tokenizer = model, embedder, tokenizer
         self._soft_token = tokenizer.special("<audio_soft_token>")
         self._policy = LocalAgreement(tokenizer.begins_word)
         ids = torch.arange(model.config.vocab_size)
         never = ids >= model.config.vocab_size_per_layer_input  # image and audio rows
         self._never = never.to(model.device)
+        self._instruction = lru_cache(INSTRUCTIONS)(self._prefilled)
 
     @classmethod
     def load(cls, model: str, device: str = "cpu", form: str = "auto") -> "TranslateStage":
@@ -124,13 +130,16 @@ class TranslateStage:
             checkpoint.language_model(dtype, device, checkpoint.scheme(form)),
             checkpoint.embedder("audio", dtype, device),
             tokenizer,
-            checkpoint.name,
         )
 
     def init_state(self, options: SessionOptions) -> TranslateState:
-        """Raises LanguageError for an unknown language, SizeError for an unknown size."""
+        """The prompt is read now, ahead of the speech. Raises LanguageError for an unknown
+        language, SizeError for an unknown size.
+        """
         prompt = prompts.build(self._tokenizer, options.language, options.target_language)
-        return TranslateState(options, prompt, Sizes.of(options, self._model.config))
+        sizes = Sizes.of(options, self._model.config)
+        self._instruction(prompt.before, sizes.draft or sizes.steps[0])
+        return TranslateState(options, prompt, sizes)
 
     @torch.inference_mode()
     def step(self, item: SoftTokens, state: TranslateState) -> tuple[list[Caption], TranslateState]:
@@ -155,11 +164,12 @@ class TranslateStage:
         if state.again is not None:
             yield from self._heard_again(item, state, state.again)
         count = len(item.tokens)
+        state.fresh = [*state.fresh, item.tokens]
         state.heard, state.audio = state.heard + count, state.audio + count
         state.waiting += count
         due = item.update and state.waiting >= state.options.update_chunks
         if not (due or item.closes):
-            yield from self._hear(item, state)
+            yield from self._hear(state)
             return [], state
         state.waiting = 0
         yield from self._update(item, state)
@@ -172,9 +182,7 @@ class TranslateStage:
     def _opened(self, item: SoftTokens, state: TranslateState) -> Decoding[TranslateState]:
         size, pictures = state.pressure.next_segment(state.sizes), item.pictures
         drafts = None if item.closes else state.sizes.draft
-        cache = self._model.new_cache(size=drafts or size)
-        ids, embeddings = self._beginning(pictures, state)
-        yield Request(cache, ids, embeddings, 0)
+        cache = yield from self._begun(drafts or size, pictures, state)
         return TranslateState(
             state.options,
             state.prompt,
@@ -182,33 +190,29 @@ class TranslateStage:
             state.pressure,
             cache,
             Again(size, pictures) if drafts not in (None, size) else None,
-            cache.length,
+            heard=cache.length,
             frames=tuple(picture.frame for picture in pictures),
         )
 
     def _heard_again(self, item: SoftTokens, state: TranslateState, again: Again) -> Decoding[None]:
-        """Remembers the item's audio; when the segment closes, what came before it is heard once
-        more, at the size of the final caption.
+        """Remembers the item's audio; when the segment closes, all of it is heard once more, at the
+        size of the final caption.
         """
         if not item.closes:
             again.audio.append(item.tokens)
             return
-        ids, embeddings = self._beginning(again.pictures, state)
-        audio, soft = self._audio(torch.cat(again.audio))
-        state.cache = self._model.new_cache(size=again.size)
-        both = torch.cat((ids, soft), dim=1), torch.cat((embeddings, audio), dim=1)
-        yield Request(state.cache, *both, 0)
+        state.cache = yield from self._begun(again.size, again.pictures, state)
+        state.fresh = again.audio
 
-    def _beginning(
-        self, pictures: Sequence[Picture], state: TranslateState
-    ) -> tuple[Tensor, Tensor]:
-        """What stands before the audio, its pictures put in: ids [1, L], embeddings [1, L, D]."""
-        options = state.options
+    def _begun(
+        self, size: Slice, pictures: Sequence[Picture], state: TranslateState
+    ) -> Decoding[KVCache]:
+        """A cache of ``size`` that holds what stands before the audio."""
         soft = [picture.tokens for picture in pictures if picture.tokens is not None]
         ends = [picture.end for picture in pictures if picture.end is not None]
         if not soft:
-            ids = self._row(state.prompt.before)
-            return ids, self._model.embed(ids)
+            return self._instruction(state.prompt.before, size).copy()
+        options = state.options
         prompt = prompts.build(
             self._tokenizer, options.language, options.target_language, len(soft)
         )
@@ -217,7 +221,16 @@ class TranslateStage:
         for token, rows in (("<image_soft_token>", soft), ("<end_of_image>", ends)):
             places = ids == self._tokenizer.special(token)
             embeddings[places] = self._placed(rows, int(places.sum()))
-        return ids, embeddings
+        cache = self._model.new_cache(size=size)
+        yield Request(cache, ids, embeddings, 0)
+        return cache
+
+    @torch.inference_mode()
+    def _prefilled(self, before: tuple[int, ...], size: Slice) -> KVCache:
+        """A cache of ``size`` that holds the prompt ``before``, to be copied."""
+        ids, cache = self._row(before), self._model.new_cache(1, len(before), size)
+        self._model.extend(self._model.embed(ids), ids, cache)
+        return cache
 
     def _placed(self, rows: list[Tensor], wanted: int) -> Tensor:
         """``rows`` joined, where the model is; raises ValueError unless they are ``wanted``."""
@@ -229,16 +242,19 @@ class TranslateStage:
             )
         return joined.to(device=self._model.device, dtype=self._model.dtype)
 
-    def _hear(self, item: SoftTokens, state: TranslateState) -> Decoding[None]:
-        """Puts new audio into the cache, where nobody asks what it says yet."""
+    def _hear(self, state: TranslateState) -> Decoding[None]:
+        """Puts audio into the cache that has waited for an update in vain."""
         assert state.cache is not None
-        if len(item.tokens):
-            embeddings, ids = self._audio(item.tokens)
+        tokens = torch.cat(state.fresh)
+        if len(tokens) >= MOST_WAITING:
+            embeddings, ids = self._audio(tokens)
             yield Request(state.cache, ids, embeddings, 0)
+            state.fresh = []
 
     def _update(self, item: SoftTokens, state: TranslateState) -> Decoding[None]:
         """Decodes both texts anew behind what is committed, and commits what agrees."""
-        prompt, last, ahead = state.prompt, state.translation, self._asked(item, state)
+        prompt, last, fresh = state.prompt, state.translation, torch.cat(state.fresh)
+        ahead = self._asked(fresh, state)
         most, stop = _most_tokens(item, state.options), (*prompt.newlines, *prompt.stop)
         text = partial(ahead.text, max_tokens=most, stop_ids=stop)
         # After the silence that closes a segment both texts stay as a rule: one pass checks both.
@@ -256,12 +272,13 @@ class TranslateStage:
         else:
             meant = last.ids[: last.committed]
         state.translation = last.updated(meant, self._policy, item.closes)
-        yield from ahead.keep(len(item.tokens))
+        yield from ahead.keep(len(fresh))
+        state.fresh = []
 
-    def _asked(self, item: SoftTokens, state: TranslateState) -> Lookahead:
-        """What the model says to all audio up to ``item``."""
+    def _asked(self, fresh: Tensor, state: TranslateState) -> Lookahead:
+        """What the model says to the audio in the cache and ``fresh``, float [K, D], behind it."""
         assert state.cache is not None
-        audio, suffix = self._audio(item.tokens), self._suffix(state)
+        audio, suffix = self._audio(fresh), self._suffix(state)
         embeddings, ids = (torch.cat(parts, dim=1) for parts in zip(audio, suffix, strict=True))
         return Lookahead(self._model, state.cache, embeddings, ids, self._never)
 
@@ -280,10 +297,9 @@ class TranslateStage:
         return embeddings, self._row([self._soft_token] * missing + [end, *text])
 
     def _size(self, state: TranslateState) -> str:
-        """What runs: the model's name where it is all of the model, else the size's."""
+        """What runs, as `dragoman models` calls it."""
         assert state.cache is not None
-        config, size = self._model.config, state.cache.size
-        return self._name if size == Slice.whole(config) else sizes.name(size, config)
+        return sizes.name(state.cache.size, self._model.config)
 
     def _has_words(self, ids: list[int]) -> bool:
         return any(map(str.isalnum, self._tokenizer.decode(ids)))

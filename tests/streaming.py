@@ -37,6 +37,15 @@ def stream(layer: StreamingLayer, pieces: Iterable[Tensor], batch: int) -> Tenso
     return torch.cat([*outputs, layer.flush(state)], dim=1)
 
 
+def finished(layer: StreamingLayer, pieces: list[Tensor], batch: int) -> Tensor:
+    """The same, where the last piece and the end of input come at once."""
+    state, outputs = layer.init_state(batch), []
+    for piece in pieces[:-1]:
+        y, state = layer.step(piece, state)
+        outputs.append(y)
+    return torch.cat([*outputs, layer.finish(pieces[-1], state)], dim=1)
+
+
 def relative_error(got: Tensor, expected: Tensor) -> float:
     """Largest difference over the largest expected value; infinite when the shapes differ."""
     if got.shape != expected.shape:
@@ -50,11 +59,13 @@ def check_streaming(
     layer: StreamingLayer, x: Tensor, lengths: Iterable[int], tolerance: float = 1e-5
 ) -> None:
     """In pieces of the given lengths and flushed, the layer gives what it gives for the whole."""
+    pieces = split(x, lengths)
     with torch.no_grad():
         whole = layer(x)
-        pieced = stream(layer, split(x, lengths), x.shape[0])
-    assert pieced.shape == whole.shape
-    assert relative_error(pieced, whole) < tolerance
+        for way in (stream, finished):
+            pieced = way(layer, pieces, x.shape[0])
+            assert pieced.shape == whole.shape
+            assert relative_error(pieced, whole) < tolerance
 
 
 def arrivals(layer: StreamingLayer, x: Tensor) -> list[int]:

@@ -25,7 +25,15 @@ BESIDES_TORCH = {
     "encoders/vision.py": {"timm"},  # imported when a vision tower is built
     "kernels/loops.py": {"llvmlite"},  # imported when a product is made, if it is there
     "kernels/compiler.py": {"llvmlite"},
+    "kernels/attention_loops.py": {"llvmlite"},
+    "kernels/gate_loops.py": {"llvmlite"},
+    "kernels/sparse_loops.py": {"llvmlite"},
     "kernels/forms.py": {"llvmlite"},
+    "kernels/functions.py": {"llvmlite"},
+    "kernels/frames.py": {"llvmlite"},
+    "kernels/head_loops.py": {"llvmlite"},
+    "kernels/layer_loops.py": {"llvmlite"},
+    "kernels/rows.py": {"llvmlite"},
 }
 ONLY_IN = {"ray": {"pipeline", "tests", "benchmarks"}, "transformers": {"tests", "benchmarks"}}
 

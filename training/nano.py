@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from models.prompt import PAIRS
 from models.tokenizer import Tokenizer
 from training.tokenizer import AUDIO_ROWS, IMAGE_ROWS, SOFT_ROWS
 
@@ -27,6 +28,7 @@ def config(tokenizer: Tokenizer) -> dict[str, Any]:
         "audio_token_id": special(AUDIO_ROWS[1]),
         "eos_token_id": [special("<eos>"), special("<end_of_turn>")],
         "tie_word_embeddings": True,
+        PAIRS: [["es", "en"]],
     }
 
 

@@ -34,14 +34,16 @@ def test_transformers_finds_every_tensor(folder):
     assert all(".self_attn." in name for name in info["unexpected_keys"])
 
 
-def test_both_sides_choose_the_same_tokens(bench: Bench):
-    """Same weights, same tokens: otherwise their speeds could not be compared."""
+def test_both_sides_compute_the_same(bench: Bench):
+    """Same weights, same logits, up to the rounding of bf16: otherwise their speeds could not be
+    compared."""
     ours, theirs = bench.model("E2B"), bench.peer("E2B")
     ids = prompt(ours, 40)
     mine = ours.prefill(ours.embed(ids), ids, ours.new_cache())
     other = theirs.text(ids, theirs.new_cache()).float()
     assert mine.isfinite().all() and mine.std() > 0
-    torch.testing.assert_close(mine, other, atol=0.05 * float(mine.std()), rtol=0.05)
+    apart = float((mine - other).square().mean().sqrt() / other.std())
+    assert apart < 0.05
     assert other[0, mine.argmax()] >= other.max() - 0.05 * float(mine.std())
 
 

@@ -6,12 +6,17 @@ import math
 
 import pytest
 
-from benchmarks import crowd, memory, registry
+from benchmarks import apart, crowd, memory, registry
 from benchmarks.__main__ import run
 from benchmarks.context import Bench
 from benchmarks.rows import Measurement, Result, Row, Unavailable
+from stages.messages import CHUNK_SAMPLES
 
-APART = {"sessions_nano", "memory_bf16", "memory_int8", "memory_int4"}
+APART = {
+    "sessions_nano",
+    "live_e2b_int8_graph",
+    *(measurement.name for measurement in memory.MEASUREMENTS),
+}
 HERE = [m for m in registry.MEASUREMENTS if m.name not in APART]
 
 
@@ -39,6 +44,12 @@ def test_fresh_processes_report_their_memory(bench: Bench):
     assert 0 < found["cold_start_int4"].ours < 300
 
 
+def test_a_process_with_a_quantized_audio_tower_reports_its_memory(bench: Bench):
+    (found,) = memory.memory_with_audio(bench, "int4")
+    assert found.row == memory.AUDIO_ROWS["int4"] and found.target is None
+    assert 0 < found.ours < 3 and found.theirs is not None
+
+
 def test_a_process_that_fails_says_why(bench: Bench, tmp_path):
     with pytest.raises(Unavailable, match="the process of dragoman failed: .*config.json"):
         memory.probe(tmp_path, "dragoman", "cpu")
@@ -52,6 +63,25 @@ def test_sessions_are_counted(bench: Bench, folder, monkeypatch):
     (found,) = crowd.sessions(bench, lambda: Local.start(str(folder), threads=1))
     assert found.row == crowd.SESSIONS and found.ours in (0, 4)
     assert set(found.detail["by_sessions"]) == {4}
+
+
+def test_the_scripted_reply_goes_through_a_chain(bench: Bench):
+    """All of the sound as one segment, and the words that the script has for so much of it."""
+    from pipeline.local import Local
+
+    found, chains = [], []
+
+    def start(stages):
+        chains.append(Local.start("tiny", stages=stages))
+        found.append(apart.hear(chains[0], apart.sounds.noise(3)))
+        return chains[0]
+
+    (result,) = apart.keeps_up(bench, start)
+    assert result.row == apart.APART and result.ours > 0
+    *partials, final = found[0]
+    assert partials and {caption.kind for caption in partials} == {"partial"}
+    assert (final.kind, final.start, final.end) == ("final", 0, 19 * CHUNK_SAMPLES)
+    assert final.transcript.whole and final.translation.whole
 
 
 def test_a_crowd_is_carried_only_in_time_and_without_skipping():

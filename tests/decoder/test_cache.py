@@ -79,6 +79,21 @@ def test_buffers_are_those_of_the_owners_and_double(model, ids):
     assert cache.capacity == 32
 
 
+def test_a_copy_goes_its_own_way(model, ids):
+    """Two answers behind one prompt, each as if the prompt had been read for it."""
+    prompt, tails = ids[:, :9], (ids[:, 9:12], ids[:, 12:17])
+    shared = model.new_cache(batch=2, capacity=9)
+    model.extend(model.embed(prompt), prompt, shared)
+    copies = [shared.copy(capacity) for capacity in (4, 64)]
+    assert [copy.capacity for copy in copies] == [9, 64]
+    for copy, tail in zip(copies, tails, strict=True):
+        whole = model.new_cache(batch=2)
+        model.extend(model.embed(prompt), prompt, whole)
+        torch.testing.assert_close(model.verify(tail, copy), model.verify(tail, whole))
+        assert copy.length == 9 + tail.shape[1]
+    assert shared.length == 9 and model.new_cache(1, 8).copy().length == 0
+
+
 def test_the_context_is_a_limit(model, ids):
     cache = model.new_cache(batch=2, capacity=500)
     piece = ids.repeat(1, 20)

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from demos import browser_runs, browser_view, browser_visitors, cli
+from demos import browser, browser_runs, browser_view, browser_visitors, cli
 from demos.browser import serve
 from demos.browser_runs import Feed, Live
 from demos.browser_visitors import Visitors
@@ -237,6 +237,24 @@ def test_options_that_make_no_sense_are_refused(args, capsys):
     assert capsys.readouterr().err
 
 
+def test_the_options_of_the_command_reach_the_sessions(local, monkeypatch):
+    asked = {}
+
+    @contextmanager
+    def serve(chain, options, *_):
+        asked["options"] = options
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(browser, "start", lambda *_, **__: local)
+    monkeypatch.setattr(browser, "serve", serve)
+    monkeypatch.setattr(browser, "_end_politely", lambda: None)
+    options = ["--size", "half", "--draft-size", "full", "--pad-audio"]
+    assert cli.main(["demo", "--port", "0", *options]) == cli.OK
+    expected = SessionOptions(size="half", draft_size="full", pad_audio=True)
+    assert asked["options"] == expected
+
+
 @pytest.mark.timeout(240)
 def test_the_command_serves_until_it_is_interrupted_and_leaves_nothing(tiny_folder, tmp_path):
     process = subprocess.Popen(
@@ -421,7 +439,7 @@ def test_live_tab_captions_what_the_microphone_hears(playwright, chromium, serve
         with page.expect_download() as saved:
             links["live.json"].click()
         form = json.loads(saved.value.path().read_text(encoding="utf-8"))
-        said = [segment["transcript"]["committed"] for segment in form["segments"]]
+        said = [segment["transcript"] for segment in form["segments"]]
         assert [" ".join(text.split()) for text in said] == [" ".join(t.split()) for t in shown]
         with page.expect_download() as saved:
             links["live.es-en.srt"].click()
@@ -474,8 +492,8 @@ def test_video_tab_plays_the_bundled_clip_with_subtitles(playwright, chromium, s
         assert rows.count() == len(segments) > 3
         for number, segment in enumerate(segments):
             _, transcript, translation = rows.nth(number).locator("td").all_inner_texts()
-            assert transcript.split() == segment["transcript"]["committed"].split()
-            assert translation.split() == segment["translation"]["committed"].split()
+            assert transcript.split() == segment["transcript"].split()
+            assert translation.split() == segment["translation"].split()
         named = {frame["index"] for segment in segments for frame in segment["frames"]}
         pictures = page.locator("#dg-gallery img")
         assert pictures.count() == len(named) > 3
@@ -502,7 +520,7 @@ def test_video_tab_plays_the_bundled_clip_with_subtitles(playwright, chromium, s
             page.wait_for_timeout(4_000)  # the player's bar fades
             shoot(page, "video.png")
     if TRAINED:
-        said = " ".join(segment["transcript"]["committed"] for segment in segments)
+        said = " ".join(segment["transcript"] for segment in segments)
         reference = (ROOT / "samples" / "talk.es.txt").read_text(encoding="utf-8")
         assert word_error_rate(reference, said) <= WORST_WER, said
 

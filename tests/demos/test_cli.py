@@ -2,6 +2,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from demos.terminal import TAIL_STYLE, LiveView, clock, lines
 from pipeline.chain import PipelineError
 from pipeline.local import Local
 from stages.messages import Caption, Text
+from tests.nano_like import read_config
+from tests.pipeline.batches import as_saved
 from tests.pipeline.fake_stages import CHUNKS_A_SEGMENT, POISON, Making, fakes, tone
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,6 +44,16 @@ def write_wav(path: Path, seconds: float, value: float = 0.1) -> Path:
 @pytest.fixture
 def talk(tmp_path):
     return write_wav(tmp_path / "talk.wav", 7 * CHUNK_S)
+
+
+@pytest.fixture
+def any_pair(tiny_folder, tmp_path):
+    """A model folder that declares no pairs of languages, as official ones do."""
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "models" / "tiny"))
+    config = read_config(folder)
+    del config["language_pairs"]
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -69,17 +82,20 @@ def test_without_a_terminal_finished_segments_are_plain_lines(talk, capsys):
     )
 
 
-def test_files_are_written_for_both_languages(talk, tmp_path, capsys):
+def test_files_are_written_for_both_languages(talk, any_pair, tmp_path, capsys):
     folder = tmp_path / "deep" / "out"
-    assert captions("--file", talk, "-o", folder, "--target_language=it", "--json") == cli.OK
+    args = ["--model", any_pair, "--target_language=it", "--json"]
+    assert captions("--file", talk, "-o", folder, *args) == cli.OK
     assert {path.name for path in folder.iterdir()} == {
         "talk.es.srt", "talk.es.vtt", "talk.it.srt", "talk.it.vtt", "talk.json"
     }  # fmt: skip
     assert "w0 w1 w2 w3 w4" in (folder / "talk.es.srt").read_text()
     assert "W0 W1 W2 W3 W4" in (folder / "talk.it.vtt").read_text()
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    saved = json.loads((folder / "talk.json").read_text())
-    assert saved == [event for event in events if event["kind"] == "final"]
+    form = json.loads((folder / "talk.json").read_text())
+    assert (form["source"], form["model"], form["duration"]) == ("talk.wav", "tiny", 1.12)
+    assert form["segments"] == [as_saved(event) for event in events if event["kind"] == "final"]
+    assert form["options"]["target_language"] == "it" and form["warnings"] == []
 
 
 def test_a_reference_gives_the_word_error_rate_on_stderr(talk, tmp_path, capsys):
@@ -105,8 +121,23 @@ def test_a_silent_file_gives_no_text_and_says_so(tmp_path, capsys, monkeypatch):
     ("args", "code", "message"),
     [
         (["captions", "--file", "TALK", "--microphone", "0"], cli.USAGE, "--microphone"),
-        (["captions", "--file", "TALK", "--language", "xx"], cli.USAGE, "de, en, es, fr, it, pt"),
+        (["captions", "--file", "TALK", "--language", "xx"], cli.USAGE, "only es to en"),
+        (["translate", "TALK", "--language", "it"], cli.USAGE, "nano does not translate it to en"),
+        (["demo", "--target-language", "de"], cli.USAGE, "nano does not translate es to de"),
+        (
+            ["captions", "--file", "TALK", "--language", "xx", "--model", "ANY"],
+            cli.USAGE,
+            "de, en, es, fr, it, pt",
+        ),
         (["captions", "--file", "TALK", "--target-language", "es"], cli.USAGE, "both 'es'"),
+        (
+            ["captions", "--file", "TALK", "--target-language", "es", "--model", "ANY"],
+            cli.USAGE,
+            "both 'es'",
+        ),
+        (["captions", "--file", "TALK", "--device", "tpu"], cli.USAGE, "'cpu', 'cuda'"),
+        (["translate", "TALK", "--device", "cuda:1"], cli.USAGE, "'cpu', 'cuda'"),
+        (["demo", "--device", "tpu"], cli.USAGE, "'cpu', 'cuda'"),
         (["captions", "--file", "TALK", "--langage", "es"], cli.USAGE, "--language"),
         (["captions", "--file", "TALK", "--pace", "slow"], cli.USAGE, "real-time"),
         (["captions", "--file", "TALK", "--no-ray", "--address", "auto"], cli.USAGE, "--no-ray"),
@@ -124,10 +155,12 @@ def test_a_silent_file_gives_no_text_and_says_so(tmp_path, capsys, monkeypatch):
         (["captions", "--file", "TALK", "-o", "TALK"], cli.FAILED, "talk.wav"),
     ],
 )
-def test_mistakes_are_one_line_and_a_code(args, code, message, talk, tmp_path, capsys):
+def test_mistakes_are_one_line_and_a_code(args, code, message, talk, any_pair, tmp_path, capsys):
     (tmp_path / "empty.wav").touch()
     (tmp_path / "text.wav").write_text("these are words, not waves")
-    args = [arg.replace("TALK", str(talk)).replace("FOLDER", str(tmp_path)) for arg in args]
+    stand_ins = {"TALK": str(talk), "FOLDER": str(tmp_path), "ANY": str(any_pair)}
+    for name, path in stand_ins.items():
+        args = [arg.replace(name, path) for arg in args]
     assert cli.main(args) == code
     out, err = capsys.readouterr()
     assert out == ""
@@ -167,7 +200,7 @@ def test_a_session_that_fails_keeps_what_was_finished(tmp_path, capsys):
         file.writeframes(samples.tobytes())
     assert captions("--file", path, "-o", tmp_path) == cli.FAILED
     assert "failed in stage 'encode'" in capsys.readouterr().err
-    assert len(json.loads((tmp_path / "bad.json").read_text())) == 1
+    assert len(json.loads((tmp_path / "bad.json").read_text())["segments"]) == 1
 
 
 class FastCard:
@@ -191,7 +224,8 @@ def test_a_microphone_is_heard_as_fast_as_it_comes(tmp_path, capsys, monkeypatch
     begin = time.monotonic()
     assert cli.main(["captions", "--json"]) == cli.OK
     assert time.monotonic() - begin < 30
-    assert len(json.loads((tmp_path / "card.json").read_text())) == 75
+    form = json.loads((tmp_path / "card.json").read_text())
+    assert (form["source"], len(form["segments"])) == ("card", 75)
 
 
 def test_ctrl_c_ends_cleanly_and_saves(tmp_path):
@@ -223,7 +257,7 @@ def test_ctrl_c_ends_cleanly_and_saves(tmp_path):
     assert time.monotonic() - begin < 5
     assert json.loads(out.splitlines()[-1])["kind"] == "final"
     saved = json.loads((tmp_path / "long.json").read_text())
-    assert [event["segment"] for event in saved] == [0, 1]
+    assert [segment["start"] for segment in saved["segments"]] == [0.0, 0.8]
     assert (tmp_path / "long.en.srt").is_file()
 
 
@@ -344,3 +378,34 @@ def test_an_unknown_size_is_refused_before_anything_is_loaded(args, capsys, tmp_
     said = capsys.readouterr().err
     assert "unknown size 'quarter': choose full, half" in said and "session" not in said
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["captions", "--file", "samples/talk.wav"], ["demo"], ["translate", "samples/talk.wav"]],
+)
+def test_a_gpu_that_is_not_there_is_refused_before_anything_is_started(args, capsys, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("ray.init", None)
+    assert cli.main([*args, "--device", "cuda"]) == cli.USAGE
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+    assert err.startswith("dragoman: --device cuda: torch finds no GPU here")
+
+
+@pytest.mark.parametrize("name", ["captions", "translate", "demo"])
+def test_help_cuts_no_word_on_a_narrow_terminal(name, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.main([name, "--help"]) == cli.OK
+    out = capsys.readouterr().out
+    assert "google/gemma-3n-E2B-it" in out and "…" not in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_without_a_command_the_help_is_shown_as_it_is(capsys):
+    assert cli.main([]) == cli.USAGE
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("Usage: dragoman") and "--help` lists" not in err
+    assert all(f"\n  {name} " in err for name in ("captions", "translate", "demo", "models"))

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from demos import loading
-from demos.loading import Dtype, locate, read_ahead
+from demos.loading import locate, read_ahead
+from demos.options import Dtype
 from models.checkpoint import Checkpoint
 from models.reading import CheckpointError
 from tests.models.hub_server import Hub
@@ -70,7 +71,8 @@ def test_a_model_of_the_hub_makes_captions(hub, talk, tmp_path):
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     events = [json.loads(line) for line in done.stdout.splitlines()]
-    assert {event["size"] for event in events} == {"tiny"}
+    assert {event["size"] for event in events} == {"full"}
+    assert json.loads((tmp_path / "out" / "talk.json").read_text())["model"] == "tiny"
 
 
 def test_a_model_of_the_hub_makes_subtitles(hub, talk, tmp_path):

@@ -1,6 +1,7 @@
 """`dragoman models`: the listing for people and for programs, and `slice`."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from demos import cli
+from models.catalogue import describe
+from models.checkpoint import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,6 +34,13 @@ def test_json_lists_bundled_given_and_published_models(tiny_folder, capsys):
         "dtypes": ["BF16"],
     }
     full, half = tiny["sizes"]
+    for model in (nano, tiny):
+        parts = {group["name"]: group for group in model["on_disk"]}
+        texts = parts["language_model"]["parameters"] + parts["per_layer_table"]["parameters"]
+        assert model["sizes"][0]["parameters"] == texts
+        assert model["parameters"] == sum(part["parameters"] for part in parts.values())
+        assert model["bytes"] == sum(part["bytes"] for part in parts.values())
+    assert f"{nano['parameters'] / 1e6:.1f} M" in (ROOT / "README.md").read_text()
     held = groups["language_model"]["parameters"]
     assert (full["memory_bytes"]["float32"], full["memory_bytes"]["bf16"]) == (4 * held, 2 * held)
     assert list(full["memory_bytes"]) == ["float32", "bf16", "int8", "int4"]
@@ -90,7 +100,14 @@ def test_slice_writes_a_model_that_can_be_listed_and_sliced_again(tiny_folder, t
     args = ["models", "slice", "--model", str(tiny_folder), "--size", "half", "-o"]
     assert cli.main([*args, str(small)]) == cli.OK
     out, err = capsys.readouterr()
-    assert (out, err) == (f"{small}\n", "")
+    whole = Checkpoint.open(str(small))
+    count = sum(math.prod(stored.shape) for stored in whole.tensors.values())
+    size = sum(stored.bytes for stored in whole.tensors.values())
+    assert (out, err) == (
+        f"wrote {small}: {count / 1e6:.1f} million parameters, {size / 1e6:.1f} MB; "
+        f"use it with --model {small}\n",
+        "",
+    )
     assert cli.main(["models", "--json", "--model", str(small)]) == cli.OK
     (size, _) = json.loads(capsys.readouterr().out)["models"][1]["sizes"]
     assert (size["name"], size["ffn"]) == ("full", [32] * 6)
@@ -117,8 +134,11 @@ def test_an_impossible_size_is_one_line(tiny_folder, tmp_path, capsys, size, mes
 def test_quantize_writes_a_model_that_can_be_listed(tiny_folder, tmp_path, capsys):
     small = tmp_path / "small"
     args = ["models", "quantize", "--model", str(tiny_folder), "-o", str(small)]
-    assert cli.main([*args, "--dtype", "int4", "--head", "bf16"]) == cli.OK
-    assert capsys.readouterr() == (f"{small}\n", "")
+    assert cli.main([*args, "--dtype", "int4", "--head", "bf16", "--json"]) == cli.OK
+    written = json.loads(capsys.readouterr().out)
+    whole = describe(Checkpoint.open(str(tiny_folder)))
+    assert written["folder"] == str(small)
+    assert written["parameters"] == whole["parameters"] and written["bytes"] < whole["bytes"]
     said = json.loads((small / "config.json").read_text())["quantization_config"]
     assert said == {"quant_method": "dragoman", "format": 1, "layers": "int4", "head": None}
     assert cli.main(["models", "--json", "--model", str(small)]) == cli.OK

@@ -20,7 +20,7 @@ from pipeline.batch import Advanced, Result
 from pipeline.journal import DRAFT, NAME
 from pipeline.workers import Pool
 from tests.pipeline import media_files
-from tests.pipeline.fake_stages import fakes, tone
+from tests.pipeline.fake_stages import POISON, fakes, tone
 
 ROOT = media_files.ROOT
 TIMEOUT_S = 150
@@ -113,6 +113,25 @@ def test_a_quoted_pattern_and_folders_keep_their_structure(command, tmp_path, ca
     ]
 
 
+def test_a_run_in_which_all_failed_leaves_no_folder(command, tmp_path, capsys):
+    """Neither where the file is none, nor where its stages fail at the first segment."""
+    bad = tmp_path / "bad.wav"
+    samples = tone(3)
+    samples[5] = POISON
+    media_files.write(bad, samples, "pcm_s16le")
+    (tmp_path / "none.mp4").write_text("no film")
+    assert command(bad, tmp_path / "none.mp4", "-o", tmp_path / "deep" / "out") == cli.FAILED
+    assert "2 of 2 inputs could not" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"bad.wav", "none.mp4"}
+
+
+def test_a_folder_that_was_there_stays(command, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    media_files.write(tmp_path / "bad.wav", tone(3, POISON), "pcm_s16le")
+    assert command(tmp_path / "bad.wav", "-o", tmp_path / "out") == cli.FAILED
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_a_failure_that_is_not_the_inputs_is_another_code(command, tmp_path, capsys):
     sound(tmp_path / "a.wav")
     (tmp_path / "a.json").write_text("{}")
@@ -132,7 +151,7 @@ def test_nothing_to_do_says_so_before_anything_is_loaded(tmp_path, capsys, monke
     ("args", "says"),
     [
         ([], "PATH"),
-        (["a.wav", "--language", "xx"], "'xx'"),
+        (["a.wav", "--language", "xx"], "nano does not translate xx to en"),
         (["a.wav", "--language", "en"], "both 'en'"),
         (["a.wav", "-f", "srt,doc"], "'srt,doc'"),
         (["a.wav", "--json", "-q"], "--json and --quiet"),

@@ -14,8 +14,8 @@ def frames(monkeypatch, tmp_path, media):
     monkeypatch.setattr(captions, "start", lambda request: chain)
     out = tmp_path / "out"
     assert captions.run(Request(file=media, output_dir=out, pace="fast", as_json=True)) == 0
-    events = json.loads((out / f"{media.stem}.json").read_text(encoding="utf-8"))
-    return [event["frames"] for event in events if event["kind"] == "final"], len(chain)
+    form = json.loads((out / f"{media.stem}.json").read_text(encoding="utf-8"))
+    return [segment["frames"] for segment in form["segments"]], len(chain)
 
 
 def test_a_video_goes_through_the_lane(monkeypatch, tmp_path, capsys):

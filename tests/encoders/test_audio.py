@@ -16,6 +16,7 @@ from encoders import (
     stack_states,
     state_bytes,
 )
+from kernels import hearing
 from tests.encoders.helpers import TINY, noise, sound, tiny_encoder
 from tests.streaming import (
     check_lookahead,
@@ -23,6 +24,8 @@ from tests.streaming import (
     check_streaming,
     cuts,
     relative_error,
+    split,
+    stream,
 )
 
 CHUNK = 2560
@@ -176,6 +179,45 @@ def test_bfloat16_weights_keep_statistics_exact() -> None:
     assert tokens.dtype == torch.bfloat16
     assert state.subsample.convs[0].norm.total.dtype == torch.float64
     assert torch.cosine_similarity(tokens.float(), expected, dim=-1).min() > 0.99
+
+
+def test_small_numbers_give_what_large_ones_do() -> None:
+    """Kernels in bf16 against torch in float32: within what rounding does to the same by torch."""
+    mel = noise(1, 200, 16)
+    half = tiny_encoder().to(torch.bfloat16)
+    with torch.no_grad():
+        expected = ENCODER(mel)
+        ours = stream(half, split(mel, [24, *[16] * 9]), 1)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(hearing, "serves", lambda *_: False)
+            torchs = half(mel)
+    assert relative_error(ours.float(), expected) < 1.1 * relative_error(torchs.float(), expected)
+
+
+@pytest.mark.parametrize("mels", range(16))
+def test_the_end_takes_one_pass_over_frames_that_are_heard(mels: int) -> None:
+    """Of the last frames, those behind the last token reach nothing and are left out."""
+    rows: list[int] = []
+    hooks = [
+        block.ffw_layer_start.ffw_layer_1.register_forward_hook(
+            lambda _, given, __: rows.append(given[0].shape[1])
+        )
+        for block in ENCODER.conformer
+    ]
+    mel = noise(1, 39 + 32 + mels, 16)
+    try:
+        with torch.no_grad():
+            _, state = ENCODER.step(mel[:, :39], ENCODER.init_state(1))
+            assert rows == [9, 9]
+            last = ENCODER.finish(mel[:, 39:], state)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    tokens = last.shape[1]
+    assert 3 + tokens == -(-mel.shape[1] // 16)
+    assert rows[2:] == [4 * tokens, 4 * tokens]
+    with torch.no_grad():
+        assert relative_error(last, ENCODER(mel)[:, 3:]) < 1e-5
 
 
 def test_refuses_other_shapes() -> None:

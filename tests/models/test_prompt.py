@@ -1,7 +1,9 @@
 import pytest
 
 from models import prompt as prompts
-from models.prompt import LANGUAGES, LanguageError
+from models.hub import BUNDLED, read_config
+from models.prompt import LANGUAGES, LanguageError, check_pair, pairs_of
+from models.reading import CheckpointError
 from models.tokenizer import Tokenizer, TokenizerError
 
 
@@ -120,3 +122,26 @@ def test_a_tokenizer_without_eyes_is_refused_only_with_pictures(tokenizer, monke
     assert prompts.build(tokenizer, "es", "en")
     with pytest.raises(TokenizerError, match="no <start_of_image>"):
         prompts.build(tokenizer, "es", "en", images=1)
+
+
+def test_a_model_may_say_which_pairs_it_is_made_for(tiny_folder):
+    assert pairs_of(read_config(BUNDLED / "nano")) == (("es", "en"),)
+    assert pairs_of(read_config(tiny_folder)) == (("es", "en"),)
+    assert pairs_of({"model_type": "gemma3n"}) == ()
+
+
+@pytest.mark.parametrize("said", ["es-en", ["es-en"], [["es"]], [["es", "xx"]], [["es", []]], {}])
+def test_pairs_that_are_none_are_refused(said):
+    with pytest.raises(CheckpointError, match="language_pairs in config.json is .* expected"):
+        pairs_of({"language_pairs": said})
+
+
+def test_a_model_without_pairs_takes_any_and_one_with_pairs_only_those():
+    check_pair("de", "pt", (), "any")
+    check_pair("it", "fr", (("es", "en"), ("it", "fr")), "mine")
+    with pytest.raises(LanguageError, match="mine does not translate fr to it, only es to en, it"):
+        check_pair("fr", "it", (("es", "en"), ("it", "fr")), "mine")
+    with pytest.raises(LanguageError, match="both 'de'"):
+        check_pair("de", "de", (), "any")
+    with pytest.raises(LanguageError, match="unknown language 'xx'"):
+        check_pair("de", "xx", (), "any")

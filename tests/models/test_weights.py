@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from decoder.layers import LayerTable
+from encoders.attention import RelativePosition
 from models import checkpoint as checkpoints
-from models import weights
+from models import resident, weights
 from models.checkpoint import FORMS, Checkpoint
 from models.reading import TOKEN_TABLE, CheckpointError
 from tests.models import large
@@ -67,6 +68,25 @@ def test_what_stays_as_it_is_stored_is_the_file(tiny_folder):
         assert inside == {dtype == torch.bfloat16}
         assert {p.dtype for p in encoder.parameters()} == {dtype}
         del encoder
+
+
+def test_what_relative_positions_are_made_of_is_read_once(tiny_folder, monkeypatch):
+    gone = []
+    monkeypatch.setattr(resident, "forget", gone.extend)
+    encoder = Checkpoint.open(str(tiny_folder)).audio_encoder()
+    positions = [part for part in encoder.modules() if isinstance(part, RelativePosition)]
+    weights = {position.pos_proj.weight.data_ptr() for position in positions}
+    assert {weight.data_ptr() for weight in gone} == weights and positions
+
+    def read_again(position):
+        raise AssertionError("the weight is read again")
+
+    monkeypatch.setattr(RelativePosition, "_table", read_again)
+    mel = torch.zeros(1, 64, encoder.config.input_feat_size)
+    with torch.inference_mode():
+        assert encoder(mel).isfinite().all()
+    with pytest.raises(AssertionError, match="read again"):
+        positions[0].train()()
 
 
 def mapped_regions(file: Path) -> list[range]:

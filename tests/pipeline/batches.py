@@ -51,6 +51,12 @@ def run(made: Batch, pool: Pool) -> dict[str, object]:
     return by_name
 
 
+def as_saved(event: dict) -> dict:
+    """How the JSON document beside the subtitles tells of a final event."""
+    texts = {name: event[name]["committed"] for name in ("transcript", "translation")}
+    return {name: event[name] for name in ("start", "end", "frames", "size")} | texts
+
+
 def records(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / NAME).read_text().splitlines()]
 

@@ -107,7 +107,8 @@ def test_all_containers_have_the_segments_of_the_recording(translated):
         assert form["warnings"] == []
         found = [(event["start"], event["end"]) for event in form["segments"]]
         assert np.array(found) == pytest.approx(np.array(spans[: len(found)]), abs=0.35)
-        assert {event["kind"] for event in form["segments"]} == {"final"}
+        written = {"start", "end", "transcript", "translation", "frames", "size"}
+        assert all(set(segment) == written for segment in form["segments"])
 
 
 def test_a_file_that_breaks_off_is_done_as_far_as_it_goes(translated):
@@ -143,9 +144,9 @@ def test_the_bundled_model_hears_the_words_in_every_container(translated, name):
     events = json.loads(path.read_text())["segments"]
     said = media_files.SPOKEN.with_name("talk.es.txt").read_text().splitlines()
     said = " ".join(said[: media_files.SENTENCES])
-    heard = " ".join(event["transcript"]["committed"] for event in events)
+    heard = " ".join(event["transcript"] for event in events)
     assert jiwer.wer(words(said), words(heard)) <= 0.3
-    assert all(event["translation"]["committed"] for event in events)
+    assert all(event["translation"] for event in events)
 
 
 def test_a_job_gives_the_same_whatever_worker_runs_it(translated, media, real_stages, tmp_path):
@@ -165,8 +166,6 @@ def test_the_outputs_hold_all_segments_in_order(pool, tmp_path):
     result = run(batch([tmp_path]), pool)["a.wav"]
     assert (result.status, result.segments) == ("done", 5)
     form = json.loads((tmp_path / "a.json").read_text())
-    assert [event["segment"] for event in form["segments"]] == [0, 1, 2, 3, 4]
-    assert [event["seq"] for event in form["segments"]] == [0, 1, 2, 3, 4]
     starts = [event["start"] for event in form["segments"]]
     assert starts == [round(k * CHUNKS_A_SEGMENT * CHUNK_S, 3) for k in range(5)]
     assert (tmp_path / "a.es-en.srt").read_text().count("w0\nW0\n") == 5

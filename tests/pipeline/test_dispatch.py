@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.dispatch import Dispatcher
+from pipeline.dispatch import AHEAD, Dispatcher
 from pipeline.link import Packet
 
 SOON_S = 30.0
@@ -80,6 +80,21 @@ def send(dispatcher: Dispatcher, session: str, seq: int = 0, route=(0, 1)) -> Fu
     return dispatcher.send(Packet(session, seq, [f"{session}{seq}"]), route)
 
 
+def filled(links: Links, dispatcher: Dispatcher) -> tuple[Call, list[str]]:
+    """A call of link 1 that is under way, and those who wait for the next: enough to rest."""
+    send(dispatcher, "x")
+    links.next().answer()
+    slow = links.next()
+    assert (slow.link, slow.names) == (1, ["x"])
+    ahead = [f"y{number}" for number in range(AHEAD)]
+    for name in ahead:
+        send(dispatcher, name)
+        call = links.next()
+        assert (call.link, call.names) == (0, [name])
+        call.answer()
+    return slow, ahead
+
+
 def test_a_packet_goes_through_its_links(links, dispatcher):
     future = send(dispatcher, "a", route=(0, 2, 1))
     for link, last in ((0, False), (2, False), (1, True)):
@@ -103,20 +118,15 @@ def test_what_arrives_while_a_link_is_busy_goes_together(links, dispatcher):
     assert not any(future.done() for future in futures)
 
 
-def test_links_work_at_the_same_time_but_only_one_ahead(links, dispatcher):
-    """While b waits for the second link the first rests, and collects."""
-    send(dispatcher, "a")
-    links.next().answer()
-    slow = links.next()
-    assert (slow.link, slow.names) == (1, ["a"])
-    send(dispatcher, "b")
-    links.next().answer()
+def test_links_work_at_the_same_time_but_not_far_ahead(links, dispatcher):
+    """While enough waits for the second link the first rests, and collects."""
+    slow, ahead = filled(links, dispatcher)
     for name in "cd":
         send(dispatcher, name)
     assert links.quiet()
     slow.answer()
     calls = {call.link: call.names for call in (links.next(), links.next())}
-    assert calls == {0: ["c", "d"], 1: ["b"]}
+    assert calls == {0: ["c", "d"], 1: ahead}
 
 
 def test_no_session_is_twice_in_a_call_and_its_order_is_kept(links, dispatcher):
@@ -137,11 +147,7 @@ def test_no_session_is_twice_in_a_call_and_its_order_is_kept(links, dispatcher):
 
 def test_nobody_is_overtaken_by_their_own_next_packet(links, dispatcher):
     """The first one's way is not free; the second would have another, as behind a picture."""
-    send(dispatcher, "x")
-    links.next().answer()
-    busy = links.next()
-    send(dispatcher, "y")
-    links.next().answer()
+    busy, _ = filled(links, dispatcher)
     first, second = send(dispatcher, "a", 0), send(dispatcher, "a", 1, route=(0, 2, 1))
     assert links.quiet()
     send(dispatcher, "film", route=(0, 2, 1))

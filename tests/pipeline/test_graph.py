@@ -179,6 +179,36 @@ def test_it_starts_from_any_folder_quietly_and_without_torch_in_the_driver(tmp_p
     assert (done.stdout, done.stderr, done.returncode) == ("5 False\n", "", 0)
 
 
+def test_a_ray_without_a_gpu_refuses_stages_that_want_one_at_once():
+    script = """
+        import time
+        from dataclasses import replace
+        import ray
+        from pipeline.graph import Graph
+        from pipeline.workers import Pool
+        from tests.pipeline.fake_stages import fakes
+        ray.init(address="local", num_cpus=4, num_gpus=0, include_dashboard=False)
+        stages = [replace(stage, gpus=0.4) for stage in fakes()]
+        begin = time.monotonic()
+        for start in (lambda: Graph.start(stages=stages), lambda: Pool.start(stages[1:])):
+            try:
+                start()
+            except Exception as error:
+                print(type(error).__name__, error)
+        print(time.monotonic() - begin < 5)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    *said, soon = done.stdout.splitlines()
+    assert len(said) == 2 and soon == "True"
+    assert all(s.startswith("DeviceError --device cuda: no node of this Ray has a") for s in said)
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense"])
 def test_an_address_without_a_cluster_says_what_to_do(address):
     script = f"""

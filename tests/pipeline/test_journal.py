@@ -49,6 +49,18 @@ def test_a_journal_forgets_the_segments_of_finished_files(tmp_path):
     journal.close()
 
 
+def test_a_journal_that_tells_nothing_goes_and_any_other_stays(tmp_path):
+    for name in ("a", "b"):
+        journal = Journal(tmp_path, name)
+        journal.begin(name, f"{name}.mp4", "w")
+        assert (tmp_path / NAME).is_file()
+        if name == "b":
+            journal.finish_segment(name, 0, Finished(0, 9, None))
+        journal.tidy()
+        journal.close()
+        assert (tmp_path / NAME).exists() == (name == "b")
+
+
 def test_drafts_of_a_killed_run_are_removed(tmp_path):
     for name in (f"{DRAFT}-0.srt", f".{DRAFT}-0.srt.77.tmp", f"{DRAFT}.jsonl"):
         (tmp_path / name).write_text("half")

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from models import resident
 from pipeline.link import Failure, Link, Packet, Recipe
+from pipeline.local import Local
 from stages.messages import CHUNK_SAMPLES, SessionOptions, Speech
-from tests.pipeline.fake_stages import POISON, CountingSegments, CountingTokens, Making, tone
+from tests.pipeline.fake_stages import (
+    POISON,
+    CountingSegments,
+    CountingTokens,
+    Making,
+    fakes,
+    tone,
+)
 
 
 class Holding(CountingTokens):
@@ -97,6 +106,26 @@ def test_a_stage_that_was_not_made_fails_whatever_is_asked_of_it():
     assert [p.items for p in out] == [failure, failure]
     made.drop("a")
     assert made.sessions() == []
+
+
+def test_memory_is_given_back_after_loading_and_after_the_first_run(monkeypatch):
+    happened = []
+    monkeypatch.setattr(resident, "give_back", lambda: happened.append("given back"))
+    made = Link(Recipe("encode", lambda: happened.append("made") or CountingTokens()))
+    made.load()
+    assert happened == ["made", "given back"]
+    opened(made).settle()
+    assert happened == ["made", "given back", "given back"]
+    assert made.sessions() == ["a", "b", "c"]
+
+
+def test_every_link_of_a_chain_settles_when_it_has_warmed_up(monkeypatch):
+    happened = []
+    monkeypatch.setattr(Link, "settle", lambda made: happened.append("settled"))
+    whole = Link.run
+    monkeypatch.setattr(Link, "run", lambda *given: happened.append("run") or whole(*given))
+    Local.start(stages=fakes()).stop()
+    assert "run" in happened and happened.index("settled") == len(happened) - 3
 
 
 def test_a_session_cannot_be_opened_twice_and_may_begin_late():

@@ -95,7 +95,9 @@ def test_a_lagging_session_skips_updates_but_no_audio(pace):
 def test_at_the_fast_pace_every_update_runs():
     chain = started(delay_s=0.02)
     session = Session(chain, [tone(15)], pace="fast")
-    assert len(list(session)) == 15
+    captions = list(session)
+    assert len(captions) == 15
+    assert all(caption.latency == {} for caption in captions)  # nobody waited for the sound
     assert session.skipped_updates == 0
     chain.stop()
 
@@ -153,6 +155,16 @@ def test_leaving_early_forgets_the_session(chain):
     while chain.sessions() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert chain.sessions() == []
+
+
+def test_a_session_may_be_left_after_its_pipeline_was_stopped(chain):
+    captions = iter(run(chain, [tone(100)]))
+    next(captions)
+    chain.stop()
+    captions.close()
+    chain.drop("unknown")
+    with pytest.raises(PipelineError, match="the pipeline was stopped"):
+        captions_of(chain, tone(1))
 
 
 def test_what_the_source_raises_comes_after_the_captions_of_what_was_read(chain):

@@ -35,7 +35,7 @@ def test_a_session_runs_the_size_it_asks_for(stage):
     whole, _ = run(stage, segment(PIECES))
     small, states = run(stage, segment(PIECES), replace(OPTIONS, size="half"))
     assert {caption.size for caption in small} == {"half"}
-    assert {caption.size for caption in whole} == {stage._name}
+    assert {caption.size for caption in whole} == {"full"}
     assert all(state.cache.size == half(stage) for state in states)
     assert texts(small) != texts(whole)
     again, _ = run(stage, segment(PIECES))
@@ -54,7 +54,7 @@ def test_a_size_gives_what_the_standalone_model_of_that_size_gives(stage, tmp_pa
 
 def test_a_draft_runs_small_and_the_final_caption_whole(stage):
     captions, states = run(stage, segment(PIECES), replace(OPTIONS, draft_size="half"))
-    assert sizes_of(captions)[-1] == ("final", stage._name)
+    assert sizes_of(captions)[-1] == ("final", "full")
     assert set(sizes_of(captions)[:-1]) == {("partial", "half")}
     drafts, _ = run(stage, segment(PIECES), replace(OPTIONS, size="half"))
     assert texts(captions)[:-1] == texts(drafts)[:-1]
@@ -71,7 +71,7 @@ def test_the_final_caption_hears_at_its_own_size_all_that_was_drafted(stage):
 def test_a_segment_in_one_piece_has_no_draft(stage):
     (item,) = segment([5])
     captions, states = run(stage, [item], replace(OPTIONS, draft_size="half"))
-    assert sizes_of(captions) == [("final", stage._name)]
+    assert sizes_of(captions) == [("final", "full")]
     assert states[0].again is None
 
 
@@ -95,8 +95,8 @@ def lagging(stage, hurried: list[float]) -> list[str]:
 
 
 def test_auto_goes_down_after_a_segment_that_lagged_and_up_after_one_that_did_not(stage):
-    whole = stage._name
-    assert lagging(stage, [0, 0.5, 0.1, 0, 0]) == [whole, whole, "half", "half", whole]
+    found = lagging(stage, [0, 0.5, 0.1, 0, 0])
+    assert found == ["full", "full", "half", "half", "full"]
 
 
 def test_auto_stays_at_the_smallest_and_at_the_largest():

@@ -272,3 +272,17 @@ def test_sessions_in_one_host_do_not_mix(encode, whole):
         out += host.step("a", seq, [a])
         host.step("b", seq, [b])
     torch.testing.assert_close(joined(out), whole, atol=1e-5, rtol=0)
+
+
+def test_a_segment_closes_in_one_pass(encode):
+    """Rest, last chunk, the silence behind it and the end go through the weights together."""
+    rows = []
+    block = encode._encoder.encoder.conformer[0].ffw_layer_start.ffw_layer_1
+    hook = block.register_forward_hook(lambda _, given, __: rows.append(given[0].shape[:2]))
+    stream = pieces([k * CHUNK_SAMPLES for k in range(1, 6)], SAMPLES[: 6 * CHUNK_SAMPLES])
+    try:
+        out = run(encode, stream)
+    finally:
+        hook.remove()
+    assert [len(m.tokens) for m in out] == [1, 1, 1, 1, 1, 2]
+    assert rows == [(1, 1), *[(1, 4)] * 4, (1, 8)]

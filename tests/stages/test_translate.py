@@ -182,6 +182,67 @@ def test_drafts_never_change_the_result(make, pieces, seed, sound, pad):
     assert texts(drafted) == texts(plain)
 
 
+@settings(max_examples=12, deadline=None)
+@given(
+    pieces=PIECES, seed=st.sampled_from(SEEDS), every=st.sampled_from((1, 3, 99)), data=st.data()
+)
+def test_how_many_tokens_wait_never_changes_the_result(make, pieces, seed, every, data):
+    updates = data.draw(st.lists(st.booleans(), min_size=len(pieces), max_size=len(pieces)))
+    stage, items = make(seed), segment(pieces, seed, updates)
+    options, said = replace(OPTIONS, update_chunks=every), []
+    for most in (1, 2, 8):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(stages.translate, "MOST_WAITING", most)
+            said.append(texts(run(stage, items, options)[0]))
+    assert said[0] == said[1] == said[2]
+
+
+@pytest.fixture
+def entered(stage, monkeypatch) -> list[tuple[int, int]]:
+    """How many positions each pass put into a cache, and how many of them it answered."""
+    passes, answer = [], stage._model.answer
+
+    def spy(embeddings, ids, cache, wanted):
+        passes.append((ids.shape[1], wanted))
+        return answer(embeddings, ids, cache, wanted)
+
+    monkeypatch.setattr(stage._model, "answer", spy)
+    return passes
+
+
+def test_audio_goes_along_with_the_pass_that_asks(stage, entered):
+    items = segment([3] + [1] * 9)
+    _, states = run(stage, items, replace(OPTIONS, update_chunks=4))
+    assert all(answered for _, answered in entered)
+    assert [sum(map(len, state.fresh)) for state in states] == [3, 0, 1, 2, 3, 0, 1, 2, 3, 0]
+
+
+def test_audio_does_not_wait_for_ever(stage, entered):
+    _, states = run(stage, segment([1] * 20 + [0]), NEVER_EARLY)
+    asked = entered.index((4 + len(states[0].prompt.after), 1))
+    assert entered[:asked] == [(8, 0), (8, 0)]
+    assert max(sum(map(len, state.fresh)) for state in states) == 7
+
+
+def test_a_prompt_is_read_before_anyone_speaks_and_once(make, monkeypatch):
+    """In whatever session it is met first."""
+    stage, read = make(2), []
+    stage._instruction.cache_clear()
+    extend = stage._model.extend
+
+    def spy(embeddings, ids, cache):
+        read.append(ids[0].tolist())
+        return extend(embeddings, ids, cache)
+
+    monkeypatch.setattr(stage._model, "extend", spy)
+    french = replace(OPTIONS, language="fr")
+    prompts_read = [list(stage.init_state(each).prompt.before) for each in (OPTIONS, french)]
+    assert read == prompts_read
+    first = texts(run(stage, segment([2, 1]))[0])
+    assert first == texts(run(stage, segment([2, 1]))[0]), "what is kept stays as it is"
+    assert len(read) == 2
+
+
 @pytest.mark.parametrize("heard, missing", [(2, 186), (187, 1), (188, 0), (190, 0)])
 def test_audio_is_filled_up_on_request(stage, heard, missing):
     """Behind the audio, in front of what ends it; never in what is kept."""

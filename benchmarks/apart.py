@@ -1,0 +1,117 @@
+"""The live measurement through the real graph: encoder and decoder in processes of their own.
+
+The stages are those of a live session, on the threads that one gets, but for two: the segmenter is
+replaced by one that takes all sound for one segment, and the reply is scripted in the process of
+the decoder.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from benchmarks import sounds
+from benchmarks.context import Bench
+from benchmarks.passes import Watched
+from benchmarks.realtime import SECONDS, UPDATE_CHUNKS, Script
+from benchmarks.rows import Measurement, Result, Row
+from models import prompt as prompts
+from models.checkpoint import Checkpoint
+from pipeline.chain import Chain, recipes
+from pipeline.link import Recipe
+from stages.contract import Stage
+from stages.messages import SAMPLE_RATE_HZ, Caption, Chunk, SessionOptions, SoftTokens, Speech
+from stages.translate import TranslateStage, TranslateState
+
+Start = Callable[[Sequence[Recipe]], Chain]
+NOTHING = np.zeros(0, np.float32)
+FORM = "int8"
+
+APART = Row(
+    f"live_e2b_{FORM}_graph",
+    f"live E2B, {FORM}, as above, through the Ray graph: time / audio time",
+    "RTF",
+    higher=False,
+    peer="real time",
+)
+
+
+def keeps_up(bench: Bench, start: Start | None = None) -> Iterable[Result]:
+    """Hears a sound through the graph as fast as it is taken."""
+    sound = sounds.noise(3 if bench.small else 8 if bench.quick else SECONDS)
+    folder = str(bench.folder("E2B", FORM).resolve())
+    factor = real_time_factor(folder, bench.device, sound, start or _graph)
+    yield Result(APART, factor, 1.0, detail={"seconds_of_audio": len(sound) / SAMPLE_RATE_HZ})
+
+
+def real_time_factor(folder: str, device: str, sound: np.ndarray, start: Start) -> float:
+    """Seconds that the graph ``start`` gives needs for a second of ``sound``, float32 [S]."""
+    _, encode, translate = recipes(folder, device)
+    scripted = replace(translate, make=partial(Scripted, folder, translate))
+    chain = start((Recipe("segment", OneSegment), encode, scripted))
+    try:
+        hear(chain, sounds.noise(1))
+        begun = time.monotonic()
+        hear(chain, sound)
+        return (time.monotonic() - begun) * SAMPLE_RATE_HZ / len(sound)
+    finally:
+        chain.stop()
+
+
+def hear(chain: Chain, sound: np.ndarray) -> list[Caption]:
+    """The captions of a session that feeds ``sound`` as fast as it is taken."""
+    name, pieces = "live", sounds.chunks(sound)
+    chain.open(name, SessionOptions(update_chunks=UPDATE_CHUNKS))
+    starts = range(0, len(sound), len(pieces[0]))
+    sent = [
+        chain.step(name, seq, Chunk(start, piece))
+        for seq, (start, piece) in enumerate(zip(starts, pieces, strict=True))
+    ]
+    sent.append(chain.finish(name, len(sent)))
+    return [caption for future in sent for caption in chain.outcome(name, future)]
+
+
+class OneSegment:
+    """Stage[Chunk, Speech, int]: all sound is speech; the state is how many samples there were."""
+
+    def init_state(self, options: SessionOptions) -> int:
+        return 0
+
+    def step(self, item: Chunk, state: int) -> tuple[list[Speech], int]:
+        return [Speech(0, item.start, item.samples, opens=state == 0)], item.end
+
+    def flush(self, state: int) -> list[Speech]:
+        return [Speech(0, state, NOTHING, closes=True)] if state else []
+
+
+class Scripted:
+    """Stage[SoftTokens, Caption, TranslateState]: the real one, told what to say."""
+
+    def __init__(self, folder: str, recipe: Recipe) -> None:
+        stage: Stage[Any, Any, Any] = recipe.make()
+        assert isinstance(stage, TranslateStage)
+        self._stage = stage
+        self._script = Script(prompts.build(Checkpoint.open(folder).tokenizer, "es", "en"))
+        Watched(stage._model, self._script.choose).__enter__()  # as long as the process lasts
+
+    def init_state(self, options: SessionOptions) -> TranslateState:
+        return self._stage.init_state(options)
+
+    def step(self, item: SoftTokens, state: TranslateState) -> tuple[list[Caption], TranslateState]:
+        self._script.hear(item.end)
+        return self._stage.step(item, state)
+
+    def flush(self, state: TranslateState) -> list[Caption]:
+        return self._stage.flush(state)
+
+
+def _graph(stages: Sequence[Recipe]) -> Chain:
+    from pipeline.graph import Graph
+
+    return Graph.start(stages=stages)
+
+
+MEASUREMENTS = (Measurement(APART.name, (APART,), keeps_up),)

@@ -1,0 +1,388 @@
+"""A pass over a cache for few positions, recorded once and run as one call.
+
+What `LanguageModel._run` and `decoder.layers` say with torch, for one sequence of at most `MOST`
+new positions, in bf16 on the CPU: the products of `kernels` and, between them,
+`kernels.layer_loops`. A tape belongs to a plan, a number of positions and of wanted ones; a model
+keeps those that it used last, and they share their memory.
+"""
+
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+import kernels
+from decoder.cache import KVCache
+from decoder.config import TextConfig, kv_sources
+from decoder.layers import Attention, DecoderLayer
+from decoder.slices import Plan
+from kernels.products import scratch_bytes
+
+if TYPE_CHECKING:
+    from kernels.tape import Arguments
+
+MOST = 16  # positions
+KEPT = 48  # tapes of a model
+TOGETHER = (1, 2, 3, 4, 6, 8)  # rows that products are made for
+AT_ONCE = 8  # products that no thread waits between
+EVERYTHING = 2**40  # a window that leaves nothing out
+Turns = Mapping[bool, tuple[Tensor, Tensor]]  # cos and sin, by whether a layer slides
+
+
+def serves(config: TextConfig, cache: KVCache, rows: int) -> bool:
+    """Whether a pass of `rows` positions can be one call."""
+    like = cache.buffers(cache.plan.owners[0])[0]
+    heads = config.num_attention_heads * config.head_dim
+    inputs = (
+        config.hidden_size, config.hidden_size_per_layer_input, config.laurel_rank, heads,
+        *config.ffn_widths,
+    )  # fmt: skip
+    return (
+        cache.batch == 1
+        and rows <= MOST
+        and like.is_cpu
+        and like.dtype == torch.bfloat16
+        and config.head_dim % kernels.LEAST == 0
+        and not any(n % kernels.LEAST for n in inputs)
+        and kernels.available()
+    )
+
+
+class Tapes:
+    """The tapes of a model; a copy of the model begins without any."""
+
+    def __init__(self) -> None:
+        self._tapes: OrderedDict[tuple[Any, ...], TapedPass] = OrderedDict()
+        self._lock = threading.Lock()
+        self._memory: Memory | None = None
+        self._weights: Weights | None = None
+        self._cache: weakref.ref[KVCache] | None = None  # of the last pass
+
+    def __reduce__(self) -> tuple[type["Tapes"], tuple[()]]:
+        return Tapes, ()
+
+    def run(
+        self, layers: nn.ModuleList, cache: KVCache, streams: Tensor, told: Mapping[int, Tensor],
+        turns: Turns, wanted: int,
+    ) -> Tensor:  # fmt: skip
+        """The layers of the cache's plan at positions that follow what it holds: streams
+        [1, L, A, D] to those of the last `wanted` positions.
+
+        told: [1, L, P] for each layer, from the last owner's on [1, wanted, P]; turns: each
+        [1, L, 1, H / 2].
+        """
+        threads, key = torch.get_num_threads(), (cache.plan, streams.shape[1], wanted)
+        with self._lock:
+            if self._memory is None or self._memory.threads != threads:
+                self._memory = Memory(cache.config, threads)
+                self._tapes.clear()
+            if self._cache is None or self._cache() is not cache:
+                self._look(layers)
+                self._cache = weakref.ref(cache)
+            if key not in self._tapes:
+                self._tapes[key] = TapedPass(layers, cache.config, self._memory, *key)
+            self._tapes.move_to_end(key)
+            if len(self._tapes) > KEPT:
+                self._tapes.popitem(last=False)
+            return self._tapes[key].run(cache, streams, told, turns)
+
+    def _look(self, layers: nn.ModuleList) -> None:
+        """Forgets everything where the weights are others, or elsewhere, than they were. Once for
+        a cache is enough: what it holds was made with the weights of then."""
+        if self._weights is None or not self._weights.unmoved():
+            self._weights = Weights(layers)
+            self._tapes.clear()
+
+
+class Weights:
+    """Where the weights of some modules lie. Keeps that memory."""
+
+    def __init__(self, modules: nn.Module):
+        self._parts = [
+            (mapping, name, part)
+            for module in modules.modules()
+            for mapping in (module._modules, module._parameters, module._buffers)
+            for name, part in mapping.items()
+        ]
+        tensors = [part for _, _, part in self._parts if isinstance(part, Tensor)]
+        self._places = [(tensor, tensor.data_ptr()) for tensor in tensors]
+        self._kept = [tensor.detach() for tensor in tensors]
+
+    def unmoved(self) -> bool:
+        """Whether all modules still have the same parts, in the same memory."""
+        return all(mapping.get(name) is part for mapping, name, part in self._parts) and all(
+            tensor.data_ptr() == place for tensor, place in self._places
+        )
+
+
+class Memory:
+    """What the programs of a tape read from one another, for any tape of a model.
+
+    Products may run on more rows than are meant, so there is room for twice `MOST`.
+    """
+
+    def __init__(self, config: TextConfig, threads: int):
+        self.threads = threads
+        D, P, H = config.hidden_size, config.hidden_size_per_layer_input, config.head_dim
+        heads, together = config.num_attention_heads * H, config.num_key_value_heads * H
+        widest = max(config.ffn_widths)
+        widths = {
+            "streams": config.altup_num_inputs * D,
+            **dict.fromkeys(("normed", "attended", "raised", "mixed", "normed_mixed", "fed"), D),
+            **dict.fromkeys(("computed", "scaled", "projected"), D),
+            **dict.fromkeys(("raw_queries", "queries", "heads"), heads),
+            **dict.fromkeys(("raw_keys", "raw_values"), together),
+            **dict.fromkeys(("gate", "up", "hidden"), widest),
+            **dict.fromkeys(("layer_gate", "passed"), P),
+            **dict.fromkeys(("cos", "sin", "sliding_cos", "sliding_sin"), H // 2),
+            "left": config.laurel_rank,
+        }
+        self.rows = {
+            name: torch.zeros(2 * MOST, width, dtype=torch.bfloat16)
+            for name, width in widths.items()
+        }
+        # What is left over of a block takes as much room as a whole one.
+        largest = max(D, heads, widest) // 128 * 128 + 96
+        sizes = [
+            scratch_bytes(form, True, TOGETHER[-1], largest) for form in ("bf16", *kernels.GROUPS)
+        ]
+        # Products that do not wait for one another must not meet in it.
+        self.scratch = torch.empty(AT_ONCE, threads * max(sizes), dtype=torch.uint8)
+        self.starts = torch.zeros(3, dtype=torch.int64)  # zero; of the new rows; of the wanted ones
+        self.scores = torch.empty(0)
+
+    def at(self, name: str, row: int = 0) -> int:
+        """The address of a row."""
+        return self.rows[name][row].data_ptr()
+
+    def start(self, which: int) -> int:
+        return self.starts[which].data_ptr()
+
+
+class TapedPass:
+    """The layers of a plan for so many rows, of which the last `wanted` come out."""
+
+    def __init__(
+        self, layers: nn.ModuleList, config: TextConfig, memory: Memory, plan: Plan, rows: int,
+        wanted: int,
+    ):  # fmt: skip
+        from kernels.tape import Tape
+
+        self._config, self._memory, self._rows, self._wanted = config, memory, rows, wanted
+        self._tape = Tape(memory.threads)
+        self._gates: dict[int, Arguments] = {}
+        self._writes: list[tuple[int, Arguments, Arguments]] = []  # owner, for keys, for values
+        self._reads: list[tuple[int, Arguments]] = []  # owner, attention
+        self._attached: list[int] = []
+        self._unwaited = 0  # products since all threads have met
+        for i, width in plan.steps:
+            layer = layers[i]
+            assert isinstance(layer, DecoderLayer)
+            self._record(layer, i, width, i == plan.owners[-1])
+            if i == plan.owners[-1] and wanted == 0:
+                break
+
+    def run(
+        self, cache: KVCache, streams: Tensor, told: Mapping[int, Tensor], turns: Turns
+    ) -> Tensor:
+        """As `Tapes.run`."""
+        memory, rows, first = self._memory, self._rows, self._rows - self._wanted
+        memory.rows["streams"][:rows] = streams.flatten(2)[0]
+        for sliding, tables in turns.items():
+            for name, table in zip(_turns(sliding), tables, strict=True):
+                memory.rows[name][:rows] = table[0, :, 0]
+        memory.starts[1], memory.starts[2] = cache.length, cache.length + first
+        for i, arguments in self._gates.items():
+            arguments["told"], arguments["told_stride"] = told[i].data_ptr(), told[i].stride(1)
+        self._attach(cache)
+        self._tape.run()
+        return memory.rows["streams"][first:rows].clone().view(1, self._wanted, *streams.shape[2:])
+
+    def _attach(self, cache: KVCache) -> None:
+        """Lets the programs read and write this cache."""
+        memory, capacity = self._memory, cache.capacity
+        if len(memory.scores) < memory.threads * capacity:
+            memory.scores = torch.empty(memory.threads * capacity)
+        places = {i: [b.data_ptr() for b in cache.buffers(i)] for i in cache.plan.owners}
+        attached = [memory.scores.data_ptr(), capacity, *sum(places.values(), [])]
+        if attached == self._attached:
+            return
+        self._attached, stride = attached, capacity * self._config.head_dim
+        for i, *both in self._writes:
+            for arguments, place in zip(both, places[i], strict=True):
+                arguments["y"], arguments["head_stride"] = place, stride
+        for i, arguments in self._reads:
+            arguments["keys"], arguments["values"] = places[i]
+            arguments["scores"], arguments["room"] = memory.scores.data_ptr(), capacity
+            arguments["head_stride"] = stride
+
+    def _record(self, layer: DecoderLayer, i: int, width: int | None, narrows: bool) -> None:
+        """One layer; the last owner `narrows` the rows to the wanted ones, behind keys and
+        values."""
+        from kernels import layer_loops as loops
+
+        config, at, D = self._config, self._memory.at, self._config.hidden_size
+        streams, active, eps = (
+            config.altup_num_inputs, config.altup_active_idx, config.rms_norm_eps,
+        )  # fmt: skip
+        above = not layer.owns_kv
+        first = self._rows - self._wanted if above else 0
+        rows = self._wanted if above else self._rows
+        altup, attention = layer.altup, layer.self_attn
+        router = {
+            "router_norm": _at(altup.router_norm.weight),
+            "router": _at(altup.modality_router.weight),
+        }
+        self._tape.add(
+            loops.predicting(streams, active, eps), streams=at("streams", first),
+            normed=at("normed", first), **router, coefficients=_at(altup.prediction_coefs.weight),
+            norm=_at(layer.input_layernorm.weight), rows=rows, width=D,
+        )  # fmt: skip
+        if layer.owns_kv:
+            self._product(attention.k_proj, at("normed"), at("raw_keys"), rows, wait=False)
+            none = narrows and self._wanted == 0
+            self._product(attention.v_proj, at("normed"), at("raw_values"), rows, wait=none)
+        if narrows:
+            first, rows = self._rows - self._wanted, self._wanted
+        if rows == 0:
+            self._keys_values(attention, i, layer.sliding)
+            return
+        normed = at("normed", first)
+        self._product(attention.q_proj, normed, at("raw_queries"), rows, wait=False)
+        self._product(layer.laurel.linear_left, normed, at("left"), rows)
+        if layer.owns_kv:
+            self._keys_values(attention, i, layer.sliding)
+        self._turn(
+            "queries", at("raw_queries"), _at(attention.q_norm.weight), layer.sliding, first,
+            y=at("queries"), rows=rows, heads=config.num_attention_heads,
+            head_stride=config.head_dim, row_stride=config.num_attention_heads * config.head_dim,
+            start=self._memory.start(0),
+        )  # fmt: skip
+        self._product(layer.laurel.linear_right, at("left"), at("raised"), rows)
+        self._attention(i, layer.sliding, first, rows)
+        self._product(attention.o_proj, at("heads"), at("attended"), rows)
+        own = {"streams": at("streams", first), "rows": rows, "width": D}
+        self._tape.add(
+            loops.mixing(streams, active, eps), mixed=at("mixed"), normed_mixed=at("normed_mixed"),
+            attended=at("attended"), attended_norm=_at(layer.post_attention_layernorm.weight),
+            normed=normed, raised=at("raised"),
+            raised_norm=_at(layer.laurel.post_laurel_norm.weight),
+            norm=_at(layer.pre_feedforward_layernorm.weight), **own,
+        )  # fmt: skip
+        self._feed(layer, width, rows)
+        self._tape.add(
+            loops.correcting(streams, active, eps, altup.scale_output), computed=at("computed"),
+            scaled=at("scaled"), mixed=at("mixed"), fed=at("fed"),
+            fed_norm=_at(layer.post_feedforward_layernorm.weight), **router,
+            coefficients=_at(altup.correction_coefs.weight),
+            scale=_at(altup.correct_output_scale), **own,
+        )  # fmt: skip
+        self._product(layer.per_layer_input_gate, at("scaled"), at("layer_gate"), rows)
+        self._gates[i] = self._tape.add(
+            loops.gating(), y=at("passed"), gate=at("layer_gate"), told=0, told_stride=0,
+            rows=rows, width=config.hidden_size_per_layer_input,
+        )  # fmt: skip
+        self._product(layer.per_layer_projection, at("passed"), at("projected"), rows)
+        # The thread that adds to a row is the one that predicts from it.
+        self._tape.add(
+            loops.adding(streams, eps), False, x=at("projected"),
+            norm=_at(layer.post_per_layer_input_norm.weight), **own,
+        )  # fmt: skip
+
+    def _keys_values(self, attention: Attention, i: int, sliding: bool) -> None:
+        """Writes the new keys and values to the cache."""
+        config, memory = self._config, self._memory
+        own = {
+            "y": 0, "rows": self._rows, "heads": config.num_key_value_heads, "head_stride": 0,
+            "row_stride": config.head_dim, "start": memory.start(1),
+        }  # fmt: skip
+        weight = _at(attention.k_norm.weight)
+        keys = self._turn("keys", memory.at("raw_keys"), weight, sliding, 0, **own)
+        values = self._turn("values", memory.at("raw_values"), 0, sliding, 0, **own)
+        self._writes.append((i, keys, values))
+
+    def _turn(
+        self, what: str, x: int, weight: int, sliding: bool, first: int, **given: int
+    ) -> "Arguments":
+        from kernels.head_loops import turning
+
+        cos, sin = (self._memory.at(name, first) for name in _turns(sliding))
+        plain = what == "values"
+        return self._tape.add(
+            turning(not plain, not plain, self._config.rms_norm_eps), False, x=x,
+            weight=weight, cos=cos, sin=sin, width=self._config.head_dim, **given,
+        )  # fmt: skip
+
+    def _attention(self, i: int, sliding: bool, first: int, rows: int) -> None:
+        from kernels.head_loops import attending
+
+        config, at = self._config, self._memory.at
+        arguments = self._tape.add(
+            attending(config.head_dim), y=at("heads"), queries=at("queries"), keys=0, values=0,
+            scores=0, rows=rows, heads=config.num_attention_heads,
+            group=config.num_attention_heads // config.num_key_value_heads, head_stride=0,
+            start=self._memory.start(2 if first else 1),
+            window=config.sliding_window if sliding else EVERYTHING, room=0,
+        )  # fmt: skip
+        self._reads.append((kv_sources(config)[i], arguments))
+
+    def _feed(self, layer: DecoderLayer, width: int | None, rows: int) -> None:
+        """The feed-forward; a width is filled up, with hidden units of zero, to what products
+        take."""
+        from kernels.layer_loops import activating
+
+        mlp, at = layer.mlp, self._memory.at
+        width = mlp.gate_proj.weight.shape[0] if width is None else width
+        stride = width + -width % kernels.LEAST
+        self._product(mlp.gate_proj, at("normed_mixed"), at("gate"), rows, stride, wait=False)
+        self._product(mlp.up_proj, at("normed_mixed"), at("up"), rows, stride)
+        self._tape.add(
+            activating(mlp.deviations), y=at("hidden"), gate=at("gate"), up=at("up"), rows=rows,
+            width=width, stride=stride,
+        )  # fmt: skip
+        self._product(mlp.down_proj, at("hidden"), at("fed"), rows, columns=stride)
+
+    def _product(
+        self, module: nn.Module, x: int, y: int, rows: int, outputs: int | None = None,
+        columns: int | None = None, wait: bool = True,
+    ) -> None:  # fmt: skip
+        """y [rows, outputs] = x [rows, columns] @ weight^T of a `Linear` or `QuantizedLinear`."""
+        from kernels.loops import product
+
+        form, weight, scale = _weights(module)
+        outputs = outputs or weight.shape[0]
+        inputs = columns or weight.shape[1] * (2 if form == "int4" else 1)
+        step = -(-rows // -(-rows // TOGETHER[-1]))  # equal parts
+        for first in range(0, rows, step):
+            part = min(step, rows - first)
+            last = first + part == rows
+            self._tape.add(
+                product(form, True, next(n for n in TOGETHER if n >= part)), wait and last,
+                y=y + 2 * first * outputs, x=x + 2 * first * inputs, weight=_at(weight),
+                stride=weight.stride(0) * weight.element_size(),
+                scale=0 if scale is None else _at(scale),
+                scale_stride=0 if scale is None else 2 * scale.stride(0),
+                scratch=_at(self._memory.scratch[self._unwaited]), outputs=outputs, inputs=inputs,
+            )  # fmt: skip
+            self._unwaited = 0 if wait and last else self._unwaited + 1
+
+
+def _weights(module: nn.Module) -> tuple[str, Tensor, Tensor | None]:
+    """Form, weight and scale."""
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    scale = getattr(module, "scale", None)
+    return getattr(module, "form", "bf16"), weight, scale
+
+
+def _turns(sliding: bool) -> tuple[str, str]:
+    """The tables of a type of layer."""
+    return ("sliding_cos", "sliding_sin") if sliding else ("cos", "sin")
+
+
+def _at(tensor: Tensor) -> int:
+    return tensor.data_ptr()

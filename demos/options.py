@@ -1,0 +1,86 @@
+"""Options that several commands have, and what of them is checked before anything is loaded.
+
+Nothing heavy is imported here: `--help` answers at once.
+"""
+
+import logging
+import sys
+from typing import Annotated, Literal
+
+import typer
+
+Language = Annotated[str, typer.Option(help="Language that is spoken.")]
+TargetLanguage = Annotated[str, typer.Option(help="Language to translate into.")]
+Model = Annotated[
+    str, typer.Option(help="Bundled model, model folder, or hub id (google/gemma-3n-E2B-it).")
+]
+Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="What the model runs on.")]
+Dtype = Annotated[
+    Literal["auto", "float32", "bf16", "int8", "int4", "int8+audio", "int4+audio"],
+    typer.Option(
+        help="Weights in memory; auto: float32 if the model is small, else bf16. int8 and int4 "
+        "quantize the language model while it is loaded; with +audio also the audio tower, to int8."
+    ),
+]
+PadAudio = Annotated[
+    bool,
+    typer.Option(
+        "--pad-audio/--no-pad-audio",
+        help="Show the model every segment filled up to 30 s, as the reference does; slower.",
+    ),
+]
+Size = Annotated[
+    str,
+    typer.Option(
+        help="MatFormer size: a name (`dragoman models`), FFN widths by layer, or auto: smaller "
+        "while captions lag. Else the whole model.",
+        show_default=False,
+    ),
+]
+DraftSize = Annotated[
+    str,
+    typer.Option(help="Another size for captions of unfinished speech.", show_default=False),
+]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Threads of the decoder; else all cores but one.")
+]
+Address = Annotated[str | None, typer.Option(help="Ray cluster to run on: auto, or HOST:PORT.")]
+NoRay = Annotated[bool, typer.Option("--no-ray", help="Run in this process.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Log more, show tracebacks.")]
+
+
+def log_to_stderr(debug: bool, most: int = logging.DEBUG) -> None:
+    """Sets up logging: warnings, or with ``debug`` all from the level ``most`` up."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=most if debug else logging.WARNING,
+        format="%(levelname)s %(name)s: %(message)s" if debug else "dragoman: %(message)s",
+    )
+
+
+def check_languages(model: str, language: str, target_language: str) -> None:
+    """Raises LanguageError for languages that are unknown, equal, or not a pair of ``model``.
+
+    Of a model that is not here nothing is known.
+    """
+    from models import hub
+    from models.prompt import check_pair, pairs_of
+
+    folder = hub.here(model)
+    pairs = () if folder is None else pairs_of(hub.read_config(folder))
+    check_pair(language, target_language, pairs, model)
+
+
+def check_device(device: str, address: str | None) -> None:
+    """Raises DeviceError for a GPU that is not here; a cluster at ``address`` may have one."""
+    if device == "cpu" or address is not None:
+        return
+    import torch
+
+    from pipeline.errors import DeviceError
+
+    if not torch.cuda.is_available():
+        raise DeviceError(
+            "--device cuda: torch finds no GPU here: see whether `nvidia-smi` shows one, or leave "
+            "the option out to run on the CPU"
+        )

@@ -1,0 +1,148 @@
+"""The loops over the gates of a feed-forward layer: which are open, and what passes them.
+
+Lists hold, token after token, the hidden units whose gate is open (int32) and what passes each
+gate (float32 that bf16 can hold). Marks (int32 [tokens, width / BLOCK + 1]) say where in the lists
+each token's units of each block begin, and where its last one ends. A thread writes its tokens to
+its own part of the lists, which is as large as `share` units for each of them.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import cache
+
+from llvmlite import ir
+
+from kernels.compiler import F32, I16, I32, I64, Builder, Program, Value, lanes
+from kernels.functions import sigmoid
+from kernels.rows import Numbers, share, summed
+
+CHOOSE = ("gate", "units", "values", "marks", "excess", "tokens", "width", "share", "deviations")
+GATE = ("y", "gate", "up", "count")
+BLOCK = 64  # hidden units from a mark to the next
+LEAST_VARIANCE = 1e-20
+GELU = (math.sqrt(8 / math.pi), 0.044715 * math.sqrt(8 / math.pi))  # 2 u is a x + b x^3
+
+
+def spare(lanes_: int | None = None) -> int:
+    """Entries that a thread must have in the lists beyond those that it may use."""
+    return 4 * (lanes_ or lanes())
+
+
+@cache
+def choosing(lanes_: int | None = None) -> Program:
+    """Lists the open gates of each token, and GELU of how far they are open.
+
+    gate: bf16 [tokens, width]; deviations: a float32, by its bits; excess: int64 [threads], above 0
+    where a part of the lists was too small: then they mean nothing.
+    """
+
+    def write(b: Builder) -> None:
+        first, last = share(b, b.given["tokens"])
+        start, end = (b.mul(row, b.given["share"]) for row in (first, last))
+        limit = b.sum(end, -spare(b.lanes))
+
+        def token(m: Value, carried: Sequence[Value]) -> Sequence[Value]:
+            return _choose(b, m, limit, *carried)
+
+        _, total = b.loop(first, last, 1, token, (start, b.number(0)))
+        excess = b.sub(total, b.sub(limit, start))
+        excess = b.select(b.icmp_signed("<", first, last), excess, b.number(0))
+        b.write(excess, b.pointer("excess"), b.times(b.thread, 8))
+
+    return Program(CHOOSE, write, lanes_ or lanes())
+
+
+@cache
+def gating(lanes_: int | None = None) -> Program:
+    """y = GELU(gate) * up, each rounded to bf16; `count` is a multiple of the lanes."""
+
+    def write(b: Builder) -> None:
+        start, stop = (
+            b.times(n, b.lanes) for n in share(b, b.sdiv(b.given["count"], b.number(b.lanes)))
+        )
+        y, gate, up = (Numbers(b, True, name) for name in ("y", "gate", "up"))
+
+        def some(i: Value, _: Sequence[Value]) -> Sequence[Value]:
+            passed = rounded(b, gelu(b, gate.read(i, b.lanes)))
+            y.write(b.fmul(passed, up.read(i, b.lanes)), i)
+            return ()
+
+        b.loop(start, stop, b.lanes, some)
+
+    return Program(GATE, write, lanes_ or lanes())
+
+
+def gelu(b: Builder, x: Value) -> Value:
+    """GELU by its tanh form: x (1 + tanh u) / 2 = x / (1 + exp(-2 u))."""
+    linear, cubic = (b.vector(F32, factor, x.type.count) for factor in GELU)
+    twice = b.fmul(x, b.multiply_add(b.fmul(x, x), cubic, linear))
+    return b.fmul(x, sigmoid(b, twice))
+
+
+def rounded(b: Builder, value: Value) -> Value:
+    """float32 at the precision of bf16."""
+    return b.widened(b.narrowed(value))
+
+
+def _choose(b: Builder, m: Value, limit: Value, where: Value, total: Value) -> Sequence[Value]:
+    """Lists token m from `where` on; where the next one begins, and how many gates were open."""
+    width = b.given["width"]
+    gate, values = Numbers(b, True, "gate", b.mul(m, width)), Numbers(b, False, "values")
+    blocks = b.sdiv(width, b.number(BLOCK))
+    marks = b.at(b.pointer("marks"), b.times(b.mul(m, b.sum(blocks, 1)), 4))
+    cutoff = _cutoff(b, gate)
+    first = b.least(where, limit)
+
+    def block(j: Value, carried: Sequence[Value]) -> Sequence[Value]:
+        where, total = carried
+        b.write(b.trunc(where, I32), marks, b.times(j, 4))
+        for i in range(0, BLOCK, b.lanes):
+            unit = b.sum(b.times(j, BLOCK), i)
+            over = b.fcmp_unordered(">", gate.read(unit, b.lanes), b.spread(cutoff, b.lanes))
+            open_ = b.bitcast(over, ir.IntType(b.lanes))
+            count = b.zext(b.ctpop(open_), I64)
+            b.loop(0, count, 1, _listing(b, gate, unit, where, cutoff), (open_,))
+            where, total = b.least(b.add(where, count), limit), b.add(total, count)
+        return where, total
+
+    def some(k: Value, _: Sequence[Value]) -> Sequence[Value]:
+        passed = rounded(b, values.read(k, b.lanes))
+        values.write(rounded(b, gelu(b, passed)), k)
+        return ()
+
+    last, total = b.loop(0, blocks, 1, block, (first, total))
+    b.write(b.trunc(last, I32), marks, b.times(blocks, 4))
+    b.loop(first, last, b.lanes, some)
+    return last, total
+
+
+def _listing(
+    b: Builder, gate: Numbers, first: Value, where: Value, cutoff: Value
+) -> Callable[[Value, Sequence[Value]], Sequence[Value]]:
+    """Takes the lowest unit from those left of a vector, and lists how far its gate is open."""
+
+    def one(k: Value, left: Sequence[Value]) -> Sequence[Value]:
+        lowest = b.cttz(left[0], ir.Constant(ir.IntType(1), 1))
+        unit, place = b.add(first, b.zext(lowest, I64)), b.times(b.add(where, k), 4)
+        opening = b.fsub(b.widened(b.read(I16, gate.place, b.times(unit, 2))), cutoff)
+        b.write(b.trunc(unit, I32), b.pointer("units"), place)
+        b.write(opening, b.pointer("values"), place)
+        return (b.and_(left[0], b.sub(left[0], ir.Constant(left[0].type, 1))),)
+
+    return one
+
+
+def _cutoff(b: Builder, gate: Numbers) -> Value:
+    """Mean of a row plus so many standard deviations, rounded to bf16."""
+    width = b.given["width"]
+    count = b.sitofp(width, F32)
+    mean = b.fdiv(summed(b, width, gate.read), count)
+
+    def square(i: Value, entries: int) -> Value:
+        difference = b.fsub(gate.read(i, entries), b.spread(mean, entries))
+        return b.fmul(difference, difference)
+
+    variance, least = b.fdiv(summed(b, width, square), count), ir.Constant(F32, LEAST_VARIANCE)
+    variance = b.select(b.fcmp_ordered("<", variance, least), least, variance)
+    deviations = b.bitcast(b.trunc(b.given["deviations"], I32), F32)
+    return rounded(b, b.fadd(mean, b.fmul(deviations, b.call_scalar("sqrt", variance))))

@@ -1,0 +1,243 @@
+"""The loops of products that only open gates ask for; lists as in `kernels.gate_loops`.
+
+On the way up, a thread takes a block of hidden units, whose weights stay in its cache, past all
+tokens. On the way down it takes a tile of outputs: their weights are copied, a chunk of hidden
+units at a time, so that the weights of a unit lie together, and each listed unit adds its own,
+times its value, to sums in registers.
+
+Unusual: a word of the copy holds two weights, of outputs i and i + lanes of the same unit. Where
+the CPU multiplies pairs of bf16, the pair (value, 0) takes the one, (0, value) the other.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+
+from llvmlite import ir
+
+from kernels.compiler import F32, I32, I64, Builder, Number, Program, Value, has_pairs, lanes
+from kernels.gate_loops import BLOCK, rounded
+from kernels.rows import Numbers
+from kernels.squares import transposed
+
+RAISE = ("x", "weight", "stride", "units", "values", "marks", "tokens", "inputs", "width")
+LOWER = (
+    "y", "weight", "stride", "units", "values", "marks", "scratch", "size", "tokens", "outputs",
+    "width", "parts",
+)  # fmt: skip
+CHUNK = 8 * BLOCK  # hidden units that are copied at a time
+UPPER = 0xFFFF0000
+Values = Sequence[Value]
+
+
+def tile(lanes_: int | None = None) -> int:
+    """Outputs whose sums are in registers together."""
+    width = lanes_ or lanes()
+    return 2 * width * _vectors(width)
+
+
+def least_inputs(lanes_: int | None = None) -> int:
+    """Inputs of `raising` come in multiples of this."""
+    return 8 * (lanes_ or lanes())
+
+
+def scratch_bytes(tokens: int, lanes_: int | None = None) -> int:
+    """The scratch memory that one thread of `lowering` needs."""
+    return tile(lanes_) * (2 * CHUNK + 4 * tokens)
+
+
+@cache
+def raising(lanes_: int | None = None, pairs: bool | None = None) -> Program:
+    """Multiplies every listed value of token m by weight [width, inputs] of its unit times x[m].
+
+    x: bf16 [tokens, inputs]; the product with x and the new value are rounded to bf16.
+    """
+    paired = has_pairs() if pairs is None else pairs
+
+    def write(b: Builder) -> None:
+        values = Numbers(b, False, "values")
+
+        def block(i: Value, _: Values) -> Values:
+            def token(m: Value, _: Values) -> Values:
+                x = b.at(b.pointer("x"), b.times(b.mul(m, b.given["inputs"]), 2))
+
+                def unit(k: Value, _: Values) -> Values:
+                    weights = b.at(b.pointer("weight"), b.mul(_unit(b, k), b.given["stride"]))
+                    product = rounded(b, b.spread(_dot(b, x, weights, paired), 1))
+                    values.write(rounded(b, b.fmul(values.read(k, 1), product)), k)
+                    return ()
+
+                b.loop(_mark(b, m, i), _mark(b, m, b.sum(i, 1)), 1, unit)
+                return ()
+
+            b.loop(0, b.given["tokens"], 1, token)
+            return ()
+
+        b.loop(b.thread, b.sdiv(b.given["width"], b.number(BLOCK)), b.threads, block)
+
+    return Program(RAISE, write, lanes_ or lanes())
+
+
+@cache
+def lowering(lanes_: int | None = None, pairs: bool | None = None) -> Program:
+    """y [tokens, outputs] = the listed values times weight [outputs, width] of their units.
+
+    Each thread, with `size` bytes of scratch memory, takes some of the tiles of outputs, each for
+    some of the `parts` into which the tokens are split.
+    """
+    paired = has_pairs() if pairs is None else pairs
+
+    def write(b: Builder) -> None:
+        tokens, parts = b.given["tokens"], b.given["parts"]
+        tiles = b.sdiv(b.given["outputs"], b.number(tile(b.lanes)))
+        rows = b.sdiv(b.sum(tokens, parts, -1), parts)
+
+        def item(i: Value, _: Values) -> Values:
+            first = b.least(b.mul(b.sdiv(i, tiles), rows), tokens)
+            last = b.least(b.add(first, rows), tokens)
+            _lower(b, b.times(b.srem(i, tiles), tile(b.lanes)), first, last, paired)
+            return ()
+
+        b.loop(b.thread, b.mul(tiles, parts), b.threads, item)
+
+    return Program(LOWER, write, lanes_ or lanes())
+
+
+def _vectors(lanes_: int) -> int:
+    """Registers of pairs that a unit adds to: as many as there are registers for their sums."""
+    return 8 if lanes_ == 16 else 4
+
+
+def _unit(b: Builder, k: Value) -> Value:
+    return b.sext(b.read(I32, b.pointer("units"), b.times(k, 4)), I64)
+
+
+def _mark(b: Builder, m: Value, block: Value) -> Value:
+    marks = b.sum(b.sdiv(b.given["width"], b.number(BLOCK)), 1)
+    place = b.add(b.mul(m, marks), block)
+    return b.sext(b.read(I32, b.pointer("marks"), b.times(place, 4)), I64)
+
+
+def _dot(b: Builder, x: Value, weights: Value, pairs: bool) -> Value:
+    """The sum of the products of two rows of bf16."""
+    kind = ir.VectorType(I32, b.lanes)
+
+    def turn(k: Value, sums: Values) -> Values:
+        after = []
+        for i, total in enumerate(sums):
+            place = b.sum(b.times(k, 2), 4 * b.lanes * i)
+            left, right = b.read(kind, x, place), b.read(kind, weights, place)
+            if pairs:
+                total = b.dot_pairs(left, right, total)
+            else:
+                for both in zip(_halves(b, left), _halves(b, right), strict=True):
+                    total = b.multiply_add(*both, total)
+            after.append(total)
+        return after
+
+    sums = b.loop(0, b.given["inputs"], least_inputs(b.lanes), turn, [b.vector(F32, 0.0)] * 4)
+    return b.total(b.fadd(b.fadd(sums[0], sums[1]), b.fadd(sums[2], sums[3])))
+
+
+def _lower(b: Builder, output: Value, first: Value, last: Value, pairs: bool) -> None:
+    """A tile of outputs, from `output` on, of tokens first to last."""
+    size = tile(b.lanes)
+    copy = b.at(b.pointer("scratch"), b.mul(b.thread, b.given["size"]))
+    sums = b.at(copy, 2 * CHUNK * size)
+    kind, places = ir.VectorType(F32, b.lanes), range(0, 4 * size, 4 * b.lanes)
+    width = b.given["width"]
+
+    def of(m: Value) -> Value:
+        return b.at(sums, b.times(b.sub(m, first), 4 * size))
+
+    def clear(m: Value, _: Values) -> Values:
+        for place in places:
+            b.write(b.vector(F32, 0.0), of(m), place)
+        return ()
+
+    def chunk(start: Value, _: Values) -> Values:
+        stop = b.least(b.sum(start, CHUNK), width)
+        _copy(b, output, start, stop, copy)
+
+        def token(m: Value, _: Values) -> Values:
+            def unit(k: Value, totals: Values) -> Values:
+                weights = b.at(copy, b.times(b.sub(_unit(b, k), start), 2 * size))
+                return _added(
+                    b, b.read(I32, b.pointer("values"), b.times(k, 4)), weights, totals, pairs
+                )
+
+            begin, end = (_mark(b, m, b.sdiv(at, b.number(BLOCK))) for at in (start, stop))
+            totals = b.loop(begin, end, 1, unit, [b.read(kind, of(m), place) for place in places])
+            for place, total in zip(places, totals, strict=True):
+                b.write(total, of(m), place)
+            return ()
+
+        b.loop(first, last, 1, token)
+        return ()
+
+    def finish(m: Value, _: Values) -> Values:
+        y = b.at(b.pointer("y"), b.times(b.add(b.mul(m, b.given["outputs"]), output), 2))
+        for place in places:
+            b.write(b.narrowed(b.read(kind, of(m), place)), y, place // 2)
+        return ()
+
+    b.loop(first, last, 1, clear)
+    b.loop(0, width, CHUNK, chunk)
+    b.loop(first, last, 1, finish)
+
+
+def _added(b: Builder, value: Value, weights: Value, totals: Values, pairs: bool) -> Values:
+    """totals plus a value (a float32 by its bits, bf16 in their upper half) times a unit's copy."""
+    kind, after = ir.VectorType(I32, b.lanes), []
+    number = b.spread(b.bitcast(value, F32), b.lanes)
+    upper = b.bitcast(number, kind)
+    lower = b.shifted(upper, -16)
+    for i in range(0, len(totals), 2):
+        words = b.read(kind, weights, 2 * b.lanes * i)
+        if pairs:
+            after += [
+                b.dot_pairs(words, lower, totals[i]),
+                b.dot_pairs(words, upper, totals[i + 1]),
+            ]
+        else:
+            halves = zip(_halves(b, words), totals[i : i + 2], strict=True)
+            after += [b.multiply_add(half, number, total) for half, total in halves]
+    return after
+
+
+def _copy(b: Builder, output: Value, start: Value, stop: Value, to: Value) -> None:
+    """The weights of a tile for units start to stop: words [units, vectors, lanes]."""
+    n, size = b.lanes, tile(b.lanes)
+
+    def vector(v: Value, _: Values) -> Values:
+        def square(k: Value, _: Values) -> Values:
+            here = b.at(to, b.add(b.times(b.sub(k, start), 2 * size), b.times(v, 4 * n)))
+            halves = []
+            for half in range(2):
+                row = b.sum(output, b.times(v, 2 * n), half * n)
+                halves.append(transposed(b, [_words(b, b.sum(row, i), k) for i in range(n)]))
+            lower, upper = b.vector(I32, 0xFFFF), b.vector(I32, UPPER)
+            for i, (first, second) in enumerate(zip(*halves, strict=True)):
+                even = b.or_(b.and_(first, lower), b.shifted(second, 16))
+                odd = b.or_(b.shifted(first, -16), b.and_(second, upper))
+                b.write(even, here, 4 * size * i)
+                b.write(odd, here, 4 * size * i + 2 * size)
+            return ()
+
+        b.loop(start, stop, 2 * n, square)
+        return ()
+
+    b.loop(0, _vectors(n), 1, vector)
+
+
+def _words(b: Builder, output: Value, unit: Number) -> Value:
+    place = b.add(b.mul(output, b.given["stride"]), b.times(unit, 2))
+    return b.read(ir.VectorType(I32, b.lanes), b.pointer("weight"), place)
+
+
+def _halves(b: Builder, words: Value) -> Values:
+    """The bf16 numbers in the lower and in the upper halves of words, as float32."""
+    kind = ir.VectorType(F32, b.lanes)
+    return [
+        b.bitcast(half, kind)
+        for half in (b.shifted(words, 16), b.and_(words, b.vector(I32, UPPER)))
+    ]

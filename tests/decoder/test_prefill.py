@@ -1,0 +1,94 @@
+"""Prompts of bf16 through our code for the CPU, against the same passes by torch."""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+
+import kernels
+from decoder import LanguageModel, Slice
+from kernels import attention, gates
+from tests.decoder.helpers import CONFIG, randomize
+
+WIDE = dataclasses.replace(
+    CONFIG,
+    hidden_size=256,
+    head_dim=32,
+    intermediate_size=2048,
+    sliding_window=24,
+    activation_sparsity_pattern=(0.95,) * 3 + (0.0,) * 7,
+)
+pytestmark = pytest.mark.skipif(
+    not kernels.available() or not attention._has_pairs(), reason="torch does it on this CPU"
+)
+
+
+@pytest.fixture(scope="module")
+def wide() -> LanguageModel:
+    model = LanguageModel(WIDE).eval()
+    randomize(model)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() > 1 and "embed" not in name:
+                parameter.mul_(2 / parameter.shape[1] ** 0.5)  # as if trained: no layer explodes
+    return model.bfloat16()
+
+
+@pytest.fixture(scope="module")
+def prompt() -> torch.Tensor:
+    return torch.randint(0, 200, (1, 70), generator=torch.Generator().manual_seed(4))
+
+
+def passes(model: LanguageModel, ids: torch.Tensor, size: Slice | None = None) -> torch.Tensor:
+    """Logits [11, V] of a prompt in two pieces, then of ten ids more."""
+    cache = model.new_cache(1, 16, size)
+    model.extend(model.embed(ids[:, :45]), ids[:, :45], cache)
+    last = model.prefill(model.embed(ids[:, 45:60]), ids[:, 45:60], cache)
+    return torch.cat([last, model.verify(ids[:, 60:], cache)[0]])
+
+
+def by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gates, "_plain", lambda *tensors: False)
+    monkeypatch.setattr(attention, "_serves", lambda *tensors: False)
+
+
+@pytest.mark.parametrize("size", [None, Slice.cut(WIDE, widths=1024, skip=(6,))])
+def test_a_prompt_is_answered_as_by_torch(wide, prompt, size, monkeypatch):
+    exact = passes(copy.deepcopy(wide).float(), prompt, size)
+    fast = passes(wide, prompt, size)
+    by_torch(monkeypatch)
+    slow = passes(wide, prompt, size)
+    missed, usual = ((logits - exact).square().mean() for logits in (fast, slow))
+    assert usual < 0.02 * exact.var()
+    assert missed < 1.5 * usual
+
+
+def test_sparse_layers_and_attention_run_our_code(wide, prompt, monkeypatch):
+    seen = {"layers": 0, "attention": 0}
+
+    def layers(*args, original=gates._sparse_part):
+        seen["layers"] += original(*args)
+        return True
+
+    def attends(*args, original=attention._serves):
+        seen["attention"] += original(*args)
+        return original(*args)
+
+    monkeypatch.setattr(gates, "_sparse_part", layers)
+    monkeypatch.setattr(attention, "_serves", attends)
+    passes(wide, prompt)
+    assert seen["layers"] == 3 * 3
+    assert seen["attention"] == 4 + 10 + 10
+
+
+def test_reach_says_what_the_mask_says(wide):
+    like = wide.embed(torch.zeros(1, 1, dtype=torch.long))
+    for start, count in ((0, 40), (3, 30), (100, 7), (24, 1)):
+        for view in wide._cached_views(start, count, like).values():
+            mask = torch.zeros(count, start + count) if view.mask is None else view.mask[0, 0]
+            distance = torch.arange(start, start + count)[:, None] - torch.arange(
+                view.first_key, start + count
+            )
+            seen = (distance >= 0) & (distance < view.reach)
+            assert torch.equal(seen, mask[:, -distance.shape[1] :] == 0)

@@ -1,0 +1,101 @@
+"""What a process gives back to the system, and that nothing is lost by it."""
+
+import ctypes
+import mmap
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from models import resident
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux tells what is mapped")
+PAGES = 64
+BYTES = PAGES * mmap.PAGESIZE
+
+
+def resident_kb(file: str) -> int:
+    """Of ``file``, as the kernel counts it for this process."""
+    total, inside = 0, False
+    for line in resident.SMAPS.read_text(encoding="utf-8").splitlines():
+        if header := resident.HEADER.match(line):
+            inside = header[4] == file
+        elif inside and line.startswith("Rss:"):
+            total += int(line.split()[1])
+    return total
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "weights"
+    path.write_bytes(bytes(range(256)) * (BYTES // 256))
+    return path
+
+
+def mapped_weight(file: Path) -> torch.Tensor:
+    """As safetensors maps it: private, and open for writing."""
+    return torch.from_file(str(file), shared=False, size=BYTES, dtype=torch.uint8)
+
+
+@linux
+def test_forgotten_weights_leave_memory_and_come_back_from_the_file(file):
+    weight = mapped_weight(file)
+    before = weight.clone()
+    assert resident_kb(str(file)) == BYTES // 1024
+    resident.forget([weight])
+    assert resident_kb(str(file)) == 0
+    assert weight.equal(before)
+    assert resident_kb(str(file)) == BYTES // 1024
+
+
+@linux
+def test_only_whole_pages_of_a_weight_go(file):
+    weight = mapped_weight(file)
+    weight.sum()
+    resident.forget([weight[1 : 3 * mmap.PAGESIZE]])
+    assert resident_kb(str(file)) == (BYTES - 2 * mmap.PAGESIZE) // 1024
+
+
+@linux
+def test_a_weight_that_was_changed_stays(file):
+    weight = mapped_weight(file)
+    weight[5] = 77
+    resident.forget([weight])
+    assert weight[5] == 77
+
+
+@linux
+def test_a_weight_of_no_file_stays():
+    weight = torch.arange(BYTES, dtype=torch.int32)
+    resident.forget([weight])
+    assert weight.equal(torch.arange(BYTES, dtype=torch.int32))
+
+
+@linux
+def test_code_that_is_not_used_leaves_memory():
+    libraries = {m.file for m in resident.mapped() if "libtorch_cpu" in m.file}
+    (library,) = libraries
+    for mapping in resident.mapped():
+        if mapping.file == library and mapping.clean and "w" not in mapping.mode:
+            ctypes.string_at(mapping.start, mapping.stop - mapping.start)
+    before = resident_kb(library)
+    resident.give_back()
+    assert resident_kb(library) < before / 2
+    assert torch.ones(64, 64).matmul(torch.ones(64, 64)).sum() == 64**3
+
+
+@linux
+def test_pages_that_a_program_wrote_are_told_from_those_of_its_file(file):
+    weight = mapped_weight(file)
+    weight[0] = 9
+    (mapping,) = (m for m in resident.mapped() if m.file == str(file))
+    assert mapping.written == mmap.PAGESIZE and not mapping.clean
+
+
+def test_elsewhere_nothing_happens(monkeypatch):
+    monkeypatch.setattr(resident.sys, "platform", "other")
+    weight = torch.ones(BYTES)
+    resident.give_back()
+    resident.forget([weight])
+    assert weight.sum() == BYTES
