@@ -23,9 +23,9 @@ _MEMORY = (
     "(`--dtype int8+audio`)"
 )
 _ENCODER = (
-    "a step of bf16 weights cannot take less than reading them, which alone is near the target; "
-    "what comes on top is waits between some three hundred small programs. Next: the layers of a "
-    "step as one call, as the decoder's; weights in int8, which would halve the reading"
+    "a step is the reading of the weights by products of four rows, which lose some of the "
+    "bandwidth where inputs are many; the rest is calls between them. Next: products split over "
+    "inputs, the blocks as one recorded call, weights of int8"
 )
 _LIVE = (
     "a pass for each new token, and two passes an update over all that was said, which the newest "
