@@ -19,8 +19,8 @@ _FIRST = (
 )
 _MEMORY = (
     "beyond the weights, what a CUDA build of torch writes when it is imported, and the "
-    "tokenizer's tables. Next: a build of torch for CPUs only; the audio tower in int8 "
-    "(`--dtype int8+audio`)"
+    "tokenizer's tables. Next: a build of torch for CPUs only; the audio tower quantized "
+    "(`--dtype` with `+audio`)"
 )
 _ENCODER = (
     "a step is the reading of the weights by products of four rows, which lose some of the "
