@@ -25,7 +25,7 @@ _MEMORY = (
 _ENCODER = (
     "a step is the reading of the weights by products of four rows, which lose some of the "
     "bandwidth where inputs are many; the rest is calls between them. Next: products split over "
-    "inputs, the blocks as one recorded call, weights of int8"
+    "inputs, the blocks as one recorded call, quantized weights"
 )
 _LIVE = (
     "a pass for each new token, and two passes an update over all that was said, which the newest "
