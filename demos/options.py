@@ -42,7 +42,8 @@ DraftSize = Annotated[
     typer.Option(help="Another size for captions of unfinished speech.", show_default=False),
 ]
 Threads = Annotated[
-    int | None, typer.Option(min=1, help="Threads of the decoder; else all cores but one.")
+    int | None,
+    typer.Option(min=1, help="Threads of the decoder; else all cores, with nano but one."),
 ]
 Address = Annotated[str | None, typer.Option(help="Ray cluster to run on: auto, or HOST:PORT.")]
 NoRay = Annotated[bool, typer.Option("--no-ray", help="Run in this process.")]

@@ -225,10 +225,11 @@ def recipes(
 ) -> tuple[Recipe, ...]:
     """The stages of live captions: segment, encode, translate.
 
-    ``threads`` is for the decoder, the stage that needs them; by default all cores but one, which
-    the encoder keeps. ``form`` is that of the weights in memory.
+    ``threads`` is for the decoder, the stage that needs them; by default all cores (four at most),
+    but for a bundled model, beside which the encoder keeps one. ``form`` is that of the weights in
+    memory.
     """
-    threads = _decoder_threads() if threads is None else threads
+    threads = _decoder_threads(model) if threads is None else threads
     gpus = 0.4 if device.startswith("cuda") else 0.0
     model = _from_anywhere(model)
     return (
@@ -246,7 +247,7 @@ def look_recipe(
     if _is_blind(model):
         return None
     # The decoder waits while a picture is looked at: the threads are free for it.
-    threads = _decoder_threads() if threads is None else threads
+    threads = _decoder_threads(model) if threads is None else threads
     gpus = 0.2 if device.startswith("cuda") else 0.0
     return Recipe("look", partial(_look, model, device, form), threads, gpus)
 
@@ -284,8 +285,12 @@ def _translate(model: str, device: str, form: str) -> Stage[Any, Any, Any]:
     return TranslateStage.load(model, device, form)
 
 
-def _decoder_threads() -> int:
-    return max(1, min(4, len(os.sched_getaffinity(0)) - 1))
+def _decoder_threads(model: str) -> int:
+    """A bundled model is small, and leaves a core to the other stages; one of true size keeps up
+    better with all of them (`benchmarks.apart`)."""
+    folder = hub.here(model)
+    small = folder is not None and folder.parent == hub.BUNDLED
+    return max(1, min(4, len(os.sched_getaffinity(0)) - small))
 
 
 def _is_blind(model: str) -> bool:

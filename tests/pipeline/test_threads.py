@@ -1,0 +1,13 @@
+"""How many threads the decoder gets."""
+
+import os
+
+from pipeline.chain import recipes
+
+
+def test_a_small_model_leaves_a_core_and_a_large_one_takes_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    assert [recipe.threads for recipe in recipes("nano")] == [0, 1, 2]
+    assert [recipe.threads for recipe in recipes(str(tmp_path))] == [0, 1, 3]
+    assert recipes(str(tmp_path), threads=1)[-1].threads == 1
