@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from kernels.products import available
+from kernels.products import available, differentiated
 
 if TYPE_CHECKING:
     from kernels.compiler import Program
@@ -46,8 +46,7 @@ def causal_attention(queries: Tensor, keys: Tensor, values: Tensor, window: int)
 
 def _serves(queries: Tensor, keys: Tensor, values: Tensor) -> bool:
     tensors = (queries, keys, values)
-    wanted = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    if wanted or any(t.dtype != torch.bfloat16 or not t.is_cpu for t in tensors):
+    if differentiated(*tensors) or any(t.dtype != torch.bfloat16 or not t.is_cpu for t in tensors):
         return False
     B, together, _, H = keys.shape
     even = B == 1 or keys.stride(0) == together * keys.stride(1)

@@ -53,7 +53,7 @@ def packing(width: int) -> Program:
         heads, groups = b.given["heads"], _groups(b)
         for_values = b.at(b.pointer("packed"), _packed_place(b, heads, width))
 
-        def some(i: Value, _: Values) -> Values:
+        def some(i: Value) -> None:
             head, group = b.sdiv(i, groups), b.srem(i, groups)
             first = b.times(group, KEYS)
             mine = _packed_place(b, head, width)
@@ -61,9 +61,8 @@ def packing(width: int) -> Program:
             _pack_keys(b, head, first, keys, width)
             values = b.at(for_values, b.add(mine, b.times(first, 2 * KEYS)))
             _pack_values(b, head, first, values, width)
-            return ()
 
-        b.loop(*share(b, b.mul(heads, groups)), 1, some)
+        b.run(*share(b, b.mul(heads, groups)), some)
 
     return Program(PACK, write, LANES)
 
@@ -79,11 +78,10 @@ def attending(width: int) -> Program:
     def write(b: Builder) -> None:
         turns = b.sdiv(b.sum(b.mul(b.given["length"], b.given["group"]), ROWS - 1), b.number(ROWS))
 
-        def turn(i: Value, _: Values) -> Values:
+        def turn(i: Value) -> None:
             Turn(b, width, b.sdiv(i, turns), b.times(b.srem(i, turns), ROWS)).run()
-            return ()
 
-        b.loop(b.thread, b.mul(b.given["heads"], turns), b.threads, turn)
+        b.run(b.thread, b.mul(b.given["heads"], turns), turn, b.threads)
 
     return Program(ATTEND, write, LANES)
 
@@ -110,21 +108,19 @@ class Turn:
     def run(self) -> None:
         b = self.b
 
-        def gather(r: Value, _: Values) -> Values:
+        def gather(r: Value) -> None:
             place = self.place(r)
             b.write(place, self.places, b.times(r, 8))
             for i in range(0, 2 * self.width, 64):
                 part = b.read(ir.VectorType(I32, 16), b.pointer("queries"), b.sum(place, i))
                 b.write(part, self.queries, b.sum(b.times(r, 2 * self.width), i))
-            return ()
 
-        def softmax(r: Value, _: Values) -> Values:
+        def softmax(r: Value) -> None:
             self.softmax(r)
-            return ()
 
-        b.loop(0, ROWS, 1, gather)
+        b.run(0, ROWS, gather)
         self.score()
-        b.loop(0, ROWS, 1, softmax)
+        b.run(0, ROWS, softmax)
         self.mix()
 
     def position(self, r: Value) -> tuple[Value, Value]:
@@ -154,10 +150,10 @@ class Turn:
         """Products of queries and keys, in float32: [ROWS, keys]."""
         b, width = self.b, self.width
 
-        def some(k: Value, _: Values) -> Values:
+        def some(k: Value) -> None:
             keys = b.at(self.keys, b.times(k, 2 * width))
 
-            def part(r: Value, _: Values) -> Values:
+            def part(r: Value) -> None:
                 queries = b.at(self.queries, b.times(r, 2 * width))
                 rows = [b.at(queries, 2 * width * i) for i in range(PART)]
                 sums = _products(b, rows, keys, 0, width // 2)
@@ -165,12 +161,10 @@ class Turn:
                     target = b.at(self.row(b.sum(r, i)), b.times(k, 4))
                     b.write(low, target)
                     b.write(high, target, 4 * LANES)
-                return ()
 
-            b.loop(0, ROWS, PART, part)
-            return ()
+            b.run(0, ROWS, part, PART)
 
-        b.loop(self.start, self.stop, KEYS, some)
+        b.run(self.start, self.stop, some, KEYS)
 
     def softmax(self, r: Value) -> None:
         """Turns a row of scores into weights of bf16, not yet divided by their sum."""
@@ -210,10 +204,10 @@ class Turn:
         pairs = [b.sdiv(end, b.number(2)) for end in (self.start, self.stop)]
         all_pairs = b.times(_groups(b), KEYS // 2)
 
-        def some(h: Value, _: Values) -> Values:
+        def some(h: Value) -> None:
             values = b.at(self.values, b.times(b.mul(h, all_pairs), 4))
 
-            def part(r: Value, _: Values) -> Values:
+            def part(r: Value) -> None:
                 rows = [self.row(b.sum(r, i)) for i in range(PART)]
                 for i, halves in enumerate(_products(b, rows, values, *pairs)):
                     number = b.sum(r, i)
@@ -222,12 +216,10 @@ class Turn:
                     y = b.at(b.pointer("y"), b.add(place, b.times(h, 2)))
                     for j, half in enumerate(halves):
                         b.write(b.narrowed(b.fmul(half, factor)), y, 2 * LANES * j)
-                return ()
 
-            b.loop(0, ROWS, PART, part)
-            return ()
+            b.run(0, ROWS, part, PART)
 
-        b.loop(0, width, KEYS, some)
+        b.run(0, width, some, KEYS)
 
     def row(self, r: Value) -> Value:
         return self.b.at(self.scores, self.b.mul(r, self.row_bytes))
@@ -261,7 +253,7 @@ def _pack_keys(b: Builder, head: Value, first: Value, target: Value, width: int)
 def _pack_values(b: Builder, head: Value, first: Value, target: Value, width: int) -> None:
     count = b.times(_groups(b), 4 * KEYS * KEYS // 2)  # bytes of KEYS entries
 
-    def pair(s: Value, _: Values) -> Values:
+    def pair(s: Value) -> None:
         key = b.add(first, b.times(s, 2))
         rows = [_source(b, "values", head, b.sum(key, i)) for i in range(2)]
         for h in range(0, width, LANES):
@@ -271,9 +263,8 @@ def _pack_values(b: Builder, head: Value, first: Value, target: Value, width: in
             )
             place = b.add(b.times(count, h // KEYS), b.times(s, 4 * KEYS))
             b.write(b.or_(low, b.shifted(high, 16)), target, b.sum(place, 4 * (h % KEYS)))
-        return ()
 
-    b.loop(0, KEYS // 2, 1, pair)
+    b.run(0, KEYS // 2, pair)
 
 
 def _source(b: Builder, name: str, head: Value, key: Value) -> Value:

@@ -201,6 +201,17 @@ class Builder(_IRBuilder):
         self.position_at_end(after)
         return variables[1:]
 
+    def run(
+        self, start: Number, stop: Number, body: Callable[[Value], None], step: Number = 1
+    ) -> None:
+        """`for i in range(start, stop, step): body(i)`, which carries nothing on."""
+
+        def turn(i: Value, _: Sequence[Value]) -> Sequence[Value]:
+            body(i)
+            return ()
+
+        self.loop(start, stop, step, turn)
+
     def wait(self) -> None:
         """Until all threads are here."""
         if _openmp() is not None:

@@ -6,15 +6,14 @@ is float32 and rounded once. A thread takes some rows, heads or streams for itse
 another CPU than this.
 """
 
-from collections.abc import Callable
 from functools import cache
 
 from llvmlite import ir
 
-from kernels.compiler import F32, I64, Builder, Number, Program, Value, lanes
+from kernels.compiler import F32, I64, Builder, Program, Value, lanes
 from kernels.forms import Values
 from kernels.functions import clamp, exp, sigmoid, silu, tanh
-from kernels.rows import Numbers, each, inverse_rms, share, summed
+from kernels.rows import Numbers, each, normed, share, summed
 
 NORM = ("y", "x", "onto", "weight", "rows", "width")
 SILU = ("x", "count")
@@ -46,9 +45,9 @@ def norm(
                     value = b.multiply_add(value, by, onto.read(i, count))
                 y.write(value, i)
 
-            _norm(b, half, Within(x, limit), width, eps, result)
+            normed(b, Within(x, limit), Numbers(b, half, "weight"), width, eps, result)
 
-        _run(b, *share(b, b.given["rows"]), row)
+        b.run(*share(b, b.given["rows"]), row)
 
     return Program(NORM, write, lanes_ or lanes())
 
@@ -95,14 +94,15 @@ def convolution(
             def convolve(t: Value) -> None:
                 _convolve(b, heard, t, taps, limit, sums)
                 y = Numbers(b, half, "y", b.mul(b.sum(b.mul(n, frames), t), width))
-                _norm(b, half, sums, width, eps, lambda i, _, value: y.write(silu(b, value), i))
+                weight = Numbers(b, half, "weight")
+                normed(b, sums, weight, width, eps, lambda i, _, v: y.write(silu(b, v), i))
 
             _copy(b, b.times(width, past), tail, heard)
-            _run(b, 0, frames, gate)
-            _run(b, 0, frames, convolve)
+            b.run(0, frames, gate)
+            b.run(0, frames, convolve)
             _copy(b, b.times(width, past), latest, tail)
 
-        _run(b, *share(b, b.given["streams"]), stream)
+        b.run(*share(b, b.given["streams"]), stream)
 
     return Program(CONVOLUTION, write, lanes_ or lanes())
 
@@ -124,10 +124,10 @@ def attention(half: bool, cap: float, lanes_: int | None = None) -> Program:
         def head(number: Value) -> None:
             stream, n = b.sdiv(number, given["heads"]), b.srem(number, given["heads"])
             one = Head(b, half, stream, n)
-            _run(b, 0, given["frames"], lambda t: _attend(b, half, cap, one, t))
-            _run(b, 0, given["history"], one.forget)
+            b.run(0, given["frames"], lambda t: _attend(b, half, cap, one, t))
+            b.run(0, given["history"], one.forget)
 
-        _run(b, *share(b, b.mul(given["streams"], given["heads"])), head)
+        b.run(*share(b, b.mul(given["streams"], given["heads"])), head)
 
     return Program(ATTENTION, write, lanes_ or lanes())
 
@@ -261,29 +261,5 @@ def _convolve(b: Builder, heard: Numbers, t: Value, taps: int, limit: float, sum
     each(b, width, entries)
 
 
-def _norm(
-    b: Builder, half: bool, x: Numbers, width: Value, eps: float,
-    result: Callable[[Value, int, Value], None],
-) -> None:  # fmt: skip
-    """Gives x / rms(x) * weight to `result(first entry, entries, vector)`."""
-    factor, weight = inverse_rms(b, x, width, eps), Numbers(b, half, "weight")
-
-    def entries(i: Value, count: int) -> None:
-        value = b.fmul(x.read(i, count), b.spread(factor, count))
-        result(i, count, b.fmul(value, weight.read(i, count)))
-
-    each(b, width, entries)
-
-
 def _copy(b: Builder, count: Value, source: Numbers, target: Numbers) -> None:
     each(b, count, lambda i, n: target.write(source.read(i, n), i))
-
-
-def _run(b: Builder, start: Number, stop: Number, body: Callable[[Value], None]) -> None:
-    """`for i in range(start, stop): body(i)`."""
-
-    def turn(i: Value, _: Values) -> Values:
-        body(i)
-        return ()
-
-    b.loop(start, stop, 1, turn)

@@ -14,12 +14,12 @@ from llvmlite import ir
 
 from kernels.compiler import F32, I16, I32, I64, Builder, Program, Value, lanes
 from kernels.functions import sigmoid
+from kernels.gates import LEAST_VARIANCE
 from kernels.rows import Numbers, share, summed
 
 CHOOSE = ("gate", "units", "values", "marks", "excess", "tokens", "width", "share", "deviations")
 GATE = ("y", "gate", "up", "count")
 BLOCK = 64  # hidden units from a mark to the next
-LEAST_VARIANCE = 1e-20
 GELU = (math.sqrt(8 / math.pi), 0.044715 * math.sqrt(8 / math.pi))  # 2 u is a x + b x^3
 
 
@@ -62,12 +62,11 @@ def gating(lanes_: int | None = None) -> Program:
         )
         y, gate, up = (Numbers(b, True, name) for name in ("y", "gate", "up"))
 
-        def some(i: Value, _: Sequence[Value]) -> Sequence[Value]:
+        def some(i: Value) -> None:
             passed = rounded(b, gelu(b, gate.read(i, b.lanes)))
             y.write(b.fmul(passed, up.read(i, b.lanes)), i)
-            return ()
 
-        b.loop(start, stop, b.lanes, some)
+        b.run(start, stop, some, b.lanes)
 
     return Program(GATE, write, lanes_ or lanes())
 
@@ -84,57 +83,8 @@ def rounded(b: Builder, value: Value) -> Value:
     return b.widened(b.narrowed(value))
 
 
-def _choose(b: Builder, m: Value, limit: Value, where: Value, total: Value) -> Sequence[Value]:
-    """Lists token m from `where` on; where the next one begins, and how many gates were open."""
-    width = b.given["width"]
-    gate, values = Numbers(b, True, "gate", b.mul(m, width)), Numbers(b, False, "values")
-    blocks = b.sdiv(width, b.number(BLOCK))
-    marks = b.at(b.pointer("marks"), b.times(b.mul(m, b.sum(blocks, 1)), 4))
-    cutoff = _cutoff(b, gate)
-    first = b.least(where, limit)
-
-    def block(j: Value, carried: Sequence[Value]) -> Sequence[Value]:
-        where, total = carried
-        b.write(b.trunc(where, I32), marks, b.times(j, 4))
-        for i in range(0, BLOCK, b.lanes):
-            unit = b.sum(b.times(j, BLOCK), i)
-            over = b.fcmp_unordered(">", gate.read(unit, b.lanes), b.spread(cutoff, b.lanes))
-            open_ = b.bitcast(over, ir.IntType(b.lanes))
-            count = b.zext(b.ctpop(open_), I64)
-            b.loop(0, count, 1, _listing(b, gate, unit, where, cutoff), (open_,))
-            where, total = b.least(b.add(where, count), limit), b.add(total, count)
-        return where, total
-
-    def some(k: Value, _: Sequence[Value]) -> Sequence[Value]:
-        passed = rounded(b, values.read(k, b.lanes))
-        values.write(rounded(b, gelu(b, passed)), k)
-        return ()
-
-    last, total = b.loop(0, blocks, 1, block, (first, total))
-    b.write(b.trunc(last, I32), marks, b.times(blocks, 4))
-    b.loop(first, last, b.lanes, some)
-    return last, total
-
-
-def _listing(
-    b: Builder, gate: Numbers, first: Value, where: Value, cutoff: Value
-) -> Callable[[Value, Sequence[Value]], Sequence[Value]]:
-    """Takes the lowest unit from those left of a vector, and lists how far its gate is open."""
-
-    def one(k: Value, left: Sequence[Value]) -> Sequence[Value]:
-        lowest = b.cttz(left[0], ir.Constant(ir.IntType(1), 1))
-        unit, place = b.add(first, b.zext(lowest, I64)), b.times(b.add(where, k), 4)
-        opening = b.fsub(b.widened(b.read(I16, gate.place, b.times(unit, 2))), cutoff)
-        b.write(b.trunc(unit, I32), b.pointer("units"), place)
-        b.write(opening, b.pointer("values"), place)
-        return (b.and_(left[0], b.sub(left[0], ir.Constant(left[0].type, 1))),)
-
-    return one
-
-
-def _cutoff(b: Builder, gate: Numbers) -> Value:
-    """Mean of a row plus so many standard deviations, rounded to bf16."""
-    width = b.given["width"]
+def cutoff_of(b: Builder, gate: Numbers, width: Value, deviations: Value) -> Value:
+    """Mean of a row plus so many (float32) standard deviations, at the precision of bf16."""
     count = b.sitofp(width, F32)
     mean = b.fdiv(summed(b, width, gate.read), count)
 
@@ -144,5 +94,61 @@ def _cutoff(b: Builder, gate: Numbers) -> Value:
 
     variance, least = b.fdiv(summed(b, width, square), count), ir.Constant(F32, LEAST_VARIANCE)
     variance = b.select(b.fcmp_ordered("<", variance, least), least, variance)
-    deviations = b.bitcast(b.trunc(b.given["deviations"], I32), F32)
     return rounded(b, b.fadd(mean, b.fmul(deviations, b.call_scalar("sqrt", variance))))
+
+
+def each_bit(b: Builder, word: Value, body: Callable[[Value, Value], None]) -> Value:
+    """`body(k, place)` for the k-th bit that is set in a word; how many are."""
+    count = b.zext(b.ctpop(word), I64)
+
+    def one(k: Value, left: Sequence[Value]) -> Sequence[Value]:
+        body(k, b.zext(b.cttz(left[0], ir.Constant(ir.IntType(1), 1)), I64))
+        return (b.and_(left[0], b.sub(left[0], ir.Constant(left[0].type, 1))),)
+
+    b.loop(0, count, 1, one, (word,))
+    return count
+
+
+def _choose(b: Builder, m: Value, limit: Value, where: Value, total: Value) -> Sequence[Value]:
+    """Lists token m from `where` on; where the next one begins, and how many gates were open."""
+    width = b.given["width"]
+    gate, values = Numbers(b, True, "gate", b.mul(m, width)), Numbers(b, False, "values")
+    blocks = b.sdiv(width, b.number(BLOCK))
+    marks = b.at(b.pointer("marks"), b.times(b.mul(m, b.sum(blocks, 1)), 4))
+    deviations = b.bitcast(b.trunc(b.given["deviations"], I32), F32)
+    cutoff = cutoff_of(b, gate, width, deviations)
+    first = b.least(where, limit)
+
+    def block(j: Value, carried: Sequence[Value]) -> Sequence[Value]:
+        where, total = carried
+        b.write(b.trunc(where, I32), marks, b.times(j, 4))
+        for i in range(0, BLOCK, b.lanes):
+            unit = b.sum(b.times(j, BLOCK), i)
+            over = b.fcmp_unordered(">", gate.read(unit, b.lanes), b.spread(cutoff, b.lanes))
+            open_ = b.bitcast(over, ir.IntType(b.lanes))
+            count = each_bit(b, open_, _listing(b, gate, unit, where, cutoff))
+            where, total = b.least(b.add(where, count), limit), b.add(total, count)
+        return where, total
+
+    def some(k: Value) -> None:
+        passed = rounded(b, values.read(k, b.lanes))
+        values.write(rounded(b, gelu(b, passed)), k)
+
+    last, total = b.loop(0, blocks, 1, block, (first, total))
+    b.write(b.trunc(last, I32), marks, b.times(blocks, 4))
+    b.run(first, last, some, b.lanes)
+    return last, total
+
+
+def _listing(
+    b: Builder, gate: Numbers, first: Value, where: Value, cutoff: Value
+) -> Callable[[Value, Value], None]:
+    """Lists how far the gate of a unit is open, counted from `first`."""
+
+    def one(k: Value, left: Value) -> None:
+        unit, place = b.add(first, left), b.times(b.add(where, k), 4)
+        opening = b.fsub(b.widened(b.read(I16, gate.place, b.times(unit, 2))), cutoff)
+        b.write(b.trunc(unit, I32), b.pointer("units"), place)
+        b.write(opening, b.pointer("values"), place)
+
+    return one

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.products import available
+from kernels.products import available, differentiated
 
 if TYPE_CHECKING:
     from kernels.compiler import Program
@@ -125,10 +125,9 @@ def _sparse_serves(gate: Tensor, x: Tensor, up: Tensor, down: Tensor) -> bool:
 
 
 def _plain(*tensors: Tensor) -> bool:
-    """Whether our code can take these; what gradients are wanted of is torch's."""
-    wanted = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    """Whether our code can take these."""
     fit = all(t.dtype == torch.bfloat16 and t.is_cpu and t.is_contiguous() for t in tensors)
-    return fit and not wanted and available()
+    return fit and not differentiated(*tensors) and available()
 
 
 def _threads(gate: Tensor) -> int:

@@ -38,7 +38,7 @@ def turning(weight: bool, rotates: bool, eps: float, lanes_: int | None = None) 
         half = b.sdiv(width, b.number(2))
         start = b.read(I64, b.pointer("start"))
 
-        def head(n: Value, _: Values) -> Values:
+        def head(n: Value) -> None:
             m, h = b.sdiv(n, heads), b.srem(n, heads)
             x = Numbers(b, True, "x", b.mul(n, width))
             place = b.mul(b.add(start, m), b.given["row_stride"])
@@ -62,9 +62,8 @@ def turning(weight: bool, rotates: bool, eps: float, lanes_: int | None = None) 
                 each(b, half, rotate)
             else:
                 each(b, width, lambda i, count: y.write(normed(i, count), i))
-            return ()
 
-        b.loop(*share(b, b.mul(b.given["rows"], heads)), 1, head)
+        b.run(*share(b, b.mul(b.given["rows"], heads)), head)
 
     return Program(TURN, write, lanes_ or lanes())
 
@@ -83,15 +82,14 @@ def attending(width: int, lanes_: int | None = None) -> Program:
     def write(b: Builder) -> None:
         heads, start = b.given["heads"], b.read(I64, b.pointer("start"))
 
-        def head(n: Value, _: Values) -> Values:
+        def head(n: Value) -> None:
             m, h = b.sdiv(n, heads), b.srem(n, heads)
             first_entry = b.mul(b.sdiv(h, b.given["group"]), b.given["head_stride"])
             end = b.sum(start, m, 1)
             first = b.sub(end, b.least(end, b.given["window"]))
             _attend(b, width, b.mul(n, b.number(width)), first_entry, first, end)
-            return ()
 
-        b.loop(*share(b, b.mul(b.given["rows"], heads)), 1, head)
+        b.run(*share(b, b.mul(b.given["rows"], heads)), head)
 
     return Program(ATTEND, write, lanes_ or lanes())
 

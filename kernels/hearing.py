@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from kernels.products import FLOATS, available
+from kernels.products import FLOATS, available, differentiated
 
 if TYPE_CHECKING:
     from kernels.compiler import Program
@@ -22,15 +22,10 @@ ALONE = 2**13  # entries that one thread has gone through before a second one wo
 def serves(*tensors: Tensor) -> bool:
     """Whether our code can take these together: on the CPU, of one of `FLOATS`, contiguous, and no
     gradient is wanted of any."""
-    kind, graded = tensors[0].dtype, torch.is_grad_enabled()
-    if kind not in FLOATS or not available():
+    kind = tensors[0].dtype
+    if kind not in FLOATS or differentiated(*tensors) or not available():
         return False
-    for tensor in tensors:
-        if tensor.dtype != kind or not (tensor.is_cpu and tensor.is_contiguous()):
-            return False
-        if not tensor.numel() or (graded and tensor.requires_grad):
-            return False
-    return True
+    return all(t.dtype == kind and t.is_cpu and t.is_contiguous() and t.numel() for t in tensors)
 
 
 def norm(x: Tensor, weight: Tensor, eps: float, limit: float) -> Tensor:

@@ -11,8 +11,8 @@ from llvmlite import ir
 
 from kernels.compiler import F32, Builder, Program, Value, lanes
 from kernels.functions import tanh
-from kernels.gate_loops import gelu, rounded
-from kernels.rows import Numbers, each, inverse_rms, share, summed
+from kernels.gate_loops import cutoff_of, gelu, rounded
+from kernels.rows import Numbers, each, inverse_rms, normed, share, summed
 
 PREDICT = (
     "streams", "normed", "router_norm", "router", "coefficients", "norm", "rows", "width",
@@ -28,8 +28,6 @@ MIX = (
 ACTIVATE = ("y", "gate", "up", "rows", "width", "stride")
 GATE = ("y", "gate", "told", "told_stride", "rows", "width")
 ADD = ("streams", "x", "norm", "rows", "width")
-LEAST_VARIANCE = 1e-20
-Values = Sequence[Value]
 
 
 @cache
@@ -125,17 +123,14 @@ def adding(streams: int, eps: float, lanes_: int | None = None) -> Program:
     """All streams but the first, plus norm(x)."""
 
     def row(b: Builder, m: Value) -> None:
-        width, x = b.given["width"], _row(b, "x", m)
         others, weight = _streams(b, m, streams)[1:], Numbers(b, True, "norm")
-        factor = inverse_rms(b, x, width, eps)
 
-        def add(i: Value, count: int) -> None:
-            value = b.fmul(x.read(i, count), b.spread(factor, count))
-            value = rounded(b, b.fmul(value, weight.read(i, count)))
+        def add(i: Value, count: int, value: Value) -> None:
+            value = rounded(b, value)
             for other in others:
                 other.write(b.fadd(other.read(i, count), value), i)
 
-        each(b, width, add)
+        normed(b, _row(b, "x", m), weight, b.given["width"], eps, add)
 
     return _each_row(ADD, row, lanes_)
 
@@ -169,25 +164,25 @@ def activating(deviations: float | None, lanes_: int | None = None) -> Program:
         first, last = (b.times(n, b.lanes) for n in share(b, b.sdiv(stride, b.number(b.lanes))))
         last = b.least(last, width)
 
-        def row(m: Value, _: Values) -> Values:
+        def row(m: Value) -> None:
             y, gate, up = (Numbers(b, True, name, b.mul(m, stride)) for name in ("y", "gate", "up"))
-            cutoff = None if deviations is None else _cutoff(b, gate, deviations)
+            cutoff = None
+            if deviations is not None:
+                cutoff = cutoff_of(b, gate, width, ir.Constant(F32, deviations))
 
-            def some(count: int, i: Value) -> Values:
+            def some(i: Value, count: int) -> None:
                 value = gate.read(i, count)
                 if cutoff is not None:
                     value = b.fsub(value, b.spread(cutoff, count))
                     value = b.call_vector("maxnum", value.type, value, b.vector(F32, 0.0, count))
                 y.write(b.fmul(gelu(b, value), up.read(i, count)), i)
-                return ()
 
             whole = b.sub(last, b.srem(b.sub(last, first), b.number(b.lanes)))
-            b.loop(first, whole, b.lanes, lambda i, _: some(b.lanes, i))
-            b.loop(whole, last, 1, lambda i, _: some(1, i))
-            b.loop(width, stride, 1, lambda i, _: _clear(b, y, i))
-            return ()
+            b.run(first, whole, lambda i: some(i, b.lanes), b.lanes)
+            b.run(whole, last, lambda i: some(i, 1))
+            b.run(width, stride, lambda i: y.write(b.vector(F32, 0.0, 1), i))
 
-        b.loop(0, b.given["rows"], 1, row)
+        b.run(b.number(0), b.given["rows"], row)
 
     return Program(ACTIVATE, write, lanes_ or lanes())
 
@@ -198,11 +193,7 @@ def _each_row(
     """`body(b, m)` for this thread's share of the rows."""
 
     def write(b: Builder) -> None:
-        def row(m: Value, _: Values) -> Values:
-            body(b, m)
-            return ()
-
-        b.loop(*share(b, b.given["rows"]), 1, row)
+        b.run(*share(b, b.given["rows"]), lambda m: body(b, m))
 
     return Program(arguments, write, lanes_ or lanes())
 
@@ -221,13 +212,8 @@ def _streams(b: Builder, m: Value, count: int) -> list[Numbers]:
 
 def _norm(b: Builder, x: Numbers, y: Numbers, weight: str, eps: float) -> None:
     """y = norm(x)."""
-    factor, factors = inverse_rms(b, x, b.given["width"], eps), Numbers(b, True, weight)
-
-    def some(i: Value, count: int) -> None:
-        value = b.fmul(x.read(i, count), b.spread(factor, count))
-        y.write(b.fmul(value, factors.read(i, count)), i)
-
-    each(b, b.given["width"], some)
+    weights = Numbers(b, True, weight)
+    normed(b, x, weights, b.given["width"], eps, lambda i, _, value: y.write(value, i))
 
 
 def _coefficients(b: Builder, x: Numbers, streams: int, count: int, eps: float) -> list[Value]:
@@ -254,25 +240,3 @@ def _coefficients(b: Builder, x: Numbers, streams: int, count: int, eps: float) 
             total = b.multiply_add(weight, modality, total)
         found.append(b.total(total))
     return found
-
-
-def _cutoff(b: Builder, gate: Numbers, deviations: float) -> Value:
-    """Mean of a row plus so many standard deviations, at the precision of bf16."""
-    width = b.given["width"]
-    count = b.sitofp(width, F32)
-    mean = b.fdiv(summed(b, width, gate.read), count)
-
-    def square(i: Value, entries: int) -> Value:
-        difference = b.fsub(gate.read(i, entries), b.spread(mean, entries))
-        return b.fmul(difference, difference)
-
-    variance = b.fdiv(summed(b, width, square), count)
-    least = ir.Constant(F32, LEAST_VARIANCE)
-    variance = b.select(b.fcmp_ordered("<", variance, least), least, variance)
-    beyond = b.fmul(ir.Constant(F32, deviations), b.call_scalar("sqrt", variance))
-    return rounded(b, b.fadd(mean, beyond))
-
-
-def _clear(b: Builder, y: Numbers, i: Value) -> Values:
-    y.write(b.vector(F32, 0.0, 1), i)
-    return ()

@@ -89,7 +89,7 @@ def _order(b: Builder, form: Form, half: bool, rows: int) -> Values:
     size = b.times(b.sum(whole, rest), _block_bytes(form, b.lanes))
     mine = b.at(b.pointer("scratch"), b.times(b.thread, b.times(size, rows)))
 
-    def row(m: Value, _: Values) -> Values:
+    def row(m: Value) -> None:
         target, first = b.at(mine, b.mul(m, size)), b.mul(m, inputs)
 
         def turn(k: Value, place: Value, whole: bool, _: Values) -> Values:
@@ -104,9 +104,8 @@ def _order(b: Builder, form: Form, half: bool, rows: int) -> Values:
             return ()
 
         _each_block(b, form, turn)
-        return ()
 
-    b.loop(0, rows, 1, row)
+    b.run(0, rows, row)
     return [b.at(mine, b.times(size, m)) for m in range(rows)]
 
 
@@ -205,16 +204,9 @@ def _each_output(b: Builder, several: int, body: Callable[[Value, int], None]) -
     stop = b.least(b.add(start, share), outputs)
     last = b.sub(stop, b.srem(b.sub(stop, start), unit))
 
-    def some(count: int) -> Callable[[Value, Values], Values]:
-        def outputs_at(n: Value, _: Values) -> Values:
-            body(n, count)
-            return ()
-
-        return outputs_at
-
-    b.loop(start, last, several, some(several))
+    b.run(start, last, lambda n: body(n, several), several)
     if several > 1:
-        b.loop(last, stop, 1, some(1))
+        b.run(last, stop, lambda n: body(n, 1))
 
 
 def _block_bytes(form: Form, lanes_: int) -> int:

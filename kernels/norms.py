@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.products import FLOATS, available
+from kernels.products import FLOATS, available, differentiated
 
 if TYPE_CHECKING:
     from kernels.compiler import Program
@@ -42,16 +42,13 @@ def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
 
 
 def _serves(x: Tensor, weight: Tensor | None) -> bool:
-    """Whether our code can take these; what gradients are wanted of is torch's."""
-    if not x.is_cpu or x.dtype not in FLOATS or not x.numel():
+    """Whether our code can take these."""
+    if not x.is_cpu or x.dtype not in FLOATS or not x.numel() or not available():
         return False
-    wanted = x.requires_grad
-    if weight is not None:
-        if weight.dtype not in FLOATS or weight.shape != x.shape[-1:] or not weight.is_cpu:
-            return False
-        wanted = wanted or weight.requires_grad
-    unwanted = not wanted or not torch.is_grad_enabled()
-    return unwanted and (weight is None or weight.is_contiguous()) and available()
+    if weight is None:
+        return not differentiated(x)
+    fits = weight.is_cpu and weight.dtype in FLOATS and weight.shape == x.shape[-1:]
+    return fits and weight.is_contiguous() and not differentiated(x, weight)
 
 
 def _by_torch(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:

@@ -94,16 +94,20 @@ def available() -> bool:
     return works() and sys.byteorder == "little"
 
 
+def differentiated(*tensors: Tensor) -> bool:
+    """Whether a gradient is wanted of any of these: then it is torch's to do."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
 def _serves(form: str, x: Tensor, weight: Tensor) -> bool:
-    """Whether our code can take these; what gradients are wanted of is torch's."""
-    wanted = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    """Whether our code can take these."""
     inputs = x.shape[-1]
     return (
         0 < x.numel() <= MOST_ROWS[form] * inputs
         and inputs % LEAST == 0
         and x.device.type == weight.device.type == "cpu"
         and weight.stride(-1) == 1
-        and not wanted
+        and not differentiated(x, weight)
         and available()
     )
 

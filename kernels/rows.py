@@ -23,21 +23,13 @@ def norm(half: bool, weight: bool | None, eps: float, lanes_: int | None = None)
     def write(b: Builder) -> None:
         width = b.given["width"]
 
-        def row(m: Value, _: Sequence[Value]) -> Sequence[Value]:
+        def row(m: Value) -> None:
             x = Numbers(b, half, "x", b.mul(m, b.given["stride"]))
             y = Numbers(b, half, "y", b.mul(m, width))
-            factor = inverse_rms(b, x, width, eps)
+            weights = None if weight is None else Numbers(b, weight, "weight")
+            normed(b, x, weights, width, eps, lambda i, _, value: y.write(value, i))
 
-            def entries(i: Value, count: int) -> None:
-                value = b.fmul(x.read(i, count), b.spread(factor, count))
-                if weight is not None:
-                    value = b.fmul(value, Numbers(b, weight, "weight").read(i, count))
-                y.write(value, i)
-
-            each(b, width, entries)
-            return ()
-
-        b.loop(*share(b, b.given["rows"]), 1, row)
+        b.run(*share(b, b.given["rows"]), row)
 
     return Program(NORM, write, lanes_ or lanes())
 
@@ -73,6 +65,22 @@ def inverse_rms(b: Builder, x: Numbers, width: Value, eps: float) -> Value:
     return b.fdiv(ir.Constant(F32, 1.0), root)
 
 
+def normed(
+    b: Builder, x: Numbers, weight: Numbers | None, width: Value, eps: float,
+    result: Callable[[Value, int, Value], None],
+) -> None:  # fmt: skip
+    """Gives x / rms(x) * weight to `result(first entry, entries, vector)`."""
+    factor = inverse_rms(b, x, width, eps)
+
+    def entries(i: Value, count: int) -> None:
+        value = b.fmul(x.read(i, count), b.spread(factor, count))
+        if weight is not None:
+            value = b.fmul(value, weight.read(i, count))
+        result(i, count, value)
+
+    each(b, width, entries)
+
+
 def summed(b: Builder, width: Value, term: Term) -> Value:
     """The sum of `term` over `width` entries: by several vectors, by one, and then by ones."""
     step = TOGETHER * b.lanes
@@ -95,13 +103,8 @@ def summed(b: Builder, width: Value, term: Term) -> Value:
 def each(b: Builder, width: Value, body: Callable[[Value, int], None]) -> None:
     """Runs `body(first entry, entries)` over `width` entries, by vectors and then by ones."""
     whole = b.and_(width, b.number(-b.lanes))
-    for start, stop, step in ((b.number(0), whole, b.lanes), (whole, width, 1)):
-
-        def turn(i: Value, _: Sequence[Value], step: int = step) -> Sequence[Value]:
-            body(i, step)
-            return ()
-
-        b.loop(start, stop, step, turn)
+    b.run(b.number(0), whole, lambda i: body(i, b.lanes), b.lanes)
+    b.run(whole, width, lambda i: body(i, 1))
 
 
 def share(b: Builder, count: Value) -> tuple[Value, Value]:

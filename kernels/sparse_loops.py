@@ -56,23 +56,20 @@ def raising(lanes_: int | None = None, pairs: bool | None = None) -> Program:
     def write(b: Builder) -> None:
         values = Numbers(b, False, "values")
 
-        def block(i: Value, _: Values) -> Values:
-            def token(m: Value, _: Values) -> Values:
+        def block(i: Value) -> None:
+            def token(m: Value) -> None:
                 x = b.at(b.pointer("x"), b.times(b.mul(m, b.given["inputs"]), 2))
 
-                def unit(k: Value, _: Values) -> Values:
+                def unit(k: Value) -> None:
                     weights = b.at(b.pointer("weight"), b.mul(_unit(b, k), b.given["stride"]))
-                    product = rounded(b, b.spread(_dot(b, x, weights, paired), 1))
+                    product = rounded(b, b.spread(dot(b, x, weights, paired), 1))
                     values.write(rounded(b, b.fmul(values.read(k, 1), product)), k)
-                    return ()
 
-                b.loop(_mark(b, m, i), _mark(b, m, b.sum(i, 1)), 1, unit)
-                return ()
+                b.run(_mark(b, m, i), _mark(b, m, b.sum(i, 1)), unit)
 
-            b.loop(0, b.given["tokens"], 1, token)
-            return ()
+            b.run(0, b.given["tokens"], token)
 
-        b.loop(b.thread, b.sdiv(b.given["width"], b.number(BLOCK)), b.threads, block)
+        b.run(b.thread, b.sdiv(b.given["width"], b.number(BLOCK)), block, b.threads)
 
     return Program(RAISE, write, lanes_ or lanes())
 
@@ -91,13 +88,12 @@ def lowering(lanes_: int | None = None, pairs: bool | None = None) -> Program:
         tiles = b.sdiv(b.given["outputs"], b.number(tile(b.lanes)))
         rows = b.sdiv(b.sum(tokens, parts, -1), parts)
 
-        def item(i: Value, _: Values) -> Values:
+        def item(i: Value) -> None:
             first = b.least(b.mul(b.sdiv(i, tiles), rows), tokens)
             last = b.least(b.add(first, rows), tokens)
             _lower(b, b.times(b.srem(i, tiles), tile(b.lanes)), first, last, paired)
-            return ()
 
-        b.loop(b.thread, b.mul(tiles, parts), b.threads, item)
+        b.run(b.thread, b.mul(tiles, parts), item, b.threads)
 
     return Program(LOWER, write, lanes_ or lanes())
 
@@ -117,9 +113,10 @@ def _mark(b: Builder, m: Value, block: Value) -> Value:
     return b.sext(b.read(I32, b.pointer("marks"), b.times(place, 4)), I64)
 
 
-def _dot(b: Builder, x: Value, weights: Value, pairs: bool) -> Value:
-    """The sum of the products of two rows of bf16."""
-    kind = ir.VectorType(I32, b.lanes)
+def dot(b: Builder, x: Value, weights: Value, pairs: bool, ahead: Value | None = None) -> Value:
+    """The sum of the products of two rows of bf16, `inputs` of them, a multiple of 32; meanwhile
+    the row `ahead` is asked for."""
+    kind, step = ir.VectorType(I32, b.lanes), least_inputs(b.lanes)
 
     def turn(k: Value, sums: Values) -> Values:
         after = []
@@ -132,10 +129,16 @@ def _dot(b: Builder, x: Value, weights: Value, pairs: bool) -> Value:
                 for both in zip(_halves(b, left), _halves(b, right), strict=True):
                     total = b.multiply_add(*both, total)
             after.append(total)
+        if ahead is not None:
+            for line in range(0, 4 * b.lanes * len(sums), 64):
+                b.prefetch(ahead, b.sum(b.times(k, 2), line))
         return after
 
-    sums = b.loop(0, b.given["inputs"], least_inputs(b.lanes), turn, [b.vector(F32, 0.0)] * 4)
-    return b.total(b.fadd(b.fadd(sums[0], sums[1]), b.fadd(sums[2], sums[3])))
+    inputs = b.given["inputs"]
+    whole = b.and_(inputs, b.number(-step))
+    sums = b.loop(0, whole, step, turn, [b.vector(F32, 0.0)] * 4)
+    rest = b.loop(whole, inputs, 2 * b.lanes, turn, sums[:1])
+    return b.total(b.fadd(b.fadd(rest[0], sums[1]), b.fadd(sums[2], sums[3])))
 
 
 def _lower(b: Builder, output: Value, first: Value, last: Value, pairs: bool) -> None:
@@ -149,16 +152,15 @@ def _lower(b: Builder, output: Value, first: Value, last: Value, pairs: bool) ->
     def of(m: Value) -> Value:
         return b.at(sums, b.times(b.sub(m, first), 4 * size))
 
-    def clear(m: Value, _: Values) -> Values:
+    def clear(m: Value) -> None:
         for place in places:
             b.write(b.vector(F32, 0.0), of(m), place)
-        return ()
 
-    def chunk(start: Value, _: Values) -> Values:
+    def chunk(start: Value) -> None:
         stop = b.least(b.sum(start, CHUNK), width)
         _copy(b, output, start, stop, copy)
 
-        def token(m: Value, _: Values) -> Values:
+        def token(m: Value) -> None:
             def unit(k: Value, totals: Values) -> Values:
                 weights = b.at(copy, b.times(b.sub(_unit(b, k), start), 2 * size))
                 return _added(
@@ -169,20 +171,17 @@ def _lower(b: Builder, output: Value, first: Value, last: Value, pairs: bool) ->
             totals = b.loop(begin, end, 1, unit, [b.read(kind, of(m), place) for place in places])
             for place, total in zip(places, totals, strict=True):
                 b.write(total, of(m), place)
-            return ()
 
-        b.loop(first, last, 1, token)
-        return ()
+        b.run(first, last, token)
 
-    def finish(m: Value, _: Values) -> Values:
+    def finish(m: Value) -> None:
         y = b.at(b.pointer("y"), b.times(b.add(b.mul(m, b.given["outputs"]), output), 2))
         for place in places:
             b.write(b.narrowed(b.read(kind, of(m), place)), y, place // 2)
-        return ()
 
-    b.loop(first, last, 1, clear)
-    b.loop(0, width, CHUNK, chunk)
-    b.loop(first, last, 1, finish)
+    b.run(first, last, clear)
+    b.run(0, width, chunk, CHUNK)
+    b.run(first, last, finish)
 
 
 def _added(b: Builder, value: Value, weights: Value, totals: Values, pairs: bool) -> Values:
@@ -208,8 +207,8 @@ def _copy(b: Builder, output: Value, start: Value, stop: Value, to: Value) -> No
     """The weights of a tile for units start to stop: words [units, vectors, lanes]."""
     n, size = b.lanes, tile(b.lanes)
 
-    def vector(v: Value, _: Values) -> Values:
-        def square(k: Value, _: Values) -> Values:
+    def vector(v: Value) -> None:
+        def square(k: Value) -> None:
             here = b.at(to, b.add(b.times(b.sub(k, start), 2 * size), b.times(v, 4 * n)))
             halves = []
             for half in range(2):
@@ -221,12 +220,10 @@ def _copy(b: Builder, output: Value, start: Value, stop: Value, to: Value) -> No
                 odd = b.or_(b.shifted(first, -16), b.and_(second, upper))
                 b.write(even, here, 4 * size * i)
                 b.write(odd, here, 4 * size * i + 2 * size)
-            return ()
 
-        b.loop(start, stop, 2 * n, square)
-        return ()
+        b.run(start, stop, square, 2 * n)
 
-    b.loop(0, _vectors(n), 1, vector)
+    b.run(0, _vectors(n), vector)
 
 
 def _words(b: Builder, output: Value, unit: Number) -> Value:

@@ -63,15 +63,14 @@ def _player() -> Program:
     """Calls `count` workers, whose addresses, arguments and whether to wait `steps` lists."""
 
     def write(b: Builder) -> None:
-        def step(i: Value, _: object) -> tuple:
+        def step(i: Value) -> None:
             address, arguments, wait = (
                 b.read(I64, b.pointer("steps"), b.sum(b.times(i, 24), 8 * k)) for k in range(3)
             )
             b.call_worker(address, arguments)
             with b.if_then(b.icmp_signed("!=", wait, b.number(0))):
                 b.wait()
-            return ()
 
-        b.loop(0, b.given["count"], 1, step)
+        b.run(0, b.given["count"], step)
 
     return Program(TAPE, write, lanes())

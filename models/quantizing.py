@@ -96,4 +96,8 @@ def _write(folder: Path, made: Iterator[tuple[str, Tensor]], file_bytes: int) ->
 
 
 def _save(tensors: Mapping[str, Tensor], folder: Path, number: int) -> None:
-    save_file(dict(tensors), folder / f"quantized-{number:05}.safetensors", {"format": "pt"})
+    path = folder / f"quantized-{number:05}.safetensors"
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(dict(tensors), path, {"format": "pt"})
+    path.chmod(mode)  # safetensors leaves a file that nobody else may read

@@ -26,3 +26,17 @@ def ids() -> torch.Tensor:
     ids = torch.randint(0, 200, (2, 25), generator=torch.Generator().manual_seed(1))
     ids[0, 3] = 199
     return ids
+
+
+@pytest.fixture
+def lengths(model, monkeypatch) -> dict[int, int]:
+    """How many positions the second half of each layer last ran for, by the layer's index."""
+    found = {}
+    for i, layer in enumerate(model.layers):
+
+        def finish(predictions, *args, i=i, original=layer.finish):
+            found[i] = predictions.shape[1]
+            return original(predictions, *args)
+
+        monkeypatch.setattr(layer, "finish", finish)
+    return found

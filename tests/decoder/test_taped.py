@@ -1,31 +1,23 @@
 """Passes that are one call against the same by `decoder.layers`, in bf16, int8 and int4."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
 
-from decoder import LanguageModel, Slice, TextConfig, greedy, taped
+from decoder import LanguageModel, Slice, greedy, taped
 from decoder.quantize import Scheme, quantize
 from tests.decoder.helpers import CONFIG, randomize
 
-WIDE = TextConfig(
-    vocab_size=200,
-    vocab_size_per_layer_input=180,
+WIDE = dataclasses.replace(
+    CONFIG,
     hidden_size=64,
     hidden_size_per_layer_input=32,
     intermediate_size=160,
-    num_hidden_layers=10,
-    num_kv_shared_layers=5,
-    num_attention_heads=4,
-    num_key_value_heads=2,
     head_dim=32,
-    sliding_window=6,
-    altup_num_inputs=3,
     altup_active_idx=1,
     laurel_rank=32,
-    activation_sparsity_pattern=(0.9, 0.7) + (0.0,) * 8,
-    max_position_embeddings=512,
 )
 PASSES = ((5, 5), (1, 1), (16, 3), (7, 0), (1, 1), (10, 10), (16, 1), (1, 0), (2, 2))
 FORMS = ("bf16", "int8", "int4")

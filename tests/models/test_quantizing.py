@@ -60,6 +60,10 @@ def test_it_loads_as_the_model_quantized_in_memory(scheme, tiny_folder, tmp_path
     torch.testing.assert_close(logits(half), logits(model), atol=0.3, rtol=0)
 
 
+def test_who_may_read_one_file_may_read_all(int4):
+    assert len({path.stat().st_mode for path in int4.glob("*.safetensors")}) == 1
+
+
 @pytest.mark.parametrize("form", ["int8", "int4"])
 def test_any_model_is_quantized_while_it_is_loaded(form, tiny_folder, tmp_path):
     checkpoint = Checkpoint.open(str(tiny_folder))

@@ -11,6 +11,7 @@ from stages.contract import StageHost
 from stages.encode import EncodeStage
 from stages.messages import CHUNK_SAMPLES, SessionOptions, SoftTokens, Speech
 from tests.encoders.helpers import sound
+from tests.stages.helpers import together
 
 OPTIONS = SessionOptions()
 SAMPLES = sound(1, 6 * CHUNK_SAMPLES + 700, seed=1)[0].numpy()
@@ -144,19 +145,6 @@ def test_the_callers_samples_are_neither_kept_nor_changed(encode, whole):
     torch.testing.assert_close(joined([head, rest]), whole, atol=1e-5, rtol=0)
 
 
-def together(stage: EncodeStage, streams: list[list[Speech]]) -> list[list[SoftTokens]]:
-    """The messages of each stream, where all step at the same time as long as they last."""
-    states, out = [stage.init_state(OPTIONS) for _ in streams], [[] for _ in streams]
-    for turn in range(max(map(len, streams))):
-        moving = [n for n, stream in enumerate(streams) if turn < len(stream)]
-        results = stage.step_batch([streams[n][turn] for n in moving], [states[n] for n in moving])
-        for n, result in zip(moving, results, strict=True):
-            assert not isinstance(result, Exception)
-            out[n] += result[0]
-            states[n] = result[1]
-    return out
-
-
 def speech(seed: int, cuts: list[int]) -> list[Speech]:
     return pieces(cuts, sound(1, 6 * CHUNK_SAMPLES + 700, seed=seed)[0].numpy(), first=seed * 320)
 
@@ -169,7 +157,9 @@ CUTS = st.lists(st.integers(0, len(SAMPLES)), min_size=1, max_size=8)
 def test_many_streams_together_equal_each_alone(encode, cuts):
     """Whatever each of them has heard when the others are stepped."""
     streams = [speech(seed, cut) for seed, cut in enumerate(cuts)]
-    for mine, stream in zip(together(encode, streams), streams, strict=True):
+    for mine, stream in zip(
+        together(encode, streams, [OPTIONS] * len(streams)), streams, strict=True
+    ):
         alone = run(encode, stream)
         assert [len(m.tokens) for m in mine] == [len(m.tokens) for m in alone]
         assert [(m.start, m.end, m.opens, m.closes) for m in mine] == [
@@ -182,7 +172,9 @@ def test_a_stream_that_closes_beside_one_that_goes_on(encode):
     """Both are fed the same number of samples; only one is ended."""
     ending = pieces([1_473], SAMPLES[: 1_473 + CHUNK_SAMPLES])
     going = pieces([1_473, 1_473 + 2 * CHUNK_SAMPLES])
-    for mine, stream in zip(together(encode, [ending, going]), [ending, going], strict=True):
+    for mine, stream in zip(
+        together(encode, [ending, going], [OPTIONS] * 2), [ending, going], strict=True
+    ):
         alone = run(encode, stream)
         assert [len(m.tokens) for m in mine] == [len(m.tokens) for m in alone]
         torch.testing.assert_close(joined(mine), joined(alone), atol=1e-5, rtol=0)
@@ -211,7 +203,7 @@ def test_segments_that_began_anywhere_share_their_passes(encode, monkeypatch):
     streams = [
         speech(n, [first + CHUNK_SAMPLES * k for k in range(4)]) for n, first in enumerate(firsts)
     ]
-    together(encode, [stream[:-1] for stream in streams])
+    together(encode, [stream[:-1] for stream in streams], [OPTIONS] * len(streams))
     assert counted.sizes[-3:] == [8, 8, 8]
 
 
@@ -256,7 +248,8 @@ def test_a_pass_that_fails_for_all_is_tried_for_each(encode, monkeypatch):
 
 
 def test_a_message_does_not_carry_its_neighbours(encode):
-    for messages in together(encode, [speech(seed, [4_000, 8_000]) for seed in range(4)]):
+    streams = [speech(seed, [4_000, 8_000]) for seed in range(4)]
+    for messages in together(encode, streams, [OPTIONS] * 4):
         for message in messages:
             size = message.tokens.untyped_storage().nbytes()
             assert size == message.tokens.nbytes

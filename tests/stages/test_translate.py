@@ -20,6 +20,7 @@ from stages.contract import StageHost
 from stages.messages import CHUNK_SAMPLES, Caption, SessionOptions, SoftTokens
 from stages.translate import TranslateStage, TranslateState
 from tests import nano_like
+from tests.stages.helpers import together
 
 OPTIONS = SessionOptions(update_chunks=1, max_answer_tokens=16)
 NEVER_EARLY = replace(OPTIONS, update_chunks=10_000)
@@ -354,20 +355,6 @@ def test_sessions_in_one_host_do_not_mix(stage):
         out += host.step("a", seq, [a])
         host.step("b", seq, [b])
     assert texts(out) == texts(run(stage, mine)[0])
-
-
-def together(stage: TranslateStage, streams, options) -> list[list[Caption]]:
-    """The captions of each stream, where all step at the same time as long as they last."""
-    states = [stage.init_state(each) for each in options]
-    out: list[list[Caption]] = [[] for _ in streams]
-    for turn in range(max(map(len, streams))):
-        moving = [n for n, stream in enumerate(streams) if turn < len(stream)]
-        results = stage.step_batch([streams[n][turn] for n in moving], [states[n] for n in moving])
-        for n, result in zip(moving, results, strict=True):
-            assert not isinstance(result, Exception)
-            out[n] += result[0]
-            states[n] = result[1]
-    return out
 
 
 @settings(max_examples=15, deadline=None)
