@@ -163,7 +163,7 @@ class LanguageModel(nn.Module):
         """Run a pass over new positions; streams [B, wanted, A, D] of the last `wanted` ones."""
         self._admit(embeddings, ids, cache)
         B, L = ids.shape
-        if not self.training and taped.serves(self.config, cache, L):
+        if not self.training and taped.serves(self.layers, self.config, cache, L):
             streams = self._taped(embeddings, ids, cache, wanted)
             cache.advance(L)
             return streams
@@ -324,8 +324,7 @@ class LanguageModel(nn.Module):
             merged = merged + _resized(project(streams[:, :, i]), size)
         hidden = self.norm(merged / self.config.altup_num_inputs)
         logits = self.embed_tokens.logits(hidden).float()
-        cap = self.config.final_logit_softcapping
-        return logits if cap is None else cap * torch.tanh(logits / cap)
+        return _capped(logits, self.config.final_logit_softcapping)
 
     def _per_layer_inputs(
         self, embeddings: Tensor, ids: Tensor, blocks: Iterable[range]
@@ -376,6 +375,17 @@ def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
     allowed = allowed | ~allowed.any(-1, keepdim=True)
     mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
     return mask.masked_fill(~allowed, float("-inf"))[:, None]
+
+
+def _capped(logits: Tensor, cap: float | None) -> Tensor:
+    """Softcapped logits; those of a long draft are large, so in place where no gradient needs
+    them.
+    """
+    if cap is None:
+        return logits
+    if logits.requires_grad:
+        return cap * torch.tanh(logits / cap)
+    return logits.div_(cap).tanh_().mul_(cap)
 
 
 def _magnitude(x: Tensor, floor: float) -> Tensor:

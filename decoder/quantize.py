@@ -26,7 +26,7 @@ from decoder.layers import AltUp, Laurel, Linear, TokenTable
 from decoder.model import LanguageModel
 
 QUANTIZED = ("int8", "int4")
-METHOD, FORMAT = "dragoman", 1  # of quantized weights in files
+METHOD, FORMAT = "dragoman", 2  # of quantized weights in files
 PIECE = 2**19  # weights that are worked on at a time, so that they stay in the cache
 SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8)
 
@@ -87,22 +87,23 @@ class QuantizedLinear(nn.Module):
 
     @property
     def inputs(self) -> int:
-        return self.weight.shape[1] * (2 if self.form == "int4" else 1)
+        return kernels.shape(self.form, self.weight)[1]
 
     def forward(
         self, x: Tensor, rows: int | slice | None = None, columns: int | None = None
     ) -> Tensor:
         """x [..., columns or inputs] -> [..., rows or outputs], through views of the weights."""
-        weight, scale = self.weight, self.scale
+        weight, scale, wanted = self.weight, self.scale, None
         if rows is not None:
-            chosen = rows if isinstance(rows, slice) else slice(rows)
-            weight, scale = weight[chosen], scale[chosen]
+            blocks, wanted = _blocks(rows if isinstance(rows, slice) else slice(rows))
+            weight, scale = weight[blocks], scale[blocks]
         if columns is not None and columns < self.inputs:
             spare = -columns % kernels.LEAST
             x, columns = F.pad(x, (0, spare)) if spare else x, columns + spare
             weight = weight[:, : columns * weight.shape[1] // self.inputs]
-            scale = scale[:, : -(-columns // kernels.GROUPS[self.form])]
-        return kernels.quantized_linear(self.form, x, weight, scale)
+            scale = scale[:, : -(-columns // kernels.GROUPS[self.form]) * kernels.BLOCK]
+        y = kernels.quantized_linear(self.form, x, weight, scale)
+        return y if wanted is None else y[..., wanted]
 
 
 class QuantizedTokenTable(nn.Module):
@@ -120,7 +121,7 @@ class QuantizedTokenTable(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """ids [...] -> [..., D]."""
         flat = ids.flatten()
-        rows = kernels.unpacked(self.form, self.weight[flat], self.scale[flat], self.dtype)
+        rows = kernels.unpacked_rows(self.form, self.weight, self.scale, flat, self.dtype)
         return rows.view(*ids.shape, rows.shape[-1])
 
     def logits(self, x: Tensor) -> Tensor:
@@ -166,29 +167,41 @@ def plan(model: LanguageModel, scheme: Scheme) -> dict[str, str]:
             form = scheme.layers
         else:
             continue
-        if form is not None and module.weight.shape[1] % kernels.LEAST == 0:
+        if form is not None and fits(module.weight):
             found[name] = form
     return found
 
 
-def quantized(form: str, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """weight [outputs, inputs] -> what stands for it, and its scales; see `kernels`.
+def fits(weight: Tensor) -> bool:
+    """Whether a matrix [outputs, inputs] can be quantized."""
+    outputs, inputs = weight.shape
+    return not (outputs % kernels.BLOCK or inputs % kernels.LEAST)
 
-    Raises ValueError for weights that are not finite numbers, or not a multiple of 32 inputs.
+
+def quantized(form: str, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """weight [outputs, inputs] -> what stands for it, and its scales; see `kernels.products`.
+
+    Raises ValueError for weights that are not finite numbers, or do not come in multiples of 16
+    outputs and 32 inputs.
     """
     outputs, inputs = weight.shape
-    if inputs % kernels.LEAST:
-        raise ValueError(f"inputs must be a multiple of {kernels.LEAST}, got {inputs}")
-    groups = -(-inputs // kernels.GROUPS[form])
-    small, kind = (inputs // 2, torch.uint8) if form == "int4" else (inputs, torch.int8)
-    codes = torch.empty(outputs, small, dtype=kind, device=weight.device)
-    scale = torch.empty(outputs, groups, dtype=torch.bfloat16, device=weight.device)
+    if not fits(weight):
+        raise ValueError(
+            f"expected a multiple of {kernels.BLOCK} outputs and of {kernels.LEAST} inputs, got "
+            f"{outputs} and {inputs}"
+        )
+    blocks, groups = outputs // kernels.BLOCK, -(-inputs // kernels.GROUPS[form])
+    wide = kernels.BLOCK * inputs // (2 if form == "int4" else 1)
+    codes = torch.empty(blocks, wide, dtype=torch.uint8, device=weight.device)
+    scale = torch.empty(blocks, kernels.BLOCK * groups, dtype=torch.bfloat16, device=weight.device)
     if weight.is_meta:
         return codes, scale
     choose = _int4 if form == "int4" else _int8
-    step = max(1, PIECE // inputs)
-    for i in range(0, outputs, step):
-        codes[i : i + step], scale[i : i + step] = choose(weight[i : i + step].float())
+    step = max(1, PIECE // (kernels.BLOCK * inputs))
+    for i in range(0, blocks, step):
+        some = slice(i, i + step)
+        piece = weight[kernels.BLOCK * i : kernels.BLOCK * (i + step)].float()
+        codes[some], scale[some] = choose(piece)
     if not scale.isfinite().all():
         raise ValueError("weights are not finite: the checkpoint is damaged, get it again")
     return codes, scale
@@ -199,8 +212,9 @@ def _int8(weight: Tensor) -> tuple[Tensor, Tensor]:
     groups = F.pad(weight, (0, -inputs % kernels.GROUPS["int8"]))
     groups = groups.unflatten(-1, (-1, kernels.GROUPS["int8"]))
     scale = _rounded(groups.abs().amax(-1) / 127)
-    codes = _integers(groups, scale, -127, 127).to(torch.int8)
-    return codes.flatten(1)[:, :inputs], scale.to(torch.bfloat16)
+    integers = _integers(groups, scale, -127, 127).flatten(1)[:, :inputs]
+    codes = (integers + 128).to(torch.uint8).unflatten(-1, (-1, 4))
+    return _beside(codes), _beside(scale.to(torch.bfloat16))
 
 
 def _int4(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -213,13 +227,22 @@ def _int4(weight: Tensor) -> tuple[Tensor, Tensor]:
         error = missed.square_().sum(-1)
         better = error < best
         best, scale = torch.where(better, error, best), torch.where(better, tried, scale)
-    return _packed(_integers(groups, scale, -8, 7)), scale.to(torch.bfloat16)
+    codes = (_integers(groups, scale, -8, 7) + 8).to(torch.uint8)
+    codes = codes.flatten(1).unflatten(-1, (-1, 2, 4))
+    return _beside(codes[..., 0, :] | codes[..., 1, :] << 4), _beside(scale.to(torch.bfloat16))
 
 
-def _packed(values: Tensor) -> Tensor:
-    """Integers -8 to 7 [outputs, groups, 32] as bytes [outputs, 16 groups]."""
-    nibbles = (values + 8).to(torch.uint8).unflatten(-1, (4, 2, 4))  # byte, half of it, word
-    return (nibbles[..., 0, :] | nibbles[..., 1, :] << 4).transpose(-1, -2).flatten(1)
+def _beside(rows: Tensor) -> Tensor:
+    """Rows [outputs, pieces, ...] with the same piece of 16 outputs beside each other: two axes."""
+    return rows.unflatten(0, (-1, kernels.BLOCK)).transpose(1, 2).flatten(1)
+
+
+def _blocks(rows: slice) -> tuple[slice, slice]:
+    """The blocks of some outputs, and where these are in them."""
+    first = rows.start or 0
+    start, stop = first // kernels.BLOCK, -(-rows.stop // kernels.BLOCK)
+    skipped = first - kernels.BLOCK * start
+    return slice(start, stop), slice(skipped, skipped + rows.stop - first)
 
 
 def _integers(groups: Tensor, scale: Tensor, least: int, most: int) -> Tensor:

@@ -1,7 +1,7 @@
 """A pass over a cache for few positions, recorded once and run as one call.
 
 What `LanguageModel._run` and `decoder.layers` say with torch, for one sequence of at most `MOST`
-new positions, in bf16 on the CPU: the products of `kernels` and, between them,
+new positions, activations in bf16, on the CPU: the products of `kernels` and, between them,
 `kernels.layer_loops`. A tape belongs to a plan, a number of positions and of wanted ones; a model
 keeps those that it used last, and they share their memory.
 """
@@ -20,21 +20,22 @@ from decoder.cache import KVCache
 from decoder.config import TextConfig, kv_sources
 from decoder.layers import Attention, DecoderLayer
 from decoder.slices import Plan
-from kernels.products import scratch_bytes
+from kernels.products import operands, parts, scratch_bytes
+from kernels.weights import Weights
 
 if TYPE_CHECKING:
     from kernels.tape import Arguments
 
-MOST = 16  # positions
+MOST = {"bf16": 16, "int8": 32, "int4": 32}  # positions
 KEPT = 48  # tapes of a model
-TOGETHER = (1, 2, 3, 4, 6, 8)  # rows that products are made for
 AT_ONCE = 8  # products that no thread waits between
 EVERYTHING = 2**40  # a window that leaves nothing out
 Turns = Mapping[bool, tuple[Tensor, Tensor]]  # cos and sin, by whether a layer slides
 
 
-def serves(config: TextConfig, cache: KVCache, rows: int) -> bool:
+def serves(layers: nn.ModuleList, config: TextConfig, cache: KVCache, rows: int) -> bool:
     """Whether a pass of `rows` positions can be one call."""
+    form, *_ = _weights(layers[0].get_submodule("mlp.down_proj"))
     like = cache.buffers(cache.plan.owners[0])[0]
     heads = config.num_attention_heads * config.head_dim
     inputs = (
@@ -43,7 +44,7 @@ def serves(config: TextConfig, cache: KVCache, rows: int) -> bool:
     )  # fmt: skip
     return (
         cache.batch == 1
-        and rows <= MOST
+        and rows <= MOST[form]
         and like.is_cpu
         and like.dtype == torch.bfloat16
         and config.head_dim % kernels.LEAST == 0
@@ -98,34 +99,12 @@ class Tapes:
             self._tapes.clear()
 
 
-class Weights:
-    """Where the weights of some modules lie. Keeps that memory."""
-
-    def __init__(self, modules: nn.Module):
-        self._parts = [
-            (mapping, name, part)
-            for module in modules.modules()
-            for mapping in (module._modules, module._parameters, module._buffers)
-            for name, part in mapping.items()
-        ]
-        tensors = [part for _, _, part in self._parts if isinstance(part, Tensor)]
-        self._places = [(tensor, tensor.data_ptr()) for tensor in tensors]
-        self._kept = [tensor.detach() for tensor in tensors]
-
-    def unmoved(self) -> bool:
-        """Whether all modules still have the same parts, in the same memory."""
-        return all(mapping.get(name) is part for mapping, name, part in self._parts) and all(
-            tensor.data_ptr() == place for tensor, place in self._places
-        )
-
-
 class Memory:
-    """What the programs of a tape read from one another, for any tape of a model.
-
-    Products may run on more rows than are meant, so there is room for twice `MOST`.
-    """
+    """What the programs of a tape read from one another, for any tape of a model."""
 
     def __init__(self, config: TextConfig, threads: int):
+        from kernels.open_loops import scratch_bytes as lists_bytes
+
         self.threads = threads
         D, P, H = config.hidden_size, config.hidden_size_per_layer_input, config.head_dim
         heads, together = config.num_attention_heads * H, config.num_key_value_heads * H
@@ -142,16 +121,14 @@ class Memory:
             "left": config.laurel_rank,
         }
         self.rows = {
-            name: torch.zeros(2 * MOST, width, dtype=torch.bfloat16)
+            name: torch.zeros(max(MOST.values()), width, dtype=torch.bfloat16)
             for name, width in widths.items()
         }
-        # What is left over of a block takes as much room as a whole one.
-        largest = max(D, heads, widest) // 128 * 128 + 96
-        sizes = [
-            scratch_bytes(form, True, TOGETHER[-1], largest) for form in ("bf16", *kernels.GROUPS)
-        ]
+        largest = max(D, heads, widest)
+        sizes = [scratch_bytes(form, True, most, largest) for form, most in MOST.items()]
         # Products that do not wait for one another must not meet in it.
         self.scratch = torch.empty(AT_ONCE, threads * max(sizes), dtype=torch.uint8)
+        self.lists = torch.empty(threads * lists_bytes(widest), dtype=torch.uint8)
         self.starts = torch.zeros(3, dtype=torch.int64)  # zero; of the new rows; of the wanted ones
         self.scores = torch.empty(0)
 
@@ -334,16 +311,25 @@ class TapedPass:
         """The feed-forward; a width is filled up, with hidden units of zero, to what products
         take."""
         from kernels.layer_loops import activating
+        from kernels.open_loops import raising_open
 
         mlp, at = layer.mlp, self._memory.at
-        width = mlp.gate_proj.weight.shape[0] if width is None else width
+        form, up, _ = _weights(mlp.up_proj)
+        width = kernels.shape(form, up)[0] if width is None else width
         stride = width + -width % kernels.LEAST
-        self._product(mlp.gate_proj, at("normed_mixed"), at("gate"), rows, stride, wait=False)
-        self._product(mlp.up_proj, at("normed_mixed"), at("up"), rows, stride)
-        self._tape.add(
-            activating(mlp.deviations), y=at("hidden"), gate=at("gate"), up=at("up"), rows=rows,
-            width=width, stride=stride,
-        )  # fmt: skip
+        own = {"y": at("hidden"), "gate": at("gate"), "rows": rows, "width": width}
+        deviations = mlp.deviations if form == "bf16" else None
+        sparse = deviations is not None
+        self._product(mlp.gate_proj, at("normed_mixed"), at("gate"), rows, stride, wait=sparse)
+        if sparse:
+            self._tape.add(
+                raising_open(deviations), x=at("normed_mixed"), weight=_at(up),
+                weight_stride=2 * up.stride(0), scratch=_at(self._memory.lists), stride=stride,
+                inputs=up.shape[1], **own,
+            )  # fmt: skip
+        else:
+            self._product(mlp.up_proj, at("normed_mixed"), at("up"), rows, stride)
+            self._tape.add(activating(mlp.deviations), up=at("up"), stride=stride, **own)
         self._product(mlp.down_proj, at("hidden"), at("fed"), rows, columns=stride)
 
     def _product(
@@ -351,23 +337,19 @@ class TapedPass:
         columns: int | None = None, wait: bool = True,
     ) -> None:  # fmt: skip
         """y [rows, outputs] = x [rows, columns] @ weight^T of a `Linear` or `QuantizedLinear`."""
-        from kernels.loops import product
-
         form, weight, scale = _weights(module)
-        outputs = outputs or weight.shape[0]
-        inputs = columns or weight.shape[1] * (2 if form == "int4" else 1)
-        step = -(-rows // -(-rows // TOGETHER[-1]))  # equal parts
-        for first in range(0, rows, step):
-            part = min(step, rows - first)
-            last = first + part == rows
-            self._tape.add(
-                product(form, True, next(n for n in TOGETHER if n >= part)), wait and last,
-                y=y + 2 * first * outputs, x=x + 2 * first * inputs, weight=_at(weight),
-                stride=weight.stride(0) * weight.element_size(),
-                scale=0 if scale is None else _at(scale),
-                scale_stride=0 if scale is None else 2 * scale.stride(0),
-                scratch=_at(self._memory.scratch[self._unwaited]), outputs=outputs, inputs=inputs,
-            )  # fmt: skip
+        all_outputs, all_inputs = kernels.shape(form, weight)
+        outputs, inputs = outputs or all_outputs, columns or all_inputs
+        for program, first, count in parts(form, True, rows):
+            last = first + count == rows
+            given = {
+                "y": y + 2 * first * outputs, "x": x + 2 * first * inputs, "outputs": outputs,
+                "inputs": inputs, "scratch": _at(self._memory.scratch[self._unwaited]),
+                **operands(weight, scale),
+            }  # fmt: skip
+            if scale is not None:
+                given["rows"] = count
+            self._tape.add(program, wait and last, **given)
             self._unwaited = 0 if wait and last else self._unwaited + 1
 
 

@@ -4,16 +4,19 @@ from kernels.attention import causal_attention
 from kernels.gates import gated, opened, sparse_mlp
 from kernels.norms import rms_norm
 from kernels.products import (
+    BLOCK,
     GROUPS,
     LEAST,
     available,
     linear,
     quantized_linear,
+    shape,
     unpacked,
-    unpacked_by_torch,
+    unpacked_rows,
 )
 
 __all__ = [
+    "BLOCK",
     "GROUPS",
     "LEAST",
     "available",
@@ -23,7 +26,8 @@ __all__ = [
     "opened",
     "quantized_linear",
     "rms_norm",
+    "shape",
     "sparse_mlp",
     "unpacked",
-    "unpacked_by_torch",
+    "unpacked_rows",
 ]

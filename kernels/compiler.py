@@ -128,8 +128,8 @@ class Builder(_IRBuilder):
         return self.call(function, [value])
 
     def spread(self, value: Value, lanes: int) -> Value:
-        """One float32 in every lane."""
-        kind = ir.VectorType(F32, 1)
+        """One number in every lane."""
+        kind = ir.VectorType(value.type, 1)
         one = self.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(I32, 0))
         return self.permute(one, one, [0] * lanes)
 
@@ -146,6 +146,14 @@ class Builder(_IRBuilder):
             self.module, ir.FunctionType(c.type, [c.type, kind, kind]), name
         )
         return self.call(function, [c, self.bitcast(a, kind), self.bitcast(b, kind)])
+
+    def dot_bytes(self, unsigned: Value, signed: Value, total: Value) -> Value:
+        """total + the four products in each lane of vectors of bytes, where the CPU `has_bytes`."""
+        kind = total.type
+        name = f"llvm.x86.avx512.vpdpbusd.{32 * kind.count}"
+        known = self.module.globals.get(name)
+        function = known or ir.Function(self.module, ir.FunctionType(kind, [kind] * 3), name)
+        return self.call(function, [total, unsigned, signed])
 
     def shifted(self, words: Value, left: int) -> Value:
         """32-bit words shifted to the left, or to the right by less than 0."""
@@ -283,6 +291,16 @@ def has_pairs() -> bool:
     """Whether this CPU multiplies pairs of bf16 and adds both to a float32."""
     features = binding.get_host_cpu_features()
     return bool(features.get("avx512bf16") and features.get("avx512f"))
+
+
+@cache
+def has_bytes(lanes_: int) -> bool:
+    """Whether this CPU multiplies bytes, four a lane, and adds them up, in `lanes_` lanes."""
+    features = binding.get_host_cpu_features()
+    wide = bool(features.get("avx512vnni"))
+    if lanes_ == 16:
+        return wide
+    return lanes_ == 8 and bool(features.get("avxvnni") or (wide and features.get("avx512vl")))
 
 
 def _compiled(text: str) -> bytes:

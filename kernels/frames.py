@@ -6,16 +6,17 @@ is float32 and rounded once. A thread takes some rows, heads or streams for itse
 another CPU than this.
 """
 
+from collections.abc import Sequence
 from functools import cache
 
 from llvmlite import ir
 
 from kernels.compiler import F32, I64, Builder, Program, Value, lanes
-from kernels.forms import Values
 from kernels.functions import clamp, exp, sigmoid, silu, tanh
 from kernels.rows import Numbers, each, normed, share, summed
 
 NORM = ("y", "x", "onto", "weight", "rows", "width")
+ADDING = ("y", "x", "rows", "width")
 SILU = ("x", "count")
 CONVOLUTION = (
     "y", "x", "tail", "kernel", "weight", "heard", "sums", "streams", "frames", "width",
@@ -24,6 +25,7 @@ ATTENTION = (
     "y", "queries", "keys", "values", "old_keys", "old_values", "seen", "table", "scale", "scratch",
     "streams", "frames", "heads", "width", "history",
 )  # fmt: skip
+Values = Sequence[Value]
 
 
 @cache
@@ -50,6 +52,22 @@ def norm(
         b.run(*share(b, b.given["rows"]), row)
 
     return Program(NORM, write, lanes_ or lanes())
+
+
+@cache
+def adding(half: bool, lanes_: int | None = None) -> Program:
+    """y [rows, width] += x."""
+
+    def write(b: Builder) -> None:
+        width = b.given["width"]
+
+        def row(m: Value) -> None:
+            x, y = (Numbers(b, half, name, b.mul(m, width)) for name in ("x", "y"))
+            each(b, width, lambda i, n: y.write(b.fadd(y.read(i, n), x.read(i, n)), i))
+
+        b.run(*share(b, b.given["rows"]), row)
+
+    return Program(ADDING, write, lanes_ or lanes())
 
 
 @cache

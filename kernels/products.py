@@ -1,16 +1,19 @@
-"""Products with weights of bf16, int8 or int4, for few rows of x at the speed of the memory.
+"""Products with weights of bf16, int8 or int4, at the speed of the memory for few rows of x.
 
 A decode step reads every weight once and does next to nothing with it. So the code that runs on a
-CPU for a few rows of x is made at run time (`kernels.loops`): it reads each
-weight once, unpacks it in registers, and runs in torch's own threads. For many rows, weights are
-unpacked a block at a time and multiplied by torch. Without llvmlite, or on an accelerator, torch
-does all of it.
+CPU is made at run time: `kernels.loops` for weights of bf16 and few rows of x,
+`kernels.block_loops` for quantized ones and any number of rows. It reads each weight once, unpacks
+it in registers, and runs in torch's own threads. Without llvmlite, or on an accelerator, torch does
+all of it.
 
-Quantized weights are [outputs, inputs], inputs a multiple of 32, with any stride between outputs:
-    int8: int8 [outputs, inputs], scale bf16 [outputs, ceil(inputs / 128)]
-    int4: uint8 [outputs, inputs / 2], scale bf16 [outputs, inputs / 32]. 32 inputs are 4
-          little-endian words of 32 bits; bits 4 j to 4 j + 3 of word r are input 4 j + r, plus 8.
-The first columns, by 32, of such a matrix are views of weight and scale; so are any rows.
+Quantized weights lie in blocks of 16 outputs, inputs a multiple of 32, with any stride between
+blocks; a code is the integer plus 128 or 8. G groups of inputs share a scale:
+    int8: uint8 [outputs / 16, 16 inputs], seen as [inputs / 4, 16 outputs, 4 inputs];
+          scale bf16 [outputs / 16, 16 G], seen as [G = ceil(inputs / 128), 16 outputs]
+    int4: uint8 [outputs / 16, 8 inputs], seen as [inputs / 8, 16 outputs, 4 bytes], where byte i
+          has input i below and input i + 4 above; scale the same, G = inputs / 32
+The first columns of such a matrix, by 32 inputs, are views of weight and scale; so are any blocks.
+Where the CPU multiplies bytes, x is rounded to int8, with a scale for each group of a row.
 """
 
 import sys
@@ -25,19 +28,23 @@ if TYPE_CHECKING:
     from kernels.compiler import Program
 
 GROUPS = {"int8": 128, "int4": 32}  # inputs that share a scale
+BITS = {"int8": 8, "int4": 4}
 LEAST = 32  # inputs come in multiples of this
-MOST_ROWS = {"bf16": 16, "int8": 24, "int4": 40}  # of x; beyond, torch is quicker
-PART_ROWS = 8  # of x at a time
-BLOCK_BYTES = 8 * 2**20  # of unpacked weights at a time
+BLOCK = 16  # outputs of quantized weights beside each other
+MOST_ROWS = 16  # of x for weights of bf16; beyond, torch is quicker
+PART_ROWS = 8  # of those at a time
+BLOCKS_ROWS = 256  # of x for quantized weights at a time
+UNPACKED_BYTES = 8 * 2**20  # of weights at a time
 ALONE_BYTES = 2**18  # of weights, which one thread has read before a second one would begin
 FLOATS = (torch.bfloat16, torch.float32)
 
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
     """x [..., inputs] @ weight [outputs, inputs]^T -> [..., outputs], as `F.linear`."""
+    few = 0 < x.numel() <= MOST_ROWS * x.shape[-1]
     alike = weight.dtype == x.dtype == torch.bfloat16 and weight.shape[-1] == x.shape[-1]
-    if alike and _serves("bf16", x, weight):
-        return _product("bf16", x, weight, None)
+    if alike and few and _serves(x, weight):
+        return _product("bf16", x, weight, None, weight.shape[0])
     return F.linear(x, weight)
 
 
@@ -46,42 +53,49 @@ def quantized_linear(form: str, x: Tensor, weight: Tensor, scale: Tensor) -> Ten
 
     Raises ValueError where x has another number of inputs than the weights.
     """
-    outputs, inputs = _shape(form, weight)
+    outputs, inputs = shape(form, weight)
     if x.shape[-1] != inputs:
         raise ValueError(f"expected x [..., {inputs}] for {form} weights, got {list(x.shape)}")
-    if x.dtype in FLOATS and _serves(form, x, weight):
-        return _product(form, x, weight, scale)
+    if x.dtype in FLOATS and x.numel() and _serves(x, weight):
+        return _product(form, x, weight, scale, outputs)
     y = x.new_empty(*x.shape[:-1], outputs)
-    step = max(1, BLOCK_BYTES // (inputs * x.element_size()))
-    for i in range(0, outputs, step):
-        some = slice(i, i + step)
-        y[..., some] = F.linear(x, unpacked(form, weight[some], scale[some], x.dtype))
+    step = max(1, UNPACKED_BYTES // (BLOCK * inputs * x.element_size()))
+    for i in range(0, len(weight), step):
+        numbers = unpacked(form, weight[i : i + step], scale[i : i + step], x.dtype)
+        y[..., BLOCK * i : BLOCK * (i + step)] = F.linear(x, numbers)
     return y
 
 
 def unpacked(form: str, weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
     """Quantized weights as numbers of `dtype` [outputs, inputs], each rounded once."""
-    outputs, inputs = _shape(form, weight)
-    on_cpu = weight.device.type == "cpu" and inputs % LEAST == 0
-    if dtype not in FLOATS or not on_cpu or not available():
-        return unpacked_by_torch(form, weight, scale, dtype)
-    y = torch.empty(outputs, inputs, dtype=dtype)
-    _unpacking(form, dtype == torch.bfloat16).run(
-        _threads(weight), y.data_ptr(), weight.data_ptr(), scale.data_ptr(), outputs, inputs,
-        _stride(weight), _stride(scale),
-    )  # fmt: skip
-    return y
+    codes = weight.unflatten(-1, (-1, BLOCK, 4)).transpose(1, 2)
+    scales = scale.unflatten(-1, (-1, BLOCK)).transpose(1, 2)
+    return _numbers(form, codes.flatten(0, 1), scales.flatten(0, 1), dtype)
 
 
-def unpacked_by_torch(form: str, weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    """The same on any device, in several passes over memory."""
-    inputs = _shape(form, weight)[1]
+def unpacked_rows(
+    form: str, weight: Tensor, scale: Tensor, outputs: Tensor, dtype: torch.dtype
+) -> Tensor:
+    """The same of some outputs [N] alone: [N, inputs]."""
+    block, lane = outputs // BLOCK, outputs % BLOCK
+    codes = weight.unflatten(-1, (-1, BLOCK, 4))[block, :, lane]
+    return _numbers(form, codes, scale.unflatten(-1, (-1, BLOCK))[block, :, lane], dtype)
+
+
+def shape(form: str, weight: Tensor) -> tuple[int, int]:
+    """(outputs, inputs) of weights of any form."""
+    if form == "bf16":
+        return weight.shape[0], weight.shape[1]
+    return BLOCK * weight.shape[0], weight.shape[1] * 8 // (BLOCK * BITS[form])
+
+
+def _numbers(form: str, codes: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+    """What codes [outputs, words, 4] and scales [outputs, groups] stand for."""
     if form == "int4":
-        words = weight.unflatten(-1, (-1, 4, 4)).int()  # [outputs, groups, words, bytes]
-        nibbles = torch.stack([words[..., j // 2] >> 4 * (j % 2) & 15 for j in range(8)], dim=-2)
-        weight = nibbles.flatten(-3) - 8
-    scales = scale.float().repeat_interleave(GROUPS[form], dim=-1)[..., :inputs]
-    return (weight * scales).to(dtype)
+        codes = torch.stack([codes & 15, codes >> 4], dim=-2)
+    codes = codes.flatten(1)
+    scales = scale.float().repeat_interleave(GROUPS[form], dim=-1)[:, : codes.shape[1]]
+    return ((codes.float() - 2 ** (BITS[form] - 1)) * scales).to(dtype)
 
 
 @cache
@@ -99,12 +113,33 @@ def differentiated(*tensors: Tensor) -> bool:
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
-def _serves(form: str, x: Tensor, weight: Tensor) -> bool:
+def parts(form: str, half: bool, rows: int) -> list[tuple["Program", int, int]]:
+    """The programs that together multiply `rows` rows of x; the first row of each, and how many.
+
+    x and y are bf16 (`half`) or float32. For their arguments see `kernels.loops` and
+    `kernels.block_loops`.
+    """
+    most = PART_ROWS if form == "bf16" else BLOCKS_ROWS
+    step = -(-rows // -(-rows // most))  # equal parts
+    return [
+        (_program(form, half, min(step, rows - first)), first, min(step, rows - first))
+        for first in range(0, rows, step)
+    ]
+
+
+def scratch_bytes(form: str, half: bool, rows: int, inputs: int) -> int:
+    """The scratch memory that each thread of a product of `parts` needs."""
+    from kernels import block_loops, loops
+
+    if form == "bf16":
+        return loops.scratch_bytes(half, inputs, min(rows, PART_ROWS))
+    return block_loops.scratch_bytes(form, inputs, min(rows, BLOCKS_ROWS))
+
+
+def _serves(x: Tensor, weight: Tensor) -> bool:
     """Whether our code can take these."""
-    inputs = x.shape[-1]
     return (
-        0 < x.numel() <= MOST_ROWS[form] * inputs
-        and inputs % LEAST == 0
+        x.shape[-1] % LEAST == 0
         and x.device.type == weight.device.type == "cpu"
         and weight.stride(-1) == 1
         and not differentiated(x, weight)
@@ -112,42 +147,42 @@ def _serves(form: str, x: Tensor, weight: Tensor) -> bool:
     )
 
 
-def _product(form: str, x: Tensor, weight: Tensor, scale: Tensor | None) -> Tensor:
-    inputs, outputs, threads = x.shape[-1], weight.shape[0], _threads(weight)
+def _product(form: str, x: Tensor, weight: Tensor, scale: Tensor | None, outputs: int) -> Tensor:
+    inputs, threads = x.shape[-1], _threads(weight)
     x = x.contiguous()
     y = torch.empty(*x.shape[:-1], outputs, dtype=x.dtype)
     rows, size, half = x.numel() // inputs, x.element_size(), x.dtype == torch.bfloat16
-    step = -(-rows // -(-rows // PART_ROWS))  # equal parts
-    scratch = torch.empty(threads * scratch_bytes(form, half, step, inputs), dtype=torch.uint8)
-    for first in range(0, rows, step):
-        _program(form, half, min(step, rows - first)).run(
-            threads, y.data_ptr() + first * outputs * size, x.data_ptr() + first * inputs * size,
-            weight.data_ptr(), 0 if scale is None else scale.data_ptr(), scratch.data_ptr(),
-            outputs, inputs, _stride(weight), 0 if scale is None else _stride(scale),
-        )  # fmt: skip
+    bytes_ = threads * scratch_bytes(form, half, rows, inputs)
+    scratch = torch.empty(bytes_, dtype=torch.uint8)
+    for program, first, count in parts(form, half, rows):
+        given = {
+            "y": y.data_ptr() + first * outputs * size,
+            "x": x.data_ptr() + first * inputs * size,
+            **operands(weight, scale),
+            "scratch": scratch.data_ptr(),
+            "rows": count,
+            "outputs": outputs,
+            "inputs": inputs,
+        }
+        program.run(threads, *(given[name] for name in program.arguments))
     return y
+
+
+def operands(weight: Tensor, scale: Tensor | None) -> dict[str, int]:
+    """Where weights are, as arguments of a program."""
+    found = {"weight": weight.data_ptr(), "stride": _stride(weight)}
+    if scale is not None:
+        found |= {"scale": scale.data_ptr(), "scale_stride": _stride(scale)}
+    return found
 
 
 @cache
 def _program(form: str, half: bool, rows: int) -> "Program":
-    from kernels.loops import product
+    from kernels import block_loops, loops
 
-    return product(form, half, rows)
-
-
-@cache
-def scratch_bytes(form: str, half: bool, rows: int, inputs: int) -> int:
-    """The scratch memory that each thread of a product needs."""
-    from kernels import loops
-
-    return loops.scratch_bytes(form, half, inputs, rows)
-
-
-@cache
-def _unpacking(form: str, half: bool) -> "Program":
-    from kernels.loops import unpacking
-
-    return unpacking(form, half)
+    if form == "bf16":
+        return loops.product(half, rows)
+    return block_loops.product(form, half, block_loops.tile(rows))
 
 
 def _threads(weight: Tensor) -> int:
@@ -155,10 +190,5 @@ def _threads(weight: Tensor) -> int:
 
 
 def _stride(matrix: Tensor) -> int:
-    """Bytes from one output to the next."""
+    """Bytes from one row to the next."""
     return matrix.stride(0) * matrix.element_size()
-
-
-def _shape(form: str, weight: Tensor) -> tuple[int, int]:
-    """(outputs, inputs) of quantized weights."""
-    return weight.shape[0], weight.shape[1] * (2 if form == "int4" else 1)

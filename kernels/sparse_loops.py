@@ -113,9 +113,8 @@ def _mark(b: Builder, m: Value, block: Value) -> Value:
     return b.sext(b.read(I32, b.pointer("marks"), b.times(place, 4)), I64)
 
 
-def dot(b: Builder, x: Value, weights: Value, pairs: bool, ahead: Value | None = None) -> Value:
-    """The sum of the products of two rows of bf16, `inputs` of them, a multiple of 32; meanwhile
-    the row `ahead` is asked for."""
+def dot(b: Builder, x: Value, weights: Value, pairs: bool) -> Value:
+    """The sum of the products of two rows of bf16, `inputs` of them, a multiple of 32."""
     kind, step = ir.VectorType(I32, b.lanes), least_inputs(b.lanes)
 
     def turn(k: Value, sums: Values) -> Values:
@@ -129,9 +128,6 @@ def dot(b: Builder, x: Value, weights: Value, pairs: bool, ahead: Value | None =
                 for both in zip(_halves(b, left), _halves(b, right), strict=True):
                     total = b.multiply_add(*both, total)
             after.append(total)
-        if ahead is not None:
-            for line in range(0, 4 * b.lanes * len(sums), 64):
-                b.prefetch(ahead, b.sum(b.times(k, 2), line))
         return after
 
     inputs = b.given["inputs"]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from decoder import TextConfig
-from kernels import GROUPS, LEAST
+from kernels import BLOCK, GROUPS, LEAST
 from models import reading
 from models.reading import TOKEN_TABLE, Stored
 
@@ -91,7 +91,7 @@ def _quantized_bytes(matrices: Shapes, form: str) -> int:
     bits, group = {"int8": 8, "int4": 4}[form], GROUPS[form]
     return sum(
         outputs * (inputs * bits // 8 + -(-inputs // group) * SCALE_BYTES)
-        if inputs % LEAST == 0
+        if not (outputs % BLOCK or inputs % LEAST)
         else outputs * inputs * SMALL_BYTES
         for outputs, inputs in matrices
     )

@@ -46,14 +46,14 @@ class Part:
     def item_bytes(self) -> int:
         return ITEM_BYTES[self.stored.dtype]
 
-    def pieces(self, piece_bytes: int = PIECE_BYTES) -> Iterator[np.ndarray]:
+    def pieces(self, piece_bytes: int = PIECE_BYTES, together: int = 1) -> Iterator[np.ndarray]:
         """The part's bits in order, as unsigned numbers [rows, columns], each piece read from at
-        most `piece_bytes` of the file (but from one row at least)."""
+        most `piece_bytes` of the file, but from so many rows that lie `together` at least."""
         if self.stored.bytes == 0:
             return
         height = self.stored.shape[0] if self.stored.shape else 1
         width = self.stored.bytes // self.item_bytes // height
-        step = max(1, piece_bytes // (width * self.item_bytes))
+        step = together * max(1, piece_bytes // (together * width * self.item_bytes))
         with self.stored.file.open("rb", buffering=0) as file:
             for rows in (range(height),) if self.rows is None else self.rows:
                 for start in range(rows.start, rows.stop, step):

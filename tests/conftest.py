@@ -1,8 +1,16 @@
-"""Tiny checkpoints for all tests that need a model folder."""
+"""Tiny checkpoints for all tests that need a model folder.
 
+Tests, and the processes that they start, keep compiled kernels in `build/cache`, not where the user
+keeps his.
+"""
+
+import os
 from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+os.environ["XDG_CACHE_HOME"] = str(ROOT / "build" / "cache")
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +27,17 @@ def seeing_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     from tests import seeing
 
     return seeing.make(tmp_path_factory.mktemp("seeing") / "tiny", tiny_folder)
+
+
+@pytest.fixture
+def unrounded(monkeypatch):
+    """Quantized products as on a CPU that cannot multiply bytes: what they take is not rounded."""
+    from kernels import block_loops, products  # here for the same reason
+
+    caches = (products._program, block_loops.product)
+    monkeypatch.setattr(block_loops, "has_bytes", lambda lanes: False)
+    for cache in caches:
+        cache.cache_clear()
+    yield
+    for cache in caches:
+        cache.cache_clear()

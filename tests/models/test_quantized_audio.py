@@ -19,13 +19,13 @@ def matrices(tower: torch.nn.Module) -> dict[str, QuantizedLinear]:
     return {n: part for n, part in tower.named_modules() if isinstance(part, QuantizedLinear)}
 
 
-def test_it_hears_what_its_numbers_stand_for(checkpoint):
+def test_it_hears_what_its_numbers_stand_for(checkpoint, unrounded):
     tower = checkpoint.audio_encoder(form="int8")
     plain = copy.deepcopy(checkpoint.audio_encoder())
     before = [parameter.clone() for parameter in plain.parameters()]
     found = matrices(tower)
     for name, part in found.items():
-        whole = kernels.unpacked_by_torch(part.form, part.weight, part.scale, torch.float32)
+        whole = kernels.unpacked(part.form, part.weight, part.scale, torch.float32)
         plain.get_submodule(name).get_parameter("weight").copy_(whole)
     assert {part.form for part in found.values()} == {"int8"}
     assert len(found) == 1 + 10 * len(tower.conformer)

@@ -87,7 +87,7 @@ def test_everything_else_is_copied_bit_for_bit(seeing_folder, tmp_path):
     assert kept.keys() | {n for n in made if n.endswith(".weight")} == old.keys()
     for name, tensor in kept.items():
         assert tensor.dtype == old[name].dtype and torch.equal(tensor, old[name]), name
-    assert {tensor.dtype for tensor in made.values()} == {torch.int8, torch.bfloat16}
+    assert {tensor.dtype for tensor in made.values()} == {torch.uint8, torch.bfloat16}
     assert any("vision_tower" in name for name in kept)
     assert f"{LM}embed_tokens_per_layer.weight" in kept
     assert (new / "tokenizer.json").read_bytes() == (seeing_folder / "tokenizer.json").read_bytes()
@@ -155,7 +155,7 @@ def test_a_damaged_model_leaves_nothing_behind(tiny_folder, tmp_path):
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ({"format": 2}, "is of format 2, and this program reads 1"),
+        ({"format": 1}, "is of format 1, and this program reads 2"),
         (
             {"quant_method": "bitsandbytes"},
             "is of quant_method 'bitsandbytes', expected 'dragoman'",
