@@ -2,11 +2,12 @@
 
 Streaming reads all weights once a step and can not do less alone; a clip in one pass reads them
 once. So the least a step can take is the reading of the weights, and sessions that share a step
-share that.
+share that. A tower in int8 has half as many bytes to read; the peer keeps its bf16.
 """
 
 import statistics
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,6 +31,20 @@ STREAM = Row(
     higher=False,
     target=0.5,
 )
+STREAM_INT8 = Row(
+    "encoder_stream_30s_int8",
+    "30 s of sound in 160 ms steps, int8 tower, against transformers' one pass in bf16",
+    "s",
+    higher=False,
+    target=0.5,
+)
+STEP_INT8 = Row(
+    "encoder_step_int8",
+    "a 160 ms step with an int8 tower, against bf16",
+    "ms",
+    higher=False,
+    peer="bf16",
+)
 OFFLINE = Row("encoder_offline_30s", "30 s of sound in one pass", "s", higher=False)
 FLAT = Row(
     "encoder_step_flat",
@@ -52,20 +67,25 @@ BATCH = Row(
 def encoder(bench: Bench) -> Iterable[Result]:
     """All rows of the encoder."""
     ours = audio_encoder(bench.checkpoint("E2B"), bench.device)
+    small = audio_encoder(bench.checkpoint("E2B"), bench.device, "int8")
     theirs = bench.peer("E2B")
     samples = sounds.noise(4 if bench.small else SECONDS)
     clip = torch.from_numpy(samples)[None].to(bench.device)
     rounds = 1 if bench.small else 3 if bench.quick else 5
     steps: list[list[float]] = []
+    small_steps: list[list[float]] = []
     spent = alternate(
         {
             "stream": Contender(lambda _: steps.append(stream(ours, clip))),
+            "int8": Contender(lambda _: small_steps.append(stream(small, clip))),
             "offline": Contender(lambda _: _whole(ours, clip)),
             "theirs": Contender(lambda _: _finished(theirs.encode(samples))),
         },
         rounds,
     )
-    yield from _results(bench, ours, medians(spent), steps, clip.shape[1] // CHUNK_SAMPLES)
+    count, seconds = clip.shape[1] // CHUNK_SAMPLES, medians(spent)
+    yield from _results(bench, ours, seconds, steps, count)
+    yield from _small(bench, small, seconds, steps, small_steps, count)
     yield _together(bench, ours, clip)
 
 
@@ -78,14 +98,9 @@ def _results(
 ) -> Iterable[Result]:
     weights = read_bytes(ours)
     least = bench.machine.seconds(weights)
-    ms = [1000 * seconds for run in steps[1:] or steps for seconds in run]
     detail = {
-        "step_ms": round(statistics.median(ms), 2),
-        "step_p95_ms": round(sorted(ms)[int(0.95 * (len(ms) - 1))], 2),
-        "least_step_ms": round(1000 * least, 2),
-        "close_ms": round(1000 * closing(ours), 2),
+        **_detail(ours, spent["stream"], steps, least, count),
         "times_own_one_pass": round(spent["stream"] / spent["offline"], 2),
-        "real_time_factor": round(spent["stream"] / (count * CHUNK_MS / 1000), 3),
         "profile": profile.shares(lambda: _one_step(ours)),
     }
     rounds = len(steps) - 1
@@ -98,6 +113,46 @@ def _results(
     last = [seconds for run in steps[1:] for seconds in run[-window:]]
     begin, end = (1000 * statistics.median(part) for part in (first, last))
     yield Result(FLAT, end, begin, 1000 * least, rounds)
+
+
+def _small(
+    bench: Bench,
+    small: StreamingAudioEncoder,
+    spent: dict[str, float],
+    steps: list[list[float]],
+    small_steps: list[list[float]],
+    count: int,
+) -> Iterable[Result]:
+    """Rows of a quantized tower."""
+    least, rounds = bench.machine.seconds(read_bytes(small)), len(steps) - 1
+    detail = _detail(small, spent["int8"], small_steps, least, count)
+    limit = count * least
+    yield Result(STREAM_INT8, spent["int8"], spent["theirs"], limit, rounds, detail=detail)
+    ours, theirs = (statistics.median(_step_ms(each)) for each in (small_steps, steps))
+    yield Result(STEP_INT8, ours, theirs, 1000 * least, rounds)
+
+
+def _detail(
+    encoder: StreamingAudioEncoder,
+    seconds: float,
+    steps: list[list[float]],
+    least: float,
+    count: int,
+) -> dict[str, Any]:
+    """Of a stream of ``count`` steps: how long one takes, could take at the least, and the end."""
+    ms = _step_ms(steps)
+    return {
+        "step_ms": round(statistics.median(ms), 2),
+        "step_p95_ms": round(sorted(ms)[int(0.95 * (len(ms) - 1))], 2),
+        "least_step_ms": round(1000 * least, 2),
+        "close_ms": round(1000 * closing(encoder), 2),
+        "real_time_factor": round(seconds / (count * CHUNK_MS / 1000), 3),
+    }
+
+
+def _step_ms(steps: list[list[float]]) -> list[float]:
+    """All steps but those of the round that warms up, if there are others."""
+    return [1000 * seconds for run in steps[1:] or steps for seconds in run]
 
 
 def stream(encoder: StreamingAudioEncoder, clip: Tensor) -> list[float]:
@@ -173,4 +228,6 @@ def _one_step(encoder: StreamingAudioEncoder) -> None:
     encoder.step(samples, state)
 
 
-MEASUREMENTS = (Measurement("encoder", (STREAM, OFFLINE, FLAT, BATCH), encoder),)
+MEASUREMENTS = (
+    Measurement("encoder", (STREAM, STREAM_INT8, STEP_INT8, OFFLINE, FLAT, BATCH), encoder),
+)

@@ -1,8 +1,8 @@
 """A language model with its matrices in int8 or int4, the activations as they were.
 
-Weight-only: each weight is a small integer times a scale that it shares with its neighbours (see
-`kernels`), and products are made with the numbers this stands for. What stays as it is:
-norms and AltUp's and LAuReL's small maps, 0.5 % of the weights of the released models, and the
+Each weight is a small integer times a scale that it shares with its neighbours, and products are
+made with the numbers this stands for; on the way into a product activations may be rounded, too
+(see `kernels.products`). What stays as it is: norms and AltUp's and LAuReL's small maps, 0.5 % of the weights of the released models, and the
 per-layer table, of which a step reads a few rows. The token table, which is the output head as
 well, has a form of its own.
 

@@ -101,11 +101,14 @@ class LocalAttention(nn.Module):
         new = self.q_proj(x).view(shape), self.k_proj(x).view(shape), self.v_proj(x).view(shape)
         old, position = (state.keys, state.values), self.relative_position_embedding
         if hearing.serves(*new, *old, self.per_dim_scale, position.pos_proj.weight):
-            scale = self._kept_scale.get(lambda: self._scale().float(), self.per_dim_scale)
-            y = hearing.attend(new, old, state.seen, position(), scale, self.cap)
+            y = hearing.attend(new, old, state.seen, position(), self.scales(), self.cap)
         else:
             y, old = self._attend(*new, state)
         return y.reshape(B, T, D), AttentionState(*old, state.seen + T)
+
+    def scales(self) -> Tensor:
+        """Of queries, float32 [H], without gradients."""
+        return self._kept_scale.get(lambda: self._scale().float(), self.per_dim_scale)
 
     def _scale(self) -> Tensor:
         """Of queries, [H]."""

@@ -20,6 +20,7 @@ from encoders.conformer import BlockState, ConformerBlock
 from encoders.features import LogMel, MelState
 from encoders.streaming import StreamingLayer, finish_chain, flush_chain, step_chain
 from encoders.subsample import SubSampleConvProjection, SubsampleState
+from encoders.taped import Tapes
 
 
 @dataclass
@@ -47,6 +48,7 @@ class AudioEncoder(StreamingLayer[EncoderState]):
         )
         self.stride = self.subsample_conv_projection.stride * self.reduction
         self.lookahead = self.subsample_conv_projection.lookahead
+        self._tapes = Tapes()
 
     def frames(self, mel: Tensor) -> Tensor:
         """Every encoder frame: mel float [B, T, F] (10 ms) to [B, T', D] (40 ms).
@@ -79,7 +81,7 @@ class AudioEncoder(StreamingLayer[EncoderState]):
     def step(self, x: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
         """x: float [B, T, F], the next mel frames; gives the soft tokens they complete."""
         y, subsample = self.subsample_conv_projection.step(x, state.subsample)
-        y, blocks = step_chain(self._blocks, y, state.blocks)
+        y, blocks = self._through(y, state.blocks)
         phase = (state.phase + y.shape[1]) % self.reduction
         return self._kept(y, state.phase), EncoderState(subsample, blocks, phase)
 
@@ -94,9 +96,16 @@ class AudioEncoder(StreamingLayer[EncoderState]):
     def _last(self, frames: Tensor, state: EncoderState) -> Tensor:
         """Soft tokens of the last encoder frames; those behind the last token reach nothing."""
         behind = (state.phase + frames.shape[1] - 1) % self.reduction
-        frames = frames[:, : max(0, frames.shape[1] - behind)]
-        y, _ = step_chain(self._blocks, frames, state.blocks)  # blocks hold nothing back
+        frames = frames[:, : max(0, frames.shape[1] - behind)].contiguous()  # as kernels want it
+        y, _ = self._through(frames, state.blocks)  # blocks hold nothing back
         return self._kept(y, state.phase)
+
+    def _through(
+        self, frames: Tensor, states: tuple[BlockState, ...]
+    ) -> tuple[Tensor, tuple[BlockState, ...]]:
+        """The next frames through all blocks: in one call where that is served."""
+        taped = self._tapes.step(self.conformer, self.config, frames, states)
+        return step_chain(self._blocks, frames, states) if taped is None else taped
 
     @property
     def _blocks(self) -> list[Any]:

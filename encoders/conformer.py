@@ -88,11 +88,15 @@ class LightConv(nn.Module):
         weight = norm.weight
         assert weight is not None
         if hearing.serves(y, tail, kernel, weight):
-            taps = self._taps.get(lambda: kernel[:, 0].T.float().contiguous(), kernel)
-            y = hearing.convolve(y, tail, taps, weight, norm.eps, norm.limit)
+            y = hearing.convolve(y, tail, self.taps(), weight, norm.eps, norm.limit)
         else:
             y, tail = self._convolve(y, tail)
         return x + self.linear_end(y), tail
+
+    def taps(self) -> Tensor:
+        """The depthwise kernel, float32 [K, D], without gradients."""
+        kernel = self.depthwise_conv1d.weight
+        return self._taps.get(lambda: kernel[:, 0].T.float().contiguous(), kernel)
 
     def _convolve(self, x: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
         """What `hearing.convolve` does, on any device and differentiable; gives the new tail."""

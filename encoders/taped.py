@@ -1,0 +1,267 @@
+"""A live step through the Conformer blocks, recorded once and run as one call.
+
+What `encoders.conformer` says, for few frames in bf16 on the CPU: the same kernels in the same
+order, so the same bits, but nothing between them, and threads meet only where one program reads
+what another thread has written. A tape belongs to a number of streams and of frames; an encoder
+keeps those that it used last, and they share their memory.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+import kernels
+from encoders.attention import AttentionState
+from encoders.config import AudioConfig
+from encoders.conformer import BlockState, ConformerBlock, FeedForward
+from encoders.linear import Linear
+from encoders.norms import RMSNorm
+from kernels import hearing
+from kernels.products import operands, parts, scratch_bytes
+from kernels.weights import Weights
+
+if TYPE_CHECKING:
+    from kernels.tape import Arguments
+
+MOST = 16  # frames of all streams together
+KEPT = 8  # tapes of an encoder
+AT_ONCE = 3  # products that no thread waits between
+
+
+class Tapes:
+    """The tapes of an encoder; a copy of the encoder begins without any."""
+
+    def __init__(self) -> None:
+        self._tapes: OrderedDict[tuple[int, int], TapedStep] = OrderedDict()
+        self._lock = threading.Lock()
+        self._memory: Memory | None = None
+        self._weights: Weights | None = None
+        self._fit = False
+
+    def __reduce__(self) -> tuple[type[Tapes], tuple[()]]:
+        return Tapes, ()
+
+    def step(
+        self, blocks: nn.ModuleList, config: AudioConfig, x: Tensor, states: Sequence[BlockState]
+    ) -> tuple[Tensor, tuple[BlockState, ...]] | None:
+        """x: float [B, T, D], the next frames, through all blocks; None for what no tape serves."""
+        few = x.dtype == torch.bfloat16 and 0 < x.shape[0] * x.shape[1] <= MOST
+        first = states[0]  # all are alike
+        buffers = first.attention.keys, first.attention.values, first.conv
+        if not few or torch.is_grad_enabled() or not hearing.serves(x, *buffers):
+            return None
+        threads, key = torch.get_num_threads(), (x.shape[0], x.shape[1])
+        with self._lock:
+            self._look(blocks)
+            if not self._fit:
+                return None
+            if self._memory is None or self._memory.threads != threads:
+                self._memory = Memory(config, threads)
+                self._tapes.clear()
+            if key not in self._tapes:
+                self._tapes[key] = TapedStep(blocks, config, self._memory, *key)
+            self._tapes.move_to_end(key)
+            if len(self._tapes) > KEPT:
+                self._tapes.popitem(last=False)
+            return self._tapes[key].run(x, states)
+
+    def _look(self, blocks: nn.ModuleList) -> None:
+        """Forgets everything where the weights are others, or elsewhere, than they were."""
+        if self._weights is not None and self._weights.unmoved():
+            return
+        self._weights = Weights(blocks)
+        self._tapes.clear()
+        matrices = [_weights(part) for part in blocks.modules() if _multiplies(part)]
+        scales = [scale for _, _, scale in matrices if scale is not None]
+        self._fit = (
+            all(tensor.is_cpu and tensor.is_contiguous() for tensor in self._weights.tensors)
+            and all(part.dtype == torch.bfloat16 for part in (*blocks.parameters(), *scales))
+            and not any(kernels.shape(f, w)[1] % kernels.LEAST for f, w, _ in matrices)
+        )
+
+
+class Memory:
+    """What the programs of a tape read from one another, for any tape of an encoder."""
+
+    def __init__(self, config: AudioConfig, threads: int) -> None:
+        self.threads = threads
+        D, past = config.hidden_size, config.conf_conv_kernel_size - 1
+        widths = {
+            **dict.fromkeys(("stream", "normed", "queries", "keys", "values", "mixed", "out"), D),
+            "heard": (1 + past) * D,
+            "wide": 4 * D,
+        }
+        sizes = [scratch_bytes(f, True, MOST, 4 * D) for f in ("bf16", *kernels.GROUPS)]
+        with torch.inference_mode(False):  # so that any other mode may write it, too
+            self._rows = {
+                name: torch.zeros(MOST, width, dtype=torch.bfloat16)
+                for name, width in widths.items()
+            }
+            # Products that do not wait for one another must not meet in it.
+            self.products = torch.empty(AT_ONCE, threads * max(sizes), dtype=torch.uint8)
+            self.sums = torch.empty(threads, D)
+            self.heads = torch.empty(threads, 2 * config.head_dim + config.history + 1)
+        self.stream = self._rows["stream"]
+
+    def at(self, name: str) -> int:
+        """The address of the first row."""
+        return self._rows[name].data_ptr()
+
+
+class TapedStep:
+    """All blocks for so many streams and frames of each."""
+
+    def __init__(
+        self, blocks: nn.ModuleList, config: AudioConfig, memory: Memory, streams: int, frames: int
+    ) -> None:
+        from kernels.tape import Tape
+
+        self._config, self._memory = config, memory
+        self._streams, self._frames = streams, frames
+        self._rows = {"rows": streams * frames, "width": config.hidden_size}
+        self._tape = Tape(memory.threads)
+        self._unwaited = 0  # products since all threads have met
+        self._recorded = [(block, *self._record(block)) for block in _conformer(blocks)]
+
+    def run(self, x: Tensor, states: Sequence[BlockState]) -> tuple[Tensor, tuple[BlockState, ...]]:
+        """As `Tapes.step`."""
+        stream, after, kept = self._memory.stream[: self._rows["rows"]], [], []
+        stream.copy_(x.flatten(0, 1))
+        for (block, attending, convolving), state in zip(self._recorded, states, strict=True):
+            old, attention, conv = state.attention, block.attention.attn, block.lconv1d
+            made = attention.relative_position_embedding(), attention.scales(), conv.taps()
+            attending["table"], attending["scale"], convolving["kernel"] = map(_at, made)
+            attending["old_keys"], attending["old_values"] = _at(old.keys), _at(old.values)
+            attending["seen"], convolving["tail"] = _at(old.seen), _at(state.conv)
+            kept.append((made, old.seen))
+            new = AttentionState(old.keys, old.values, old.seen + self._frames)
+            after.append(BlockState(new, state.conv))
+        self._tape.run()
+        return stream.clone().view_as(x), tuple(after)
+
+    def _record(self, block: ConformerBlock) -> tuple[Arguments, Arguments]:
+        """One block; what of it depends on the state: its attention and its convolution.
+
+        Rows of the stream belong to the same thread in all programs that read or write it.
+        """
+        attention, conv = block.attention, block.lconv1d
+        self._feed(block.ffw_layer_start)
+        self._norm(attention.pre_attn_norm)
+        self._product(attention.attn.q_proj, "normed", "queries", wait=False)
+        self._product(attention.attn.k_proj, "normed", "keys", wait=False)
+        self._product(attention.attn.v_proj, "normed", "values")
+        attending = self._attention()
+        self._product(attention.post, "mixed", "out")
+        self._add_norm(attention.post_norm, 1.0)
+        self._norm(conv.pre_layer_norm)
+        self._product(conv.linear_start, "normed", "wide")
+        convolving = self._convolution(conv.conv_norm)
+        self._product(conv.linear_end, "mixed", "out")
+        self._add()
+        self._feed(block.ffw_layer_end)
+        self._norm(block.norm, "stream", wait=False)
+        return attending, convolving
+
+    def _feed(self, layer: FeedForward) -> None:
+        from kernels import frames
+
+        at = self._memory.at
+        self._norm(layer.pre_layer_norm)
+        self._product(layer.ffw_layer_1, "normed", "wide")
+        count = 4 * self._rows["rows"] * self._rows["width"]
+        self._tape.add(frames.silu_in_place(True), True, x=at("wide"), count=count)
+        self._product(layer.ffw_layer_2, "wide", "out")
+        self._add_norm(layer.post_layer_norm, layer.weight)
+
+    def _norm(self, norm: RMSNorm, y: str = "normed", wait: bool = True) -> None:
+        """y = norm of the stream."""
+        from kernels import frames
+
+        at, program = self._memory.at, frames.norm(True, norm.limit, norm.eps, None)
+        self._tape.add(
+            program, wait, y=at(y), x=at("stream"), onto=0, weight=_at(norm.weight), **self._rows
+        )
+
+    def _add_norm(self, norm: RMSNorm, factor: float) -> None:
+        """stream = stream + factor * norm of what a branch gave."""
+        from kernels import frames
+
+        at, program = self._memory.at, frames.norm(True, norm.limit, norm.eps, factor)
+        stream, weight = at("stream"), _at(norm.weight)
+        self._tape.add(
+            program, False, y=stream, x=at("out"), onto=stream, weight=weight, **self._rows
+        )
+
+    def _add(self) -> None:
+        """stream = stream + what a branch gave."""
+        from kernels import frames
+
+        at = self._memory.at
+        self._tape.add(frames.adding(True), False, y=at("stream"), x=at("out"), **self._rows)
+
+    def _attention(self) -> Arguments:
+        from kernels import frames
+
+        config, memory = self._config, self._memory
+        new = {name: memory.at(name) for name in ("queries", "keys", "values")}
+        return self._tape.add(
+            frames.attention(True, config.conf_attention_logit_cap), True, y=memory.at("mixed"),
+            **new, old_keys=0, old_values=0, seen=0, table=0, scale=0, scratch=_at(memory.heads),
+            streams=self._streams, frames=self._frames, heads=config.conf_num_attention_heads,
+            width=config.head_dim, history=config.history,
+        )  # fmt: skip
+
+    def _convolution(self, norm: RMSNorm) -> Arguments:
+        from kernels import frames
+
+        config, memory = self._config, self._memory
+        program = frames.convolution(True, config.conf_conv_kernel_size, norm.limit, norm.eps)
+        return self._tape.add(
+            program, True, y=memory.at("mixed"), x=memory.at("wide"), tail=0, kernel=0,
+            weight=_at(norm.weight), heard=memory.at("heard"), sums=_at(memory.sums),
+            streams=self._streams, frames=self._frames, width=config.hidden_size,
+        )  # fmt: skip
+
+    def _product(self, module: nn.Module, x: str, y: str, wait: bool = True) -> None:
+        """y = x @ weight^T of a `Linear` or what stands in its place."""
+        form, weight, scale = _weights(module)
+        outputs, inputs = kernels.shape(form, weight)
+        memory, rows = self._memory, self._rows["rows"]
+        for program, first, count in parts(form, True, rows):
+            meet = wait and first + count == rows
+            given = {
+                "y": memory.at(y) + 2 * first * outputs, "x": memory.at(x) + 2 * first * inputs,
+                "outputs": outputs, "inputs": inputs, **operands(weight, scale),
+                "scratch": _at(memory.products[self._unwaited]),
+            }  # fmt: skip
+            if scale is not None:
+                given["rows"] = count
+            self._tape.add(program, meet, **given)
+        self._unwaited = 0 if wait else self._unwaited + 1
+
+
+def _conformer(blocks: nn.ModuleList) -> list[ConformerBlock]:
+    return [block for block in blocks if isinstance(block, ConformerBlock)]
+
+
+def _multiplies(module: nn.Module) -> bool:
+    """Whether it is a matrix that rows are multiplied by."""
+    return isinstance(module, Linear) or hasattr(module, "form")
+
+
+def _weights(module: nn.Module) -> tuple[str, Tensor, Tensor | None]:
+    """Form, weight and scale."""
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return getattr(module, "form", "bf16"), weight, getattr(module, "scale", None)
+
+
+def _at(tensor: Tensor | None) -> int:
+    assert tensor is not None
+    return tensor.data_ptr()
