@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from decoder.cache import KVCache
+from decoder.generate import choices
 from decoder.lockstep import Decoding
 from decoder.model import LanguageModel
 from decoder.packed import Request
@@ -110,11 +111,9 @@ class Lookahead:
             ids = torch.cat((self._end_ids, ids), 1)
             embeddings = torch.cat((self._end, embeddings), 1)
         logits = yield Request(self._cache, ids, embeddings, 1 + len(guess))
-        if self._suppress is not None:
-            logits = logits.masked_fill(self._suppress, float("-inf"))
         self._ids[kept:] = new
         self._choices = {n: choice for n, choice in self._choices.items() if n <= kept}
-        self._choices |= dict(enumerate(logits.argmax(-1).tolist(), start=len(answer)))
+        self._choices |= dict(enumerate(choices(logits, self._suppress), start=len(answer)))
         self.passes += 1
 
 

@@ -29,6 +29,7 @@ from decoder.layers import (
 )
 from decoder.packed import Caches, Request, Rows, places
 from decoder.slices import Plan, Slice, plan
+from kernels import softcapped
 
 Views = dict[bool, View]  # by whether the layer slides
 
@@ -323,8 +324,8 @@ class LanguageModel(nn.Module):
         for i, project in enumerate(self.altup_unembed_projections, start=1):
             merged = merged + _resized(project(streams[:, :, i]), size)
         hidden = self.norm(merged / self.config.altup_num_inputs)
-        logits = self.embed_tokens.logits(hidden).float()
-        return _capped(logits, self.config.final_logit_softcapping)
+        logits, cap = self.embed_tokens.logits(hidden), self.config.final_logit_softcapping
+        return logits.float() if cap is None else softcapped(logits, cap)
 
     def _per_layer_inputs(
         self, embeddings: Tensor, ids: Tensor, blocks: Iterable[range]
@@ -375,17 +376,6 @@ def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
     allowed = allowed | ~allowed.any(-1, keepdim=True)
     mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
     return mask.masked_fill(~allowed, float("-inf"))[:, None]
-
-
-def _capped(logits: Tensor, cap: float | None) -> Tensor:
-    """Softcapped logits; those of a long draft are large, so in place where no gradient needs
-    them.
-    """
-    if cap is None:
-        return logits
-    if logits.requires_grad:
-        return cap * torch.tanh(logits / cap)
-    return logits.div_(cap).tanh_().mul_(cap)
 
 
 def _magnitude(x: Tensor, floor: float) -> Tensor:

@@ -2,9 +2,9 @@
 
 Each weight is a small integer times a scale that it shares with its neighbours, and products are
 made with the numbers this stands for; on the way into a product activations may be rounded, too
-(see `kernels.products`). What stays as it is: norms and AltUp's and LAuReL's small maps, 0.5 % of the weights of the released models, and the
-per-layer table, of which a step reads a few rows. The token table, which is the output head as
-well, has a form of its own.
+(see `kernels.products`). What stays as it is: norms and AltUp's and LAuReL's small maps, 0.5 % of
+the weights of the released models, and the per-layer table, of which a step reads a few rows. The
+token table, which is the output head as well, has a form of its own.
 
 Scales are rounded to bf16 first, and integers chosen for the rounded ones. int8 takes its largest
 weight to 127. int4 takes the weight of the largest magnitude, whatever its sign, to -8 times 1,

@@ -1,6 +1,7 @@
 """Code for the CPU, made at run time, for what torch is slow at: few rows of x."""
 
 from kernels.attention import causal_attention
+from kernels.caps import softcapped
 from kernels.gates import gated, opened, sparse_mlp
 from kernels.norms import rms_norm
 from kernels.products import (
@@ -27,6 +28,7 @@ __all__ = [
     "quantized_linear",
     "rms_norm",
     "shape",
+    "softcapped",
     "sparse_mlp",
     "unpacked",
     "unpacked_rows",

@@ -1,4 +1,4 @@
-"""Programs that work on rows of numbers, each row by itself: norms."""
+"""Programs that work on rows of numbers, each row by itself: norms; and softcapping."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -6,8 +6,10 @@ from functools import cache
 from llvmlite import ir
 
 from kernels.compiler import F32, I16, Builder, Number, Program, Value, lanes
+from kernels.functions import tanh
 
 NORM = ("y", "x", "weight", "rows", "width", "stride")
+CAP = ("y", "x", "count")
 TOGETHER = 4  # vectors, so that sums need not wait for one another
 Term = Callable[[Value, int], Value]  # (first entry, entries) -> vector
 
@@ -32,6 +34,23 @@ def norm(half: bool, weight: bool | None, eps: float, lanes_: int | None = None)
         b.run(*share(b, b.given["rows"]), row)
 
     return Program(NORM, write, lanes_ or lanes())
+
+
+@cache
+def capping(half: bool, cap: float, lanes_: int | None = None) -> Program:
+    """y [count], float32, = cap * tanh(x / cap); x is bf16 (`half`) or float32."""
+
+    def write(b: Builder) -> None:
+        start, stop = share(b, b.given["count"])
+        x, y = Numbers(b, half, "x", start), Numbers(b, False, "y", start)
+
+        def some(i: Value, count: int) -> None:
+            value = b.fmul(x.read(i, count), b.vector(F32, 1 / cap, count))
+            y.write(b.fmul(tanh(b, value), b.vector(F32, cap, count)), i)
+
+        each(b, b.sub(stop, start), some)
+
+    return Program(CAP, write, lanes_ or lanes())
 
 
 class Numbers:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decoder import greedy
+from decoder.generate import ROWS, choices
 
 PROMPT = list(range(20, 31))
 TOKENS = st.integers(0, 199)
@@ -98,6 +99,14 @@ def test_suppressed_ids_are_never_chosen(model, answer):
         )
         assert list(result.tokens) == expected
     assert set(expected).isdisjoint(answer[:2])
+
+
+@pytest.mark.parametrize("rows", [0, 1, ROWS, 3 * ROWS + 1])
+def test_the_choices_of_many_rows_are_those_of_each(rows):
+    logits = torch.randn(rows, 50, generator=torch.Generator().manual_seed(rows)).round()
+    suppress = torch.arange(50) >= 40
+    assert choices(logits, None) == logits.argmax(-1).tolist()
+    assert choices(logits, suppress) == logits[:, :40].argmax(-1).tolist()
 
 
 def test_ties_go_to_the_lowest_id(model):

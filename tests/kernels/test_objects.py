@@ -1,5 +1,8 @@
 """Machine code is made once for a source, and anew wherever a file is not what was written."""
 
+import os
+import time
+
 import pytest
 
 from kernels import objects
@@ -43,6 +46,40 @@ def test_a_damaged_file_is_made_anew(folder, damage):
     path.write_bytes(damage)
     assert objects.kept("a", make := Making()) == b"code" and make.times == 1
     assert objects.kept("a", make) == b"code" and make.times == 1
+
+
+def aged(path, days: float):
+    then = time.time() - days * objects.DAY_S
+    os.utime(path, (then, then))
+    return path
+
+
+def test_what_nobody_reads_any_more_goes_with_the_next_new_code(folder):
+    folder.mkdir(parents=True)
+    for name, days in (("old.o", 61), ("new.o", 59), ("dead.part", 2), ("alive.part", 0)):
+        (folder / name).write_bytes(b"x")
+        aged(folder / name, days)
+    objects.kept("a", Making())
+    names = {path.name for path in folder.iterdir()}
+    assert len(names) == 3 and {"new.o", "alive.part"} < names
+
+
+def test_code_that_is_read_stays(folder):
+    objects.kept("a", Making())
+    (path,) = folder.iterdir()
+    aged(path, 50)
+    objects.kept("a", Making())
+    assert time.time() - path.stat().st_mtime < objects.DAY_S
+
+
+def test_the_oldest_go_where_there_is_too_much(folder, monkeypatch):
+    monkeypatch.setattr(objects, "KEEP_BYTES", 25)
+    folder.mkdir(parents=True)
+    for days in (3, 1, 2):
+        (folder / f"{days}.o").write_bytes(b"0123456789")
+        aged(folder / f"{days}.o", days)
+    objects.prune(folder)
+    assert {path.name for path in folder.iterdir()} == {"1.o", "2.o"}
 
 
 def test_code_is_made_where_nothing_can_be_kept(tmp_path, monkeypatch):
