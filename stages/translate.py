@@ -26,7 +26,7 @@ from decoder.lockstep import Decoding, alone, together
 from decoder.packed import Request
 from encoders import MultimodalEmbedder
 from models import prompt as prompts
-from models import sizes
+from models import resident, sizes
 from models.checkpoint import Checkpoint
 from models.prompt import AUDIO_TOKENS, Prompt
 from models.tokenizer import Tokenizer
@@ -47,7 +47,8 @@ TOKENS_AT_LEAST = 12
 # Soft tokens that wait for the next update's pass, where they cost less than a pass of their own
 # whatever the model and the machine; so many are a pass, where no update comes for long.
 MOST_WAITING = 8
-INSTRUCTIONS = 16  # kept in memory: one for each pair of languages and each size that runs
+LARGE_VOCABULARY = 2**17  # the logits of a position are half a megabyte
+INSTRUCTIONS = 16  # kept in memory: one for each pair of languages, and each size that runs
 
 
 @dataclass
@@ -116,6 +117,7 @@ class TranslateStage:
         ids = torch.arange(model.config.vocab_size)
         never = ids >= model.config.vocab_size_per_layer_input  # image and audio rows
         self._never = never.to(model.device)
+        self._prompt = lru_cache(INSTRUCTIONS)(self._read_prompt)
         self._instruction = lru_cache(INSTRUCTIONS)(self._prefilled)
 
     @classmethod
@@ -136,7 +138,7 @@ class TranslateStage:
         """The prompt is read now, ahead of the speech. Raises LanguageError for an unknown
         language, SizeError for an unknown size.
         """
-        prompt = prompts.build(self._tokenizer, options.language, options.target_language)
+        prompt = self._prompt(options.language, options.target_language)
         sizes = Sizes.of(options, self._model.config)
         self._instruction(prompt.before, sizes.draft or sizes.steps[0])
         return TranslateState(options, prompt, sizes)
@@ -144,14 +146,24 @@ class TranslateStage:
     @torch.inference_mode()
     def step(self, item: SoftTokens, state: TranslateState) -> tuple[list[Caption], TranslateState]:
         """Raises ValueError for tokens of a segment that was never opened."""
-        return alone(self._model, self._stepped(item, state))
+        captions, state = alone(self._model, self._stepped(item, state))
+        self._tidy([state])
+        return captions, state
 
     @torch.inference_mode()
     def step_batch(
         self, items: Sequence[SoftTokens], states: Sequence[TranslateState]
     ) -> list[tuple[list[Caption], TranslateState] | Exception]:
         """As `step`, for many streams, which share the passes of the model."""
-        return together(self._model, list(map(self._stepped, items, states)))
+        found = together(self._model, list(map(self._stepped, items, states)))
+        self._tidy([result[1] for result in found if not isinstance(result, Exception)])
+        return found
+
+    def _tidy(self, states: Sequence[TranslateState]) -> None:
+        """Gives back what the logits of an update took, where they are large."""
+        large = self._model.config.vocab_size >= LARGE_VOCABULARY
+        if large and any(state.waiting == 0 for state in states):
+            resident.trim()
 
     def _stepped(
         self, item: SoftTokens, state: TranslateState
@@ -213,9 +225,7 @@ class TranslateStage:
         if not soft:
             return self._instruction(state.prompt.before, size).copy()
         options = state.options
-        prompt = prompts.build(
-            self._tokenizer, options.language, options.target_language, len(soft)
-        )
+        prompt = self._prompt(options.language, options.target_language, len(soft))
         ids = self._row(prompt.before)
         embeddings = self._model.embed(ids)
         for token, rows in (("<image_soft_token>", soft), ("<end_of_image>", ends)):
@@ -224,6 +234,15 @@ class TranslateStage:
         cache = self._model.new_cache(size=size)
         yield Request(cache, ids, embeddings, 0)
         return cache
+
+    def _read_prompt(self, language: str, target_language: str, images: int = 0) -> Prompt:
+        """The prompt. Only decoding comes after it, unless there are pictures: of these there may
+        be more or fewer the next time.
+        """
+        prompt = prompts.build(self._tokenizer, language, target_language, images)
+        if not images:
+            self._tokenizer.rest()
+        return prompt
 
     @torch.inference_mode()
     def _prefilled(self, before: tuple[int, ...], size: Slice) -> KVCache:

@@ -75,7 +75,7 @@ def test_another_models_tokenizer_is_refused():
     from tokenizers.models import BPE
 
     with pytest.raises(TokenizerError, match="no <bos>"):
-        prompts.build(Tokenizer(Plain(BPE())), "es", "en")
+        prompts.build(Tokenizer(lambda: Plain(BPE())), "es", "en")
 
 
 def test_the_official_text_with_pictures():

@@ -73,6 +73,26 @@ def test_a_weight_of_no_file_stays():
 
 
 @linux
+def test_free_memory_of_the_heap_goes_back():
+    def anonymous_kb() -> int:
+        (line,) = (
+            line
+            for line in Path("/proc/self/status").read_text().splitlines()
+            if line.startswith("RssAnon:")
+        )
+        return int(line.split()[1])
+
+    pieces = [torch.ones(2**12) for _ in range(4096)]  # 64 MB, each too small for a mapping
+    holes, kept = pieces[::2], pieces[1::2]
+    del pieces
+    holes.clear()
+    before = anonymous_kb()
+    resident.trim()
+    assert anonymous_kb() < before - 16 * 1024
+    assert all(piece.sum() == 2**12 for piece in kept)
+
+
+@linux
 def test_code_that_is_not_used_leaves_memory():
     libraries = {m.file for m in resident.mapped() if "libtorch_cpu" in m.file}
     (library,) = libraries

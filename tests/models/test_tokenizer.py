@@ -1,9 +1,13 @@
 import json
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as Plain
+from tokenizers.models import WordLevel
 
+from benchmarks import vocabulary
 from models.tokenizer import Tokenizer, TokenizerError
 from tests.nano_like import SENTENCES, TEXT_VOCAB
 from training import tokenizer as tokenizers
@@ -68,10 +72,8 @@ def test_words_begin_at_spaces_and_punctuation(tokenizer):
 
 
 def test_a_combining_accent_belongs_to_the_word():
-    from tokenizers import Tokenizer as Plain
-    from tokenizers.models import WordLevel
-
-    tokenizer = Tokenizer(Plain(WordLevel({"e": 0, "\u0301": 1, "▁e": 2, "'": 3}, unk_token="e")))
+    pieces = WordLevel({"e": 0, "\u0301": 1, "▁e": 2, "'": 3}, unk_token="e")
+    tokenizer = Tokenizer(lambda: Plain(pieces))
     assert [tokenizer.begins_word(i) for i in range(5)] == [False, False, True, True, True]
 
 
@@ -93,6 +95,68 @@ def test_no_piece_is_spent_on_a_special_token_written_out(tiny_folder):
     learnt = list(model["vocab"])[len(tokenizers.CONTROLS) + 256 :]
     assert "English" in learnt
     assert not [piece for piece in learnt if set(piece) & set("<>_")]
+
+
+@pytest.fixture(scope="module", params=["nano", "random"])
+def plain(request, tiny_folder, tmp_path_factory):
+    """The library's tokenizers of the bundled model's form, and of our random checkpoints'."""
+    path = tiny_folder / "tokenizer.json"
+    if request.param == "random":
+        path = tmp_path_factory.mktemp("random") / "tokenizer.json"
+        vocabulary.write(path, vocabulary.Layout(2000, 8))
+    return Plain.from_file(str(path))
+
+
+def test_every_id_decodes_as_in_the_library(plain):
+    tokenizer = Tokenizer(lambda: plain)
+    count = plain.get_vocab_size()
+    for i in range(count + 2):
+        assert tokenizer.decode([i]) == plain.decode([i], skip_special_tokens=True)
+    whole = list(range(count))
+    assert tokenizer.decode(whole) == plain.decode(whole, skip_special_tokens=True)
+
+
+@given(data=st.data())
+def test_ids_decode_as_in_the_library(plain, data):
+    tokenizer = Tokenizer(lambda: plain)
+    some = st.integers(0, plain.get_vocab_size() + 1)
+    byte = st.sampled_from([plain.token_to_id(f"<0x{value:02X}>") for value in range(256)])
+    ids = data.draw(st.lists(some | byte))
+    assert tokenizer.decode(ids) == plain.decode(ids, skip_special_tokens=True)
+
+
+def test_ids_with_gaps_decode_as_in_the_library():
+    plain = Plain(WordLevel({"a": 0, "b": 7, "c": 9000}, unk_token="a"))
+    plain.add_special_tokens(["<x>"])
+    plain.add_tokens(["zz"])
+    ids = [*range(12), 8999, 9000, 9001]
+    tokenizer = Tokenizer(lambda: plain)
+    assert tokenizer.decode(ids) == plain.decode(ids, skip_special_tokens=True) == "a zz b c"
+
+
+def test_a_rest_changes_nothing(tiny_folder):
+    path = tiny_folder / "tokenizer.json"
+    awake, read = Tokenizer.from_file(path), []
+    tokenizer = Tokenizer(lambda: read.append(path) or Plain.from_file(str(path)))
+    ids = tokenizer.encode(SENTENCES[0])
+    end = tokenizer.special("<end_of_turn>")
+    tokenizer.rest()
+    assert tokenizer.decode([*ids, end]) == SENTENCES[0]
+    assert list(map(tokenizer.begins_word, ids)) == list(map(awake.begins_word, ids))
+    assert tokenizer.special("<end_of_turn>") == end
+    assert len(read) == 1, "none of this needs the library"
+    assert tokenizer.encode(SENTENCES[1]) == awake.encode(SENTENCES[1])
+    assert len(read) == 2
+    assert tokenizer.vocab_size == awake.vocab_size
+
+
+def test_a_rest_frees_the_library(tiny_folder):
+    plain = Plain.from_file(str(tiny_folder / "tokenizer.json"))
+    held = [plain]
+    tokenizer = Tokenizer(held.pop)
+    before = sys.getrefcount(plain)
+    tokenizer.rest()
+    assert sys.getrefcount(plain) == before - 1
 
 
 def test_errors(tokenizer, tmp_path):

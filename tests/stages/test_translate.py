@@ -389,6 +389,40 @@ def test_streams_share_their_passes(stage, monkeypatch):
     assert sizes[0] == 4 and sum(size == 4 for size in sizes) > 12
 
 
+@pytest.mark.parametrize("large", [True, False])
+def test_what_large_logits_took_goes_back_after_each_update(stage, monkeypatch, large):
+    trims, size = [], stage._model.config.vocab_size
+    monkeypatch.setattr(stages.translate, "LARGE_VOCABULARY", size + (not large))
+    monkeypatch.setattr(stages.translate.resident, "trim", lambda: trims.append(1))
+    items = segment([1] * 6)
+    state, seen = stage.init_state(replace(OPTIONS, update_chunks=3)), []
+    for item in items:
+        _, state = stage.step(item, state)
+        seen.append(len(trims))
+    assert seen == ([0, 0, 1, 1, 1, 2] if large else [0] * 6)
+    together(stage, [items, items], [replace(OPTIONS, update_chunks=6)] * 2)
+    assert len(trims) == (3 if large else 0)
+
+
+def test_a_prompt_is_encoded_once_for_a_pair_of_languages(make, monkeypatch):
+    stage, built, build = make(2), [], prompts.build
+    stage._prompt.cache_clear()
+
+    def counted(*args):
+        built.append(args[1:])
+        return build(*args)
+
+    monkeypatch.setattr(prompts, "build", counted)
+    read = stage._tokenizer._read
+    monkeypatch.setattr(stage._tokenizer, "_read", lambda: built.append("read") or read())
+    for language in ("es", "es", "fr", "es"):
+        run(stage, segment([1, 1]), replace(OPTIONS, language=language))
+    pairs = [found for found in built if found != "read"]
+    assert [pair[0] for pair in pairs] == ["es", "fr"]
+    assert built.count("read") <= 2
+    assert stage._tokenizer._whole is None
+
+
 def test_a_stream_that_fails_in_company_fails_alone(stage):
     good, late = segment([2, 1], seed=1), segment([1, 1])[1]
     state = stage.init_state(OPTIONS)
