@@ -81,7 +81,7 @@ class OneSegment:
         return 0
 
     def step(self, item: Chunk, state: int) -> tuple[list[Speech], int]:
-        return [Speech(0, item.start, item.samples, opens=state == 0)], item.end
+        return [Speech(0, item.start, item.samples, state == 0, update=item.update)], item.end
 
     def flush(self, state: int) -> list[Speech]:
         return [Speech(0, state, NOTHING, closes=True)] if state else []

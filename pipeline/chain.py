@@ -116,11 +116,11 @@ class Chain(ABC):
             self.drop(session)
             raise
 
-    def step(self, session: str, seq: int, chunk: Chunk) -> Future:
-        """Sends ``chunk`` down the chain as batch ``seq``; :meth:`outcome` reads the result."""
-        if chunk.pictures:
+    def step(self, session: str, seq: int, *chunks: Chunk) -> Future:
+        """Sends ``chunks`` down the chain as batch ``seq``; :meth:`outcome` reads the result."""
+        if any(chunk.pictures for chunk in chunks):
             self._turn(session, seq)
-        return self._send(session, seq, [chunk])
+        return self._send(session, seq, list(chunks))
 
     def finish(self, session: str, seq: int) -> Future:
         """Ends ``session``: each stage's remainder goes through the stages after it."""
@@ -226,15 +226,16 @@ def recipes(
     """The stages of live captions: segment, encode, translate.
 
     ``threads`` is for the decoder, the stage that needs them; by default all cores (four at most),
-    but for a bundled model, beside which the encoder keeps one. ``form`` is that of the weights in
-    memory.
+    but for a bundled model, beside which the encoder keeps one. An encoder that is left none has
+    all in its turn (:mod:`pipeline.turns`). ``form`` is that of the weights in memory.
     """
     threads = _decoder_threads(model) if threads is None else threads
+    alone = threads < len(os.sched_getaffinity(0))
     gpus = 0.4 if device.startswith("cuda") else 0.0
     model = _from_anywhere(model)
     return (
         Recipe("segment", _segment),
-        Recipe("encode", partial(_encode, model, device, form), 1, gpus),
+        Recipe("encode", partial(_encode, model, device, form), 1 if alone else threads, gpus),
         Recipe("translate", partial(_translate, model, device, form), threads, gpus),
     )
 

@@ -22,7 +22,9 @@ from pipeline.chain import (
     use_threads,
 )
 from pipeline.errors import DeviceError
-from pipeline.link import Link, Packet
+from pipeline.link import Failure, Link, Packet
+from pipeline.turns import Turns, needed
+from stages.messages import SessionOptions
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -38,19 +40,25 @@ KNOCK_S = 5.0
 
 
 class StageActor(Link):
-    """A link in a process of its own."""
+    """A link in a process of its own, which works only when it is its turn, where there are any."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, turns: Turns | None = None) -> None:
         super().__init__(recipe)
         use_threads([recipe.threads])
+        self._turn = turns if turns is not None and recipe.threads else contextlib.nullcontext()
 
     def ready(self) -> bool:
         return True
 
+    def open(self, session: str, options: SessionOptions, seq: int = 0) -> Failure | None:
+        with self._turn:
+            return super().open(session, options, seq)
+
     @ray.method(num_returns=2)
     def step(self, *batches: list[Packet]) -> tuple[list[Packet], bool]:
         """As `run`, and a word that it is done, for a driver that does not open the packets."""
-        return self.run(*batches), True
+        with self._turn:
+            return self.run(*batches), True
 
 
 class Graph(Chain):
@@ -62,6 +70,7 @@ class Graph(Chain):
         super().__init__(model, look)
         self._actors = actors
         self._owns_ray = owns_ray
+        self._turns: Turns | None = None
 
     @classmethod
     def start(
@@ -86,9 +95,11 @@ class Graph(Chain):
         graph = cls([], model, owns_ray, look)
         try:
             check_gpus(stages)
+            if owns_ray and address is None and needed(stages):
+                graph._turns = Turns()
             for stage in stages:
                 actor = ray.remote(StageActor).options(num_cpus=1, num_gpus=stage.gpus)
-                graph._actors.append(actor.remote(stage))
+                graph._actors.append(actor.remote(stage, graph._turns))
             graph._await_placement()
             graph.load()
         except BaseException:
@@ -102,6 +113,8 @@ class Graph(Chain):
         for actor in self._actors:
             ray.kill(actor)
         self._actors = []
+        if self._turns is not None:
+            self._turns.close()
         if self._owns_ray:
             ray.shutdown()
 
@@ -112,7 +125,7 @@ class Graph(Chain):
         # No CPU of its own: it must find a place on a machine where the other stages took all, and
         # works only while one of them waits for it.
         actor = ray.remote(StageActor).options(num_cpus=0, num_gpus=recipe.gpus)
-        self._actors.append(actor.remote(recipe))
+        self._actors.append(actor.remote(recipe, self._turns))
         return len(self._actors) - 1
 
     def _call(self, link: int, method: str, *args: Any) -> Any:

@@ -2,9 +2,11 @@
 
 A thread reads the source, cuts it into chunks and feeds the chain; the caller's thread iterates
 over captions. A bounded number of chunks is in flight: then the source waits, and no audio is
-dropped. A session that lags sends chunks whose update is skipped, so that the newest hypothesis is
-the next to be computed; only at the pace "fast" all are. Pictures, where there are any, go along
-with the chunk in whose time they came up.
+dropped. Where sound has a clock, few batches are under way: what comes meanwhile waits here, and
+goes as one when one of them is through. So a session that lags does not fill the chain with updates
+that are old when they are made: all but the newest are skipped, and the sound in front of it is
+encoded in one piece. At the pace "fast" every chunk is a batch, and every update is made. Pictures,
+where there are any, go along with the chunk in whose time they came up.
 """
 
 import threading
@@ -35,7 +37,8 @@ from stages.messages import (
 # A file is heard as if it were spoken now, "real-time", or "fast". "live" is a source with a clock
 # of its own: a sound card that runs a little fast would wait for ours, ever further behind.
 Pace = Literal["real-time", "live", "fast"]
-MAX_IN_FLIGHT = 32
+MAX_IN_FLIGHT = 32  # chunks
+UNDER_WAY = 2  # batches: one that is decoded, and one that is encoded meanwhile
 LAG_CHUNKS = 3
 REMEMBERED_CHUNKS = 1024  # arrival times kept for latencies: far more than a segment has
 POLL_S = 0.1
@@ -43,9 +46,10 @@ POLL_S = 0.1
 
 @dataclass(frozen=True)
 class _Arrived:
-    """The result of batch ``seq``, there at ``time``."""
+    """The result of batch ``seq``, whose sound came from ``since`` on, there at ``time``."""
 
     seq: int
+    since: float
     time: float
     future: Future
 
@@ -75,8 +79,9 @@ class Session:
 
     Unless the pace is "fast" every caption carries `partial_ms`, from the arrival of the last chunk
     it has heard to its own arrival here, and a final one `response_ms`, from the arrival of the
-    chunk that closed its segment. Raises PipelineError when the session fails, or what the source
-    raised (after the captions of what could be read).
+    chunk that closed its segment, or of the first that was sent together with it. Raises
+    PipelineError when the session fails, or what the source raised (after the captions of what
+    could be read).
 
     ``frames`` are pictures in the order of their times, such as `pipeline.frames.read_frames`
     gives. They are read a little ahead of the sound, which waits for them: so captions do not
@@ -100,9 +105,11 @@ class Session:
         self._options = options or SessionOptions()
         self._events: SimpleQueue[_Arrived | _Ended] = SimpleQueue()
         self._slots = threading.BoundedSemaphore(MAX_IN_FLIGHT)
-        self._lock = threading.Lock()
-        self._in_flight = 0
-        self._arrivals: dict[int, float] = {}
+        self._lock = threading.RLock()  # of what follows; a batch may be through when it is sent
+        self._sent = self._under_way = 0  # batches
+        self._in_flight = 0  # chunks of batches under way
+        self._held: list[Chunk] = []
+        self._arrivals: dict[int, float] = {}  # of chunks
         self._stopping = threading.Event()
         self._abandoned = threading.Event()
 
@@ -163,29 +170,32 @@ class Session:
         if heard is not None:
             latency["partial_ms"] = _ms(batch.time - heard)
         if caption.kind == "final":
-            latency["response_ms"] = _ms(batch.time - self._arrivals[batch.seq])
+            latency["response_ms"] = _ms(batch.time - batch.since)
         return latency
 
     # The feeder's thread.
 
     def _feed(self) -> None:
         """Feeds all chunks, then ends the session; whatever fails here ends up in `_Ended`."""
-        sent, error = 0, None
+        error = None
         try:
             for chunk in illustrated(self._chunks(), self._frames, self._stopping):
                 if not self._take_slot():
                     return
-                self._send(sent, chunk)
-                sent += 1
+                self._take(chunk)
         except Exception as raised:
             error = raised
-        if not self._take_slot():
-            return
-        try:
-            self._watch(sent, self._chain.finish(self.name, sent))
-            self._events.put(_Ended(sent + 1, error))
-        except Exception as raised:
-            self._events.put(_Ended(sent, error or raised))
+        if self._take_slot():
+            self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        with self._lock:
+            try:
+                self._send_held()
+                self._watch([], time.monotonic(), self._chain.finish(self.name, self._sent))
+            except Exception as raised:
+                error = error or raised
+            self._events.put(_Ended(self._sent, error))
 
     def _chunks(self) -> Iterator[Chunk]:
         """Chunks of the source, each at its time; an error of the source comes after the last."""
@@ -211,26 +221,53 @@ class Session:
         if error is not None:
             raise error
 
-    def _send(self, seq: int, chunk: Chunk) -> None:
-        if self._pace != "fast" and self._in_flight > LAG_CHUNKS:
-            chunk = replace(chunk, update=False)
-            self.skipped_updates += 1
-        self._watch(seq, self._chain.step(self.name, seq, chunk))
-        self.heard_samples += len(chunk.samples)
+    def _take(self, chunk: Chunk) -> None:
+        """Sends ``chunk``, or lets it wait until a batch is through."""
+        number = chunk.start // CHUNK_SAMPLES
+        with self._lock:
+            self._arrivals[number] = time.monotonic()
+            self._arrivals.pop(number - REMEMBERED_CHUNKS, None)
+            self.heard_samples += len(chunk.samples)
+            self._held.append(chunk)
+            if self._pace == "fast" or self._under_way < UNDER_WAY:
+                self._send_held()
 
-    def _watch(self, seq: int, future: Future) -> None:
-        """Notes when batch ``seq`` came in, and when its result does."""
+    def _send_held(self) -> None:
+        """Sends what waits as one batch."""
+        chunks, self._held = self._held, []
+        if chunks:
+            since = self._arrivals[chunks[0].start // CHUNK_SAMPLES]
+            batch = chunks if self._pace == "fast" else self._in_time(chunks)
+            self._watch(chunks, since, self._chain.step(self.name, self._sent, *batch))
+
+    def _in_time(self, chunks: list[Chunk]) -> list[Chunk]:
+        """``chunks``; in few pieces, with one update at most, when the session lags."""
+        update = self._in_flight <= LAG_CHUNKS
+        if self._in_flight + len(chunks) <= LAG_CHUNKS:
+            return chunks
+        self.skipped_updates += len(chunks) - update
+        *late, newest = map(_joined, _pieces(chunks))
+        return [*(replace(piece, update=False) for piece in late), replace(newest, update=update)]
+
+    def _watch(self, chunks: list[Chunk], since: float, future: Future) -> None:
+        """Notes that the next batch was sent, and when its result is there."""
+        seq = self._sent
 
         def arrived(done: Future) -> None:
+            now = time.monotonic()
             with self._lock:
-                self._in_flight -= 1
-            self._slots.release()
-            self._events.put(_Arrived(seq, time.monotonic(), done))
+                self._under_way -= 1
+                self._in_flight -= len(chunks)
+                try:
+                    self._send_held()
+                except Exception as error:
+                    self._events.put(_Ended(self._sent, error))
+            self._slots.release(max(1, len(chunks)))
+            self._events.put(_Arrived(seq, since, now, done))
 
-        self._arrivals[seq] = time.monotonic()
-        self._arrivals.pop(seq - REMEMBERED_CHUNKS, None)
-        with self._lock:
-            self._in_flight += 1
+        self._sent += 1
+        self._under_way += 1
+        self._in_flight += len(chunks)
         future.add_done_callback(arrived)
 
     def _take_slot(self) -> bool:
@@ -258,6 +295,22 @@ class _Clock:
         due = self._begin + chunk.start // CHUNK_SAMPLES * CHUNK_MS / 1000
         if due > now:
             self._stopping.wait(due - now)
+
+
+def _pieces(chunks: list[Chunk]) -> list[list[Chunk]]:
+    """``chunks`` in few pieces: the first alone, from which stages learn that updates are left out,
+    and no pictures but at the start of one, so that sound meets those that were known by then.
+    """
+    pieces: list[list[Chunk]] = []
+    for chunk in chunks:
+        if len(pieces) < 2 or chunk.pictures:
+            pieces.append([])
+        pieces[-1].append(chunk)
+    return pieces
+
+
+def _joined(piece: list[Chunk]) -> Chunk:
+    return replace(piece[0], samples=np.concatenate([chunk.samples for chunk in piece]))
 
 
 def _ms(seconds: float) -> int:

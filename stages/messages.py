@@ -78,7 +78,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class Chunk:
-    """At most 160 ms of a stream: ``samples`` float32 [S] in [-1, 1], the first at index ``start``.
+    """160 ms of a stream, less at its end, more where its session lags: ``samples`` float32 [S] in
+    [-1, 1], the first at index ``start``.
 
     ``pictures`` are those that became current since the chunk before, up to this one's end.
 

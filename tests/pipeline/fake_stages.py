@@ -31,17 +31,22 @@ class CountingSegments:
         return None
 
     def step(self, item: Chunk, state):
-        index = item.start // CHUNK_SAMPLES
-        place = index % CHUNKS_A_SEGMENT
-        piece = Speech(
-            segment=index // CHUNKS_A_SEGMENT,
-            start=item.start,
-            samples=item.samples,
-            opens=place == 0,
-            closes=place == CHUNKS_A_SEGMENT - 1,
-            update=item.update,
-        )
-        return [piece], None if piece.closes else piece
+        """A long chunk, of a session that lags, is several pieces; its update is the last one's."""
+        pieces = []
+        for start in range(item.start, item.end, CHUNK_SAMPLES):
+            index = start // CHUNK_SAMPLES
+            place = index % CHUNKS_A_SEGMENT
+            piece = Speech(
+                segment=index // CHUNKS_A_SEGMENT,
+                start=start,
+                samples=item.samples[start - item.start :][:CHUNK_SAMPLES],
+                opens=place == 0,
+                closes=place == CHUNKS_A_SEGMENT - 1,
+                update=item.update and start + CHUNK_SAMPLES >= item.end,
+            )
+            pieces.append(piece)
+            state = None if piece.closes else piece
+        return pieces, state
 
     def flush(self, state):
         if state is None:

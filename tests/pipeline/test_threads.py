@@ -9,5 +9,7 @@ def test_a_small_model_leaves_a_core_and_a_large_one_takes_all(tmp_path, monkeyp
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     assert [recipe.threads for recipe in recipes("nano")] == [0, 1, 2]
-    assert [recipe.threads for recipe in recipes(str(tmp_path))] == [0, 1, 3]
+    assert [recipe.threads for recipe in recipes(str(tmp_path))] == [0, 3, 3], "in turns"
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert [recipe.threads for recipe in recipes(str(tmp_path))] == [0, 1, 4]
     assert recipes(str(tmp_path), threads=1)[-1].threads == 1
