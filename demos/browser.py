@@ -77,7 +77,7 @@ def demo(
     log_to_stderr(debug, logging.INFO)
     if no_ray and address is not None:
         raise typer.BadParameter("--no-ray runs here, --address elsewhere: give one of them")
-    check_languages(model, language, target_language)
+    check_languages(model, language, target_language, address)
     check_sizes(model, size, draft_size)
     check_device(device, address)
     _check(host, port, ssl_certfile, ssl_keyfile)

@@ -97,7 +97,7 @@ class Source:
 
 def run(request: Request) -> int:
     """Captions from start to end; returns the exit code, raises what the command line explains."""
-    check_languages(request.model, request.language, request.target_language)
+    check_languages(request.model, request.language, request.target_language, request.address)
     check_device(request.device, request.address)
     loading.check_sizes(request.model, request.size, request.draft_size)
     reference = None if request.reference is None else _read_reference(request.reference)
@@ -275,11 +275,15 @@ def _read_reference(path: Path) -> str:
 
 
 def _make_writable(folder: Path) -> None:
-    """Makes ``folder``; raises InputError now rather than after an hour of speech."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise InputError(
-            f"captions cannot be saved in {folder.resolve()}: choose a folder with -o FOLDER"
+    """Makes ``folder``; raises OSError now rather than after an hour of speech."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK) else " (it cannot be written to)"
+    except OSError as error:
+        reason = f" ({error.strerror})"
+    if reason:
+        raise OSError(
+            f"captions cannot be saved in {folder.absolute()}{reason}: choose a folder with -o"
         )
 
 

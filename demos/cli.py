@@ -107,11 +107,11 @@ def _check_source(
     file: Path | None, microphone: str | None, duration: float | None, pace: str
 ) -> None:
     if file is not None and microphone is not None:
-        raise UsageError("--file and --microphone: give one of them")
+        raise UsageError("a file and --microphone: give one of them")
     if file is not None and duration is not None:
-        raise UsageError("--duration ends a microphone's session: leave it out with --file")
+        raise UsageError("--duration ends a microphone's session: leave it out with a file")
     if file is None and pace == "fast":
-        raise UsageError("--pace fast is for a file: give --file FILE")
+        raise UsageError("--pace fast is for a file: give one")
 
 
 def _print_version(wanted: bool) -> None:
@@ -138,8 +138,12 @@ def common(
 
 @app.command()
 def captions(
+    path: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="Audio or video file; a microphone without one."),
+    ] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", help="Audio or video file instead of a microphone.")
+        Path | None, typer.Option("--file", help="The same, as an option.", metavar="FILE")
     ] = None,
     microphone: Annotated[
         str | None,
@@ -185,6 +189,9 @@ def captions(
 ) -> int:
     """Live captions of a microphone or a file. Transcript and translation as they are spoken."""
     log_to_stderr(debug)
+    if path is not None and file is not None:
+        raise UsageError(f"{path} and --file {file}: captions are of one file at a time")
+    file = file or path
     _check_source(file, microphone, duration, pace)
     if no_ray and address is not None:
         raise UsageError("--no-ray runs here, --address elsewhere: give one of them")

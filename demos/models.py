@@ -48,7 +48,7 @@ def models(
     context: typer.Context,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="Also this model folder or hub id (downloaded if need be); repeatable."),
+        typer.Option(help="Also this model folder or hub id (nothing is downloaded); repeatable."),
     ] = None,
     as_json: AsJson = False,
 ) -> int:
@@ -160,7 +160,8 @@ def show(document: dict[str, Any]) -> None:
     console = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)
     for model in document["models"]:
         _print(console, model["name"], _size_table(model["sizes"]))
-        _print(console, f"on disk: {model['folder']}", _disk_table(model))
+        where = f"on disk: {model['folder']}" if model["folder"] else "on the hub, not downloaded"
+        _print(console, where, _disk_table(model))
     _print(console, "Gemma 3n, published sizes", _size_table(document["published"]))
     console.print("\n" + LEGEND, style="dim")
 

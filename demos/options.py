@@ -26,7 +26,8 @@ PadAudio = Annotated[
     bool,
     typer.Option(
         "--pad-audio/--no-pad-audio",
-        help="Show the model every segment filled up to 30 s, as the reference does; slower.",
+        help="Show the model every segment filled up to 30 s, as the reference does; slower. "
+        "Not for nano, which has learnt without.",
     ),
 ]
 Size = Annotated[
@@ -59,15 +60,18 @@ def log_to_stderr(debug: bool, most: int = logging.DEBUG) -> None:
     )
 
 
-def check_languages(model: str, language: str, target_language: str) -> None:
+def check_languages(
+    model: str, language: str, target_language: str, address: str | None = None
+) -> None:
     """Raises LanguageError for languages that are unknown, equal, or not a pair of ``model``.
 
-    Of a model that is not here nothing is known.
+    A model of the hub is asked for its configuration first, unless the nodes of a cluster at
+    ``address`` look for it. Raises CheckpointError where that cannot be had.
     """
     from models import hub
     from models.prompt import check_pair, pairs_of
 
-    folder = hub.here(model)
+    folder = hub.described(model) if address is None else hub.here(model)
     pairs = () if folder is None else pairs_of(hub.read_config(folder))
     check_pair(language, target_language, pairs, model)
 

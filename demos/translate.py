@@ -80,7 +80,7 @@ def translate(
         raise typer.BadParameter("--json and --quiet exclude each other: give one of them")
     formats = _formats(output_format)
     log_to_stderr(debug)
-    check_languages(model, language, target_language)
+    check_languages(model, language, target_language, address)
     check_device(device, address)
     from pipeline.batch import BatchOptions
     from stages.messages import SessionOptions

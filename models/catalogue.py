@@ -24,7 +24,7 @@ def catalogue(models: Iterable[str] = ()) -> dict[str, Any]:
     bundled = sorted(path.parent.name for path in BUNDLED.glob("*/config.json"))
     return {
         "models": [
-            describe(Checkpoint.open(model)) for model in dict.fromkeys([*bundled, *models])
+            describe(Checkpoint.listed(model)) for model in dict.fromkeys([*bundled, *models])
         ],
         "published": [
             _size(name, published.size, E4B, True) | {"mmlu_pretrained": published.mmlu}
@@ -34,7 +34,10 @@ def catalogue(models: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:
-    """A model, its sizes, and what its files hold, of which the sizes are the language model."""
+    """A model, its sizes, and what its files hold, of which the sizes are the language model.
+
+    Its ``folder`` is None where the files were not downloaded.
+    """
     config = checkpoint.text_config
     first: dict[Slice, str] = {}  # of several names for one size
     for name, size in sizes(config).items():
@@ -42,9 +45,10 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     held = {f"{GROUPS['language_model']}{name}" for name in unused_tensor_names(config)}
     unused_too = not held.isdisjoint(checkpoint.tensors)
     groups = _groups(checkpoint)
+    is_here = all(file.is_file() for file in {s.file for s in checkpoint.tensors.values()})
     return {
         "name": checkpoint.name,
-        "folder": str(checkpoint.folder),
+        "folder": str(checkpoint.folder) if is_here else None,
         "parameters": sum(group.parameters for group in groups),
         "bytes": sum(group.bytes for group in groups),
         "sizes": [_size(name, size, config, unused_too) for size, name in first.items()],

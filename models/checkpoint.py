@@ -10,6 +10,7 @@ Unusual: the table of per-layer embeddings, half of a true-size model, is never 
 its file as it is stored, and each pass reads the rows of its tokens (:mod:`models.table`).
 """
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +26,7 @@ from encoders import AudioConfig, AudioEncoder, MultimodalEmbedder, VisionConfig
 from encoders.attention import RelativePosition
 from encoders.vision import RESOLUTION, RESOLUTIONS
 from models import resident, weights
-from models.hub import find, name_of, read_config
+from models.hub import find, listed, name_of, read_config
 from models.quantized import quantize_tower, quantized_tensors
 from models.reading import (
     GROUPS,
@@ -75,6 +76,11 @@ _IGNORED = {
 }
 # fmt: on
 
+# What `encoders.vision.prepare` does, as preprocessor_config.json calls it; resample 2: bilinear.
+PICTURES = {"do_resize": True, "resample": 2, "do_rescale": True, "do_normalize": False}
+
+log = logging.getLogger(__name__)
+
 ReadT = TypeVar("ReadT")
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -99,6 +105,14 @@ class Checkpoint:
         _check_keys(config, folder)
         return cls(folder, config, tensors(folder))
 
+    @classmethod
+    def listed(cls, model: str) -> "Checkpoint":
+        """The same to be counted only: of a model of the hub no weights are downloaded."""
+        folder, found = listed(model)
+        config = read_config(folder)
+        _check_keys(config, folder)
+        return cls(folder, config, found)
+
     @cached_property
     def text_config(self) -> TextConfig:
         return self._read("text_config", TextConfig.from_dict)
@@ -120,7 +134,11 @@ class Checkpoint:
     def resolution(self) -> int:
         """Pixels a side that pictures are brought to; `preprocessor_config.json` may say."""
         path = self.folder / "preprocessor_config.json"
-        size = read_json(path).get("size") if path.is_file() else None
+        said = read_json(path) if path.is_file() else {}
+        for key, ours in PICTURES.items():
+            if said.get(key, ours) not in (ours, None):
+                log.warning("%s: %s is %r; pictures are seen with %r", path, key, said[key], ours)
+        size = said.get("size")
         if size is None:
             return RESOLUTION
         if not isinstance(size, dict) or size.get("height") not in RESOLUTIONS:

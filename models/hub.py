@@ -8,11 +8,12 @@ sentence with the remedy.
 
 import re
 import sys
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from models.reading import CheckpointError, read_json
+from models.reading import TIED, CheckpointError, Stored, from_header, named, read_json, tensors
 
 BUNDLED = Path(__file__).resolve().parent
 # All that is ever read; other files of a repository may be many and large.
@@ -64,19 +65,69 @@ def download(model: str, bars: bool = False) -> Path:
 
     Where the hub cannot be reached, what was downloaded earlier is taken.
     """
+    read_config(_fetch(model, bars, "config.json"))
+    return _fetch(model, bars, *FILES)
+
+
+def described(model: str) -> Path | None:
+    """A folder with the `config.json` of ``model``: of a model of the hub nothing else is fetched.
+
+    None for what is neither here nor a hub id. Raises CheckpointError.
+    """
+    folder = here(model)
+    if folder is None and HUB_ID.fullmatch(model):
+        return _fetch(model, False, "config.json")
+    return folder
+
+
+def listed(model: str) -> tuple[Path, dict[str, Stored]]:
+    """The folder and the tensors of ``model``, whose files may not be there.
+
+    Of a model of the hub that was not downloaded the folder has `config.json` alone, and the
+    tensors are known from the headers of the hub's files. Raises CheckpointError.
+    """
+    folder = described(model) or find(model)
+    read_config(folder)
+    try:
+        return folder, tensors(folder)
+    except CheckpointError:
+        if here(model) is not None:
+            raise
+        # Not, or not wholly, downloaded.
+        found = named(_hub_tensors(model, folder), model)
+    if not found:
+        raise CheckpointError(f"{model} has no *.safetensors: the weights are missing")
+    return folder, {name: stored for name, stored in found.items() if name not in TIED}
+
+
+def _hub_tensors(model: str, folder: Path) -> Iterator[Stored]:
+    from huggingface_hub import HfApi
+
+    try:
+        api = HfApi()
+        files = [name for name in api.list_repo_files(model) if "/" not in name]
+        headers = {
+            name: api.parse_safetensors_file_metadata(model, name).tensors
+            for name in files
+            if name.endswith(".safetensors")
+        }
+    except Exception as error:
+        raise CheckpointError(_explained(model, error)) from error
+    for name, header in headers.items():
+        for tensor, entry in header.items():
+            yield from_header(tensor, vars(entry), folder / name)
+
+
+def _fetch(model: str, bars: bool, *files: str) -> Path:
     # Imported here: whoever has the folder never needs it.
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils import disable_progress_bars
 
-    def fetch(*files: str) -> Path:
+    with nullcontext() if bars and sys.stderr.isatty() else disable_progress_bars():
         try:
             return Path(snapshot_download(model, allow_patterns=list(files), ignore_patterns="*/*"))
         except Exception as error:  # of the hub, of the network below it, or of the disk
             raise CheckpointError(_explained(model, error)) from error
-
-    with nullcontext() if bars and sys.stderr.isatty() else disable_progress_bars():
-        read_config(fetch("config.json"))
-        return fetch(*FILES)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

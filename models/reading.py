@@ -52,27 +52,33 @@ class Stored:
 
 
 def tensors(folder: Path) -> dict[str, Stored]:
-    """All tensors of ``folder`` by their official names; raises CheckpointError.
+    """All tensors of ``folder`` by their official names; raises CheckpointError."""
+    files = sorted(folder.glob("*.safetensors"))
+    found = named((stored for path in files for stored in header(path)), folder)
+    _check_index(folder, {stored.name: stored for stored in found.values()})
+    if not found:
+        raise CheckpointError(f"{folder} has no *.safetensors: the weights are missing")
+    return {name: stored for name, stored in found.items() if name not in TIED}
+
+
+def named(tensors: Iterable[Stored], model: Path | str) -> dict[str, Stored]:
+    """``tensors`` by their official names; raises CheckpointError for doubles and strangers.
 
     Names may lack the leading `model.`, as in files that were saved without the output head.
     """
     found: dict[str, Stored] = {}
     strangers = []
-    for path in sorted(folder.glob("*.safetensors")):
-        for stored in header(path):
-            name = _official(stored.name)
-            if name is None:
-                strangers.append(stored.name)
-            elif name in found:
-                raise CheckpointError(_twice(name, found[name], stored))
-            else:
-                found[name] = stored
+    for stored in tensors:
+        name = _official(stored.name)
+        if name is None:
+            strangers.append(stored.name)
+        elif name in found:
+            raise CheckpointError(_twice(name, found[name], stored))
+        else:
+            found[name] = stored
     if strangers:
-        raise CheckpointError(f"{folder}: surplus tensors {some(strangers)}: not a Gemma 3n")
-    _check_index(folder, {stored.name: stored for stored in found.values()})
-    if not found:
-        raise CheckpointError(f"{folder} has no *.safetensors: the weights are missing")
-    return {name: stored for name, stored in found.items() if name not in TIED}
+        raise CheckpointError(f"{model}: surplus tensors {some(strangers)}: not a Gemma 3n")
+    return found
 
 
 def header(path: Path) -> list[Stored]:
@@ -83,7 +89,7 @@ def header(path: Path) -> list[Stored]:
             entries, begin = _entries(file, path)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
-    found = [_stored(name, entry, path) for name, entry in entries.items()]
+    found = [from_header(name, entry, path) for name, entry in entries.items()]
     end = 0
     for stored in sorted(found, key=lambda stored: (stored.start, stored.stop)):
         if stored.start != end:
@@ -164,7 +170,8 @@ def _entries(file: BinaryIO, path: Path) -> tuple[dict[str, Any], int]:
     return entries, 8 + length
 
 
-def _stored(name: str, entry: Any, path: Path) -> Stored:
+def from_header(name: str, entry: Any, path: Path) -> Stored:
+    """The tensor that a header describes with ``entry``; raises CheckpointError."""
     try:
         dtype, shape = str(entry["dtype"]), tuple(map(int, entry["shape"]))
         start, stop = map(int, entry["data_offsets"])

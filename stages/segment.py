@@ -11,11 +11,14 @@ does not leave behind a segment of silence.
 
 The detector is the Gaussian-mixture voice activity detector of WebRTC (package webrtcvad-wheels).
 It learns the room and the speaker, so it lives as long as the session: started afresh with every
-segment it misses quiet speakers. The price is that noise which sets in after perfect silence is
-taken for speech for a few seconds.
+segment it misses quiet speakers. Digital silence teaches it nothing, though, and it takes for
+speech what is much louder than the room it knows, or simply loud: an air conditioner, a hum. So
+sound whose level hardly moves is no speech here, whatever the detector says.
 """
 
+import math
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -35,6 +38,13 @@ OPENING_LOUD = 5
 FLOOR_DBFS = -60.0
 FLOOR_POWER = 10 ** (FLOOR_DBFS / 10)
 
+# Noise of many frequencies varies by 0.35 to 0.55 dB from frame to frame over half a second, speech
+# by several dB, even 5 dB below such noise. Neighbouring samples are subtracted before, so that a
+# rumble does not hide how steady the rest is.
+STEADY_FRAMES = 25
+STEADY_DB = 0.6
+SILENT_DB = -120.0
+
 # An endpoint below 300 ms would keep the silence from the encoder that it needs to hear the last
 # sound; a pre-roll longer than the window before a cut could outgrow the shortest segment.
 RANGES_MS = {
@@ -48,11 +58,17 @@ SMOOTHING_FRAMES = 2  # on either side of a possible cut
 
 @dataclass(frozen=True)
 class Frame:
-    """20 ms: ``samples`` float32 [320], ``power`` without offset, ``voiced`` by the detector."""
+    """20 ms: ``samples`` float32 [320], ``power`` without offset, ``voiced`` by the detector.
+
+    ``level_db`` is that of the differences between samples; ``steady`` says that it has hardly
+    moved for half a second.
+    """
 
     samples: np.ndarray
     power: float
+    level_db: float
     voiced: bool
+    steady: bool
 
     @property
     def loud(self) -> bool:
@@ -81,6 +97,7 @@ class SegmentState:
 
     limits: Limits
     vad: webrtcvad.Vad
+    levels_db: deque[float] = field(default_factory=lambda: deque(maxlen=STEADY_FRAMES))
     position: int | None = None
     rest: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
     frames: deque[Frame] = field(default_factory=deque)
@@ -105,7 +122,7 @@ class SegmentStage:
         whole = len(heard) - len(heard) % FRAME_SAMPLES
         out: list[Speech] = []
         for at in range(0, whole, FRAME_SAMPLES):
-            out += _advance(_frame(heard[at : at + FRAME_SAMPLES], state.vad), state, item.update)
+            out += _advance(_frame(heard[at : at + FRAME_SAMPLES], state), state, item.update)
         state.rest = heard[whole:].copy()
         return out + _hand_on(state, item.update), state
 
@@ -148,11 +165,19 @@ def _follow(chunk: Chunk, state: SegmentState) -> np.ndarray:
     return np.concatenate([state.rest, chunk.samples])
 
 
-def _frame(samples: np.ndarray, vad: webrtcvad.Vad) -> Frame:
+def _frame(samples: np.ndarray, state: SegmentState) -> Frame:
     pcm = (np.clip(samples, -1.0, 1.0) * 32767).astype(np.int16)
-    voiced = vad.is_speech(pcm.tobytes(), SAMPLE_RATE_HZ)
+    voiced = state.vad.is_speech(pcm.tobytes(), SAMPLE_RATE_HZ)
     # The variance, because a microphone's constant offset is not sound.
-    return Frame(samples.copy(), float(np.var(samples)), voiced)
+    power, edges = float(np.var(samples)), float(np.var(np.diff(samples)))
+    level_db = max(SILENT_DB, 10 * math.log10(edges)) if edges else SILENT_DB
+    state.levels_db.append(level_db)
+    steady = len(state.levels_db) == STEADY_FRAMES and _is_steady(state.levels_db)
+    return Frame(samples.copy(), power, level_db, voiced, steady)
+
+
+def _is_steady(levels_db: Iterable[float]) -> bool:
+    return float(np.std(list(levels_db))) < STEADY_DB
 
 
 def _start(state: SegmentState) -> int:
@@ -167,7 +192,8 @@ def _advance(frame: Frame, state: SegmentState, update: bool) -> list[Speech]:
     speech = _is_speech(state.frames[-1] if state.frames else None, frame)
     state.frames.append(frame)
     state.position += FRAME_SAMPLES
-    state.silent = 0 if speech else state.silent + 1
+    hindsight = STEADY_FRAMES // 2 if frame.steady else 0  # all of them is too many in loud noise
+    state.silent = 0 if speech else max(state.silent + 1, hindsight)
     if not state.is_open:
         _listen(state, speech)
         return []
@@ -181,7 +207,8 @@ def _advance(frame: Frame, state: SegmentState, update: bool) -> list[Speech]:
 
 def _is_speech(before: Frame | None, frame: Frame) -> bool:
     """Two sounding frames in a row: a single one is a click, and does not keep a segment open."""
-    return before is not None and all(f.voiced and f.loud for f in (before, frame))
+    pair = () if before is None else (before, frame)
+    return bool(pair) and all(f.voiced and f.loud and not f.steady for f in pair)
 
 
 def _listen(state: SegmentState, speech: bool) -> None:
@@ -203,6 +230,8 @@ def _open_by_window(state: SegmentState) -> None:
     voiced = [at for at, frame in enumerate(window) if frame.voiced]
     if len(voiced) < OPENING_VOICED or sum(frame.loud for frame in window) < OPENING_LOUD:
         return
+    if _is_steady([frame.level_db for frame in state.frames if frame.voiced][1:]):
+        return  # noise has set in; its first frame may be noise in part
     first = len(state.frames) - len(window) + voiced[0]
     for _ in range(first - state.limits.pre_roll):
         state.frames.popleft()

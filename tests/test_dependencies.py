@@ -26,6 +26,7 @@ BESIDES_TORCH = {
     "kernels/loops.py": {"llvmlite"},  # imported when a product is made, if it is there
     "kernels/compiler.py": {"llvmlite"},
     "kernels/attention_loops.py": {"llvmlite"},
+    "kernels/block_loops.py": {"llvmlite"},
     "kernels/gate_loops.py": {"llvmlite"},
     "kernels/sparse_loops.py": {"llvmlite"},
     "kernels/forms.py": {"llvmlite"},
@@ -33,6 +34,7 @@ BESIDES_TORCH = {
     "kernels/frames.py": {"llvmlite"},
     "kernels/head_loops.py": {"llvmlite"},
     "kernels/layer_loops.py": {"llvmlite"},
+    "kernels/open_loops.py": {"llvmlite"},
     "kernels/rows.py": {"llvmlite"},
 }
 ONLY_IN = {"ray": {"pipeline", "tests", "benchmarks"}, "transformers": {"tests", "benchmarks"}}

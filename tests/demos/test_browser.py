@@ -1,4 +1,4 @@
-"""The page of `dragoman demo`: its sessions without a browser, and all of it in a real one.
+"""The page of `dragoman demo` in a real browser.
 
 The browser is Chromium without a screen; its microphone hears a WAV file made of the sample talk.
 With the bundled model the words are checked, with a random one only that there are some.
@@ -9,31 +9,20 @@ import json
 import os
 import re
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 import wave
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from demos import browser, browser_runs, browser_view, browser_visitors, cli
 from demos.browser import serve
-from demos.browser_runs import Feed, Live
-from demos.browser_visitors import Visitors
 from demos.score import word_error_rate
 from pipeline.graph import Graph
-from pipeline.local import Local
-from stages.messages import CHUNK_SAMPLES, Caption, SessionOptions, Text
-from tests.pipeline.fake_stages import POISON, fakes
+from stages.messages import SessionOptions
+from tests.demos.browsers import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
-CLIP = ROOT / "samples" / "talk.mp4"
 NANO = ROOT / "models" / "nano"
 TRAINED = (NANO / "model.safetensors").is_file()
 SCREENSHOTS = bool(os.environ.get("DRAGOMAN_SCREENSHOTS"))
@@ -43,249 +32,6 @@ SLOW_MS = 150_000  # everything takes its time on a busy machine
 WORST_WER = 0.20
 
 OPTIONS = SessionOptions()
-RATE_HZ = 48_000
-
-
-def eventually(what, within_s: float = 20.0):
-    """The first true value of ``what()``."""
-    end = time.monotonic() + within_s
-    while time.monotonic() < end:
-        if found := what():
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"not within {within_s} s")
-
-
-# Without a browser.
-
-
-@pytest.fixture
-def local():
-    chain = Local.start(stages=fakes())
-    yield chain
-    chain.stop()
-
-
-@pytest.fixture
-def impatient(monkeypatch):
-    monkeypatch.setattr(browser_runs, "SILENT_S", 0.3)
-    monkeypatch.setattr(browser_runs, "POLL_S", 0.02)
-
-
-def speak(live: Live, chunks: float, value: int = 3_000) -> None:
-    """int16 at 48 kHz, in the pieces that a browser sends."""
-    samples = np.full(round(chunks * CHUNK_SAMPLES * 3), value, np.int16)
-    for at in range(0, len(samples), 12_000):
-        live.hear(RATE_HZ, samples[at : at + 12_000])
-
-
-def finals(live: Live) -> list[str]:
-    return [c.transcript.whole for c in live.captions() if c.kind == "final"]
-
-
-def test_pieces_are_resampled_as_one_stream():
-    time_s = np.arange(RATE_HZ) / RATE_HZ
-    wave_48 = (0.5 * np.sin(2 * np.pi * 440 * time_s)).astype(np.float32)
-    feed = Feed(RATE_HZ)
-    for at in range(0, len(wave_48), 1_237):
-        assert feed.push(wave_48[at : at + 1_237])
-    feed.end()
-    heard = np.concatenate(list(feed))
-    expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(len(heard)) / 16_000)
-    assert abs(len(heard) - 16_000) <= 1
-    assert np.abs(heard - expected)[100:-100].max() < 1e-3  # a click would be far more
-    assert not feed.push(wave_48)  # it had ended
-
-
-def test_what_is_sent_again_is_heard_once(local):
-    live = Live(local, OPTIONS)
-    sound = np.arange(4_000, dtype=np.int16)
-    live.hear(16_000, sound[:2_000], "a", 0)
-    live.hear(16_000, sound[:2_000], "a", 0)  # its answer was lost
-    live.hear(16_000, sound[1_000:3_000], "a", 1_000)
-    assert live.heard_s == pytest.approx(3_000 / 16_000)
-    live.hear(16_000, sound[:2_000], "b", 0)  # another recording begins at 0 again
-    assert live.heard_s == pytest.approx(5_000 / 16_000)
-    live.clear()
-
-
-def test_a_recording_that_just_stops_is_finished_and_the_next_one_goes_on_behind(local, impatient):
-    live = Live(local, OPTIONS)
-    speak(live, 7)
-    assert live.state == "Listening"
-    eventually(lambda: live.state == "Stopped")
-    assert finals(live) == ["w0 w1 w2 w3 w4", "w0 w1 w2"]
-    speak(live, 2)
-    live.stop()
-    eventually(lambda: not live.listening)
-    captions = live.captions()
-    assert [c.segment for c in captions] == [0, 1, 2]
-    assert 7 * CHUNK_SAMPLES <= captions[2].start < 7.1 * CHUNK_SAMPLES
-    assert live.heard_s == pytest.approx(9 * 0.16, abs=0.01)
-    assert local.sessions() == []
-
-
-def test_text_grows_while_it_is_spoken(local):
-    live = Live(local, OPTIONS)
-    speak(live, 4)
-    growing = eventually(lambda: [c for c in live.captions() if c.transcript.committed])[0]
-    assert growing.kind == "partial" and growing.transcript.tail
-    assert 'class="dg-tail"' in browser_view.live(live.captions())
-    live.clear()
-
-
-def test_sound_that_comes_faster_than_the_clock_is_not_held_back(local):
-    live = Live(local, OPTIONS)
-    speak(live, 100)
-    live.stop()
-    eventually(lambda: not live.listening, 8)  # 16 s of sound
-    assert finals(live) == ["w0 w1 w2 w3 w4"] * 20
-
-
-def test_clearing_forgets_what_was_said_and_what_is_being_said(local):
-    live = Live(local, OPTIONS)
-    speak(live, 4)
-    eventually(live.captions)
-    live.clear()
-    assert live.captions() == [] and not live.listening and live.heard_s == 0
-    eventually(lambda: local.sessions() == [])
-    speak(live, 4)
-    assert eventually(live.captions)[0].start == 0
-    live.clear()
-
-
-def test_a_session_that_fails_says_so_once_and_leaves_others_alone(local, impatient, monkeypatch):
-    monkeypatch.setattr(browser_runs, "RETRY_S", 0.5)
-    bad, good = Live(local, OPTIONS), Live(local, OPTIONS)
-    speak(good, 3)
-    speak(bad, 2, value=round(POISON * 32_768))
-    assert "poison" in eventually(lambda: bad.problem)
-    speak(bad, 2)  # too soon: it would fail again and again
-    assert not bad.listening
-    speak(good, 2)
-    good.stop()
-    eventually(lambda: not good.listening)
-    assert finals(good)[0] == "w0 w1 w2 w3 w4" and not good.problem
-    time.sleep(0.6)
-    speak(bad, 2)
-    assert eventually(bad.captions) and not bad.problem
-    bad.clear()
-
-
-def test_sound_that_nobody_takes_is_lost_rather_than_memory(monkeypatch):
-    monkeypatch.setattr(browser_runs, "WAITING_S", 1.0)
-    feed = Feed(RATE_HZ)
-    for _ in range(40):
-        feed.push(np.zeros(12_000, np.float32))
-    assert feed.samples <= 1.3 * 16_000
-    assert feed.lost_s == pytest.approx(10 - feed.samples / 16_000, abs=0.1)
-
-
-def test_a_closed_tab_is_given_up_but_not_one_that_comes_back(local, tmp_path, monkeypatch):
-    monkeypatch.setattr(browser_visitors, "GRACE_S", 0.2)
-    visitors = Visitors(local, OPTIONS, tmp_path)
-    speak(visitors.get("gone").live, 3)
-    speak(visitors.get("back").live, 3)
-    assert visitors.get("gone").folder != visitors.get("back").folder
-    folder = visitors.get("gone").folder
-    visitors.left("gone")
-    visitors.left("back")
-    end = time.monotonic() + 0.5
-    while time.monotonic() < end:
-        kept = visitors.get("back")
-        time.sleep(0.02)
-    assert len(visitors) == 1 and not folder.exists()
-    assert kept.live.captions() and kept.folder.exists()
-    eventually(lambda: len(local.sessions()) == 1)
-    visitors.close()
-    eventually(lambda: local.sessions() == [])
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_captions_are_escaped_and_tails_are_marked():
-    text = Text("<script>alert(1)</script>", " & tail")
-    html = browser_view.live([Caption("partial", 0, 0, 16_000, "es", "en", text, Text())])
-    assert "<script>" not in html and "&lt;script&gt;" in html
-    assert '<span class="dg-tail"> &amp; tail</span>' in html
-
-
-# The command.
-
-
-def test_a_port_in_use_is_said_before_anything_is_loaded(capsys):
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        port = other.getsockname()[1]
-        assert cli.main(["demo", "--no-browser", "--port", str(port)]) == cli.FAILED
-    said = capsys.readouterr().err
-    assert f"127.0.0.1:{port}" in said and "--port" in said
-
-
-@pytest.mark.parametrize(
-    "args",
-    [
-        ["--language", "xx"],
-        ["--target-language", "es"],
-        ["--ssl-certfile", "cert.pem"],
-        ["--ssl-certfile", "no.pem", "--ssl-keyfile", "no.pem"],
-        ["--no-ray", "--address", "auto"],
-    ],
-)
-def test_options_that_make_no_sense_are_refused(args, capsys):
-    assert cli.main(["demo", "--no-browser", "--port", "0", *args]) == cli.USAGE
-    assert capsys.readouterr().err
-
-
-def test_the_options_of_the_command_reach_the_sessions(local, monkeypatch):
-    asked = {}
-
-    @contextmanager
-    def serve(chain, options, *_):
-        asked["options"] = options
-        raise KeyboardInterrupt
-        yield
-
-    monkeypatch.setattr(browser, "start", lambda *_, **__: local)
-    monkeypatch.setattr(browser, "serve", serve)
-    monkeypatch.setattr(browser, "_end_politely", lambda: None)
-    options = ["--size", "half", "--draft-size", "full", "--pad-audio"]
-    assert cli.main(["demo", "--port", "0", *options]) == cli.OK
-    expected = SessionOptions(size="half", draft_size="full", pad_audio=True)
-    assert asked["options"] == expected
-
-
-@pytest.mark.timeout(240)
-def test_the_command_serves_until_it_is_interrupted_and_leaves_nothing(tiny_folder, tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "demos.cli", "demo", "--no-ray", "--no-browser", "--port", "0"]
-        + ["--model", str(tiny_folder)],
-        cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # What a shell runs in the background ignores Ctrl-C, and so would its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    try:
-        assert process.stdout is not None
-        url = re.search(r"http://\S+", process.stdout.readline())
-        assert url is not None
-        with urllib.request.urlopen(url[0], timeout=60) as page:
-            text = page.read().decode()
-        assert "Dragoman" in text and "navigator.mediaDevices" in text
-        assert list(tmp_path.glob("dragoman-*"))
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=90)
-    finally:
-        process.kill()
-    assert process.returncode == 0, err
-    assert "Traceback" not in err
-    assert list(tmp_path.glob("dragoman-*")) == []
-
-
-# In a browser.
 
 
 @pytest.fixture(scope="module")

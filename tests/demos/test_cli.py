@@ -1,4 +1,3 @@
-import io
 import json
 import os
 import re
@@ -14,15 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from rich.console import Console
 
 from demos import captions as command
 from demos import cli
-from demos.score import word_error_rate, words
-from demos.terminal import TAIL_STYLE, LiveView, clock, lines
 from pipeline.chain import PipelineError
 from pipeline.local import Local
-from stages.messages import Caption, Text
 from tests.nano_like import read_config
 from tests.pipeline.batches import as_saved
 from tests.pipeline.fake_stages import CHUNKS_A_SEGMENT, POISON, Making, fakes, tone
@@ -73,6 +68,13 @@ def test_json_prints_events_and_nothing_else(talk, capsys):
     assert [event["kind"] for event in events].count("final") == 2
     assert events[-1]["end"] == 1.12 and events[-1]["target_language"] == "en"
     assert err == ""
+
+
+def test_a_file_may_stand_alone(talk, capsys):
+    assert captions("--file", talk) == cli.OK
+    with_option = capsys.readouterr().out
+    assert captions(talk) == cli.OK
+    assert capsys.readouterr().out == with_option != ""
 
 
 def test_without_a_terminal_finished_segments_are_plain_lines(talk, capsys):
@@ -152,7 +154,10 @@ def test_a_silent_file_gives_no_text_and_says_so(tmp_path, capsys, monkeypatch):
             "none.txt",
         ),
         (["captions", "--file", "TALK", "--reference", "FOLDER/empty.wav"], cli.NO_INPUT, "empty"),
-        (["captions", "--file", "TALK", "-o", "TALK"], cli.FAILED, "talk.wav"),
+        (["captions", "--file", "TALK", "-o", "TALK"], cli.FAILED, "cannot be saved in"),
+        (["captions", "TALK", "--file", "TALK"], cli.USAGE, "one file at a time"),
+        (["captions", "TALK", "--microphone", "0"], cli.USAGE, "--microphone"),
+        (["captions", "FOLDER/none.wav"], cli.NO_INPUT, "does not exist"),
     ],
 )
 def test_mistakes_are_one_line_and_a_code(args, code, message, talk, any_pair, tmp_path, capsys):
@@ -320,47 +325,6 @@ def test_both_spellings_of_options():
     assert cli.with_hyphens(args) == [
         "--target-language=pt_br", "--output-dir", "a_b", "-o", "c_d", "--", "--e_f"
     ]  # fmt: skip
-
-
-def partial(committed, tail, kind="partial", segment=0):
-    both = Text(committed, tail)
-    return Caption(kind, segment, 160_000, 170_000, "es", "en", both, Text("the", " end"))
-
-
-def test_what_may_still_change_is_grey_and_what_is_committed_is_not():
-    console = Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=60)
-    console.print(lines(partial("el fin", " del")))
-    out = console.file.getvalue()
-    grey = console.get_style(TAIL_STYLE).render(" del", color_system=console._color_system)
-    assert grey in out
-    assert "el fin" in out and "el fin del" not in out
-
-
-def test_the_live_view_prints_each_finished_segment_once():
-    console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=60)
-    with LiveView(console, lambda: "status") as view:
-        view.show(partial("uno", " dos"))
-        view.show(partial("uno dos tres", "", "final"))
-        view.show(partial("otra", "", segment=1))
-    out = console.file.getvalue()
-    assert out.count("uno dos tres") == 1 and "status" in out
-    assert out.index("uno dos tres") < out.rindex("otra")
-
-
-@pytest.mark.parametrize(
-    ("sample", "text"),
-    [(0, "0:00.0"), (119_999, "0:07.4"), (16_000 * 3723, "1:02:03.0"), (16_000 * 600, "10:00.0")],
-)
-def test_times_are_for_people(sample, text):
-    assert clock(sample) == text
-
-
-def test_word_errors_do_not_count_case_or_punctuation():
-    assert words("¿Qué, tal?  ¡Bien—gracias!") == "qué tal bien gracias"
-    assert word_error_rate("¡Hola, mundo!", "hola mundo") == 0
-    assert word_error_rate("uno dos tres cuatro", "uno tres cuatro cinco seis") == 0.75
-    with pytest.raises(ValueError, match="no words"):
-        word_error_rate("...", "hola")
 
 
 @pytest.mark.parametrize(

@@ -81,11 +81,21 @@ def test_a_model_of_the_hub_makes_subtitles(hub, talk, tmp_path):
     done = dragoman(hub, tmp_path, *ask, "--quiet")
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads((tmp_path / "out" / "talk.json").read_text())["model"] == "tiny"
-    assert len([path for path in hub.asked if path.endswith("/revision/main")]) == 2
+    assert (
+        len([path for path in hub.asked if path.endswith("/revision/main")]) == 3
+    )  # by the driver
     again = json.loads(dragoman(hub, tmp_path, *ask, "--json").stdout)
     assert again["skipped"] == 1  # the same weights
     other = json.loads(dragoman(hub, tmp_path, *ask, "--json", "--dtype", "bf16").stdout)
     assert other["skipped"] == 0
+
+
+def test_languages_of_a_model_of_the_hub_are_checked_before_its_weights_come(hub, talk, tmp_path):
+    ask = ("captions", talk, "--model", "google/tiny", "--language", "de")
+    done = dragoman(hub, tmp_path, *ask)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "google/tiny does not translate de to en, only es to en" in done.stderr
+    assert hub.downloaded() == ["config.json"]
 
 
 @pytest.mark.parametrize("command", [["captions", "--file"], ["translate"]])

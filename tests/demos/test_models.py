@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from demos import cli
 from models.catalogue import describe
 from models.checkpoint import Checkpoint
+from tests.models.hub_server import Hub
+from tests.models.test_hub import environment
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -140,7 +143,7 @@ def test_quantize_writes_a_model_that_can_be_listed(tiny_folder, tmp_path, capsy
     assert written["folder"] == str(small)
     assert written["parameters"] == whole["parameters"] and written["bytes"] < whole["bytes"]
     said = json.loads((small / "config.json").read_text())["quantization_config"]
-    assert said == {"quant_method": "dragoman", "format": 1, "layers": "int4", "head": None}
+    assert said == {"quant_method": "dragoman", "format": 2, "layers": "int4", "head": None}
     assert cli.main(["models", "--json", "--model", str(small)]) == cli.OK
     listed = json.loads(capsys.readouterr().out)["models"][1]
     groups = {group["name"]: group["dtypes"] for group in listed["on_disk"]}
@@ -160,3 +163,22 @@ def test_help_needs_no_torch():
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
     assert "slice" in done.stdout and "quantize" in done.stdout
+
+
+def test_a_model_of_the_hub_is_counted_without_its_weights(tiny_folder, tmp_path):
+    whole = Path(shutil.copytree(tiny_folder, tmp_path / "model"))
+    weights = whole / "model.safetensors"
+    with Hub({"google/tiny": whole}).serving() as hub:
+
+        def listed(*args: str) -> str:
+            command = [sys.executable, "-m", "demos.cli", "models", "--model", "google/tiny", *args]
+            env = environment(tmp_path, HF_ENDPOINT=hub.url)
+            done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+            assert (done.returncode, done.stderr) == (0, "")
+            return done.stdout
+
+        _, model = json.loads(listed("--json"))["models"]
+        assert "on the hub, not downloaded" in listed()
+        assert hub.sent < weights.stat().st_size
+    whole_model = describe(Checkpoint.open(str(tiny_folder))) | {"folder": None}
+    assert model == json.loads(json.dumps(whole_model))

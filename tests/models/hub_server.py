@@ -18,13 +18,15 @@ SHA = "5" * 40  # the one revision of every repository
 class Hub:
     """Repositories by id, each a folder; those in ``gated`` give files to the token only.
 
-    ``asked`` are the paths of all requests; ``down`` answers 503 to each.
+    ``asked`` are the paths of all requests, ``sent`` the bytes of files that left; ``down``
+    answers 503 to each.
     """
 
     repositories: dict[str, Path]
     gated: set[str] = field(default_factory=set)
     token: str = "hf_right"
     asked: list[str] = field(default_factory=list)
+    sent: int = 0
     down: bool = False
     url: str = ""
 
@@ -109,8 +111,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _send_file(self, path: Path, with_body: bool) -> None:
-        body = path.read_bytes()
-        self.send_response(200)
+        body, asked = path.read_bytes(), self.headers.get("Range")
+        if asked and with_body:
+            first, last = map(int, asked.removeprefix("bytes=").split("-"))
+            body = body[first : last + 1]
+        self.served.sent += len(body) if with_body else 0
+        self.send_response(206 if asked else 200)
         self.send_header("X-Repo-Commit", SHA)
         self.send_header("ETag", f'"{hashlib.sha1(body).hexdigest()}"')
         self.send_header("Content-Length", str(len(body)))

@@ -268,3 +268,15 @@ def test_a_resolution_that_the_tower_does_not_know_is_refused(seeing_folder, tmp
     (copy / "preprocessor_config.json").write_text('{"size": {"height": 300, "width": 300}}')
     with pytest.raises(CheckpointError, match=r"expected a height and width of \(256, 512, 768\)"):
         _ = Checkpoint.open(str(copy)).resolution
+
+
+def test_pictures_that_would_be_seen_otherwise_are_told_of(seeing_folder, tmp_path, caplog):
+    copy = Path(shutil.copytree(seeing_folder, tmp_path / "model"))
+    path = copy / "preprocessor_config.json"
+    said = {"do_normalize": False, "resample": 2, **json.loads(path.read_text())}
+    path.write_text(json.dumps(said))
+    resolution = Checkpoint.open(str(copy)).resolution
+    assert not caplog.records
+    path.write_text(json.dumps({**said, "do_normalize": True, "resample": 3}))
+    assert Checkpoint.open(str(copy)).resolution == resolution
+    assert [record.args[1] for record in caplog.records] == ["resample", "do_normalize"]

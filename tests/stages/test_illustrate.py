@@ -72,6 +72,7 @@ def test_without_pictures_nothing_changes():
 def test_with_the_real_segmenter_a_segment_has_what_was_there_before_its_speech():
     time_s = np.arange(2 * 16_000) / 16_000
     buzz = sum(np.sin(2 * np.pi * 150 * k * time_s) / k for k in range(1, 20))
+    buzz *= 1 + 0.5 * np.sin(2 * np.pi * 4 * time_s)  # as loud as syllables are
     quiet = np.zeros(16_000, np.float32)
     sound = np.concatenate([quiet, 0.2 * buzz, quiet, 0.2 * buzz, quiet]).astype(np.float32)
     pictures = [picture(0.0), picture(0.9), picture(1.6), picture(3.4)]
