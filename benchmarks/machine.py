@@ -56,15 +56,20 @@ def measure(device: str, scale: float = 1.0) -> Machine:
         name=_name(device),
         cores=len(os.sched_getaffinity(0)),
         memory_bytes=_memory(device),
-        read_bandwidth=_read_bandwidth(device, int(READ_BYTES[device] * scale)),
+        read_bandwidth=Reading(device, scale).bandwidth(),
         gemm_rate=_gemm_rate(device, width),
     )
 
 
-def _read_bandwidth(device: str, count: int) -> float:
-    """Bytes a second in the sum of a large array, by all threads."""
-    values = torch.ones(count // 4, device=device)
-    return 4 * len(values) / _best(lambda: values.sum())
+class Reading:
+    """A large array that all threads read: how fast memory is, here and now."""
+
+    def __init__(self, device: str, scale: float = 1.0) -> None:
+        self._values = torch.ones(int(READ_BYTES[device] * scale) // 4, device=device)
+
+    def bandwidth(self, tries: int = TRIES) -> float:
+        """Bytes a second, the best of several tries."""
+        return self._values.nbytes / _best(lambda: self._values.sum(), tries)
 
 
 def _gemm_rate(device: str, width: int) -> float:
@@ -72,10 +77,10 @@ def _gemm_rate(device: str, width: int) -> float:
     return 2 * width**3 / _best(lambda: a @ b)
 
 
-def _best(work) -> float:
+def _best(work, tries: int = TRIES) -> float:
     """The shortest of several tries, in seconds."""
     spent = []
-    for _ in range(TRIES):
+    for _ in range(tries):
         begun = clock()
         work()
         spent.append(clock() - begun)

@@ -9,32 +9,33 @@ _PREFILL = (
     "mostly torch's matrix products. Next: no masks where nobody reads them"
 )
 _DECODE = (
-    "the layers are one call; what is left is matrices too small to be read at full speed, waits "
-    "between threads, and rows of `up` behind closed gates, which are read although they count for "
-    "nothing. Next: leave those out"
+    "the layers are one call and rows of `up` behind closed gates are left out; what is left is "
+    "matrices too small to be read at full speed, waits between threads, and small steps around "
+    "the layers. Next: the streams' projections in the same call; `down` transposed in sparse "
+    "layers, so that its closed columns could be left out, too"
 )
 _FIRST = (
     "one close of the encoder, and one decoder pass over the waiting soft tokens and the suffix, "
     "most of the time (see `where`). Next: cheaper rows in that pass"
 )
 _MEMORY = (
-    "beyond the weights, what a CUDA build of torch writes when it is imported, and the "
-    "tokenizer's tables. Next: a build of torch for CPUs only; the audio tower quantized "
-    "(`--dtype` with `+audio`)"
+    "beyond the weights, mostly what importing a CUDA build of torch writes (tables, "
+    "registrations, Python modules). Next: a CPU-only build of torch; a smaller form of the head; "
+    "the audio tower quantized (`--dtype` with `+audio`)"
 )
 _ENCODER = (
-    "a step is the reading of the weights by products of four rows, which lose some of the "
-    "bandwidth where inputs are many; the rest is calls between them. Next: products split over "
-    "inputs, the blocks as one recorded call, quantized weights"
+    "a step is one call, and nearly all of it is the reading of bf16 weights, about as fast as "
+    "memory allows; the rest is mel frames and subsampling. Next: subsampling in the same call; "
+    "`--dtype` with `+audio` reads half as much"
 )
 _LIVE = (
     "a pass for each new token, and two passes an update over all that was said, which the newest "
-    "audio changes. Next: cheaper rows; the decoder on all cores in the graph"
+    "audio changes. Next: cheaper rows"
 )
 
 NOTES: dict[str, str] = {
     **{f"prefill_{n}_bf16{size}": _PREFILL for n in (256, 512) for size in ("", "_e4b")},
-    **{f"decode_{form}": _DECODE for form in ("bf16", "int8", "int4")},
+    "decode_bf16": _DECODE,
     **{f"first_token_after_{seconds}s": _FIRST for seconds in (5, 10, 28)},
     **{f"memory_{form}": _MEMORY for form in ("bf16", "int8", "int4")},
     "encoder_stream_30s": _ENCODER,

@@ -13,7 +13,11 @@ from models.quantizing import write_quantized
 from stages.encode import EncodeStage
 from stages.translate import TranslateStage
 
-SCHEMES = {"int8": Scheme("int8", "int8"), "int4": Scheme("int4", "int4")}
+SCHEMES = {
+    "int8": Scheme("int8", "int8"),
+    "int4": Scheme("int4", "int4"),
+    "int8-head4": Scheme("int8", "int4"),
+}
 FORMS = ("bf16", *SCHEMES)
 
 

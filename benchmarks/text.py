@@ -4,12 +4,13 @@ Both sides get the same ids and the same weights. A prompt counts until its last
 are there; decoding feeds back the likeliest token, which both sides choose themselves.
 """
 
+import statistics
 from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
-from benchmarks import limits, profile
+from benchmarks import limits, machine, profile
 from benchmarks.context import Bench
 from benchmarks.peer import Peer
 from benchmarks.rows import Measurement, Result, Row
@@ -19,6 +20,7 @@ from decoder import LanguageModel
 LENGTHS = (64, 256, 512)
 PROMPT = 128  # tokens before the decoded ones
 STEPS = 8  # tokens a round
+READS = 3  # of a large array in a round; the quickest counts
 TOKENS_S = "tokens/s"
 
 
@@ -78,29 +80,37 @@ def prefill(bench: Bench, size: str) -> Iterable[Result]:
 
 
 def decode(bench: Bench, size: str, form: str) -> Iterable[Result]:
-    """Tokens behind a prompt; the peer is transformers in bf16, whatever our form is."""
+    """Tokens behind a prompt; the peer is transformers in bf16, whatever our form is.
+
+    On a shared machine memory is quick and slow by turns, so its speed is measured in every round.
+    """
     ours, theirs = bench.model(size, form), bench.peer(size)
-    ids = prompt(ours, PROMPT)
+    ids, reading = prompt(ours, PROMPT), machine.Reading(bench.device, 0.1 if bench.small else 1.0)
+    bandwidths: list[float] = []
     spent = medians(
         alternate(
             {
                 "ours": Contender(stepper(*own_step(ours, ids))),
                 "theirs": Contender(stepper(*_theirs(theirs, ids))),
+                "memory": Contender(lambda _: bandwidths.append(reading.bandwidth(READS))),
             },
             bench.rounds,
         )
     )
-    weights = limits.read_bytes(ours)
+    weights, closed = limits.read_bytes(ours), limits.closed_bytes(ours)
+    bandwidth = statistics.median(bandwidths[1:])
     one_round = stepper(*own_step(ours, ids[:, :8]))
     detail = {
         "weights_gb": round(weights / 1e9, 3),
+        "of_that_behind_closed_gates_gb": round(closed / 1e9, 3),
+        "reads_gb_s": round(bandwidth / 1e9, 1),
         "profile": profile.shares(lambda: one_round(None)),
     }
     yield Result(
         DECODE[form, size],
         STEPS / spent["ours"],
         STEPS / spent["theirs"],
-        1 / bench.machine.seconds(weights),
+        bandwidth / (weights - closed),
         bench.rounds,
         detail=detail,
     )

@@ -72,6 +72,15 @@ def test_what_quantized_weights_read(form, gigabytes):
     assert limits.read_bytes(model) / 1e9 == pytest.approx(gigabytes, rel=0.05)
 
 
+def test_what_closed_gates_hide():
+    """95 % of the `up` weights of ten layers; quantized ones are read."""
+    with torch.device("meta"):
+        model = LanguageModel(SIZES["E2B"].text).to(torch.bfloat16)
+        hidden = 10 * 0.95 * 2 * 8192 * 2048
+        assert limits.closed_bytes(model) == pytest.approx(hidden, rel=1e-6)
+        assert limits.closed_bytes(quantize(model, SCHEMES["int8"], torch.bfloat16)) == 0
+
+
 def test_passes_are_counted_once_and_the_model_is_left_as_it_was(bench: Bench):
     model = bench.model("E2B")
     cache, ids = model.new_cache(), torch.tensor([[500, 501, 502]])
