@@ -29,7 +29,7 @@ class Video:
         self.media = media
         self.info = probe(media)
         self.warnings: list[str] = []
-        pieces = read_audio(media, warn=self._warn)
+        pieces = read_audio(media, language=options.language, warn=self._warn)
         options = replace(options, update_chunks=WHOLE_SEGMENTS)
         frames = self._kept(read_frames(media)) if self.info.has_video else None
         self.run = Run(chain, pieces, options, "fast", frames)

@@ -125,7 +125,8 @@ def open_source(request: Request, on_screen: bool) -> Source:
     """
     if request.file is not None:
         name, stem = str(request.file), request.file.stem
-        pieces, frames = read_audio(request.file), read_frames(request.file)
+        pieces = read_audio(request.file, language=request.language)
+        frames = read_frames(request.file)
         return Source(name, stem, request.output_dir, pieces, frames=frames)
     device = choose(request.microphone, devices())
     microphone = Microphone(device, request.duration_s)
@@ -281,6 +282,8 @@ def _make_writable(folder: Path) -> None:
         reason = "" if os.access(folder, os.W_OK) else " (it cannot be written to)"
     except OSError as error:
         reason = f" ({error.strerror})"
+    if os.path.isfile(folder):
+        reason = " (it is a file)"
     if reason:
         raise OSError(
             f"captions cannot be saved in {folder.absolute()}{reason}: choose a folder with -o"

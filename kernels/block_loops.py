@@ -25,7 +25,7 @@ PRODUCT = (
 )  # fmt: skip
 BLOCK = 16  # outputs beside each other
 PIECE = 32  # inputs come in multiples of this
-AHEAD_BYTES = 4096  # how far in front of their use weights are asked for
+AHEAD_BYTES = 4096  # how far in front of their use weights are asked for, while they are new
 LARGEST = 127  # of what x is rounded to
 Values = Sequence[Value]
 
@@ -49,7 +49,7 @@ def product(
             def part(m: Value) -> None:
                 first = b.least(m, b.sum(rows, -tile))  # some rows may be computed twice
                 xs = [place(b.sum(first, i)) for i in range(tile)]
-                for i, total in enumerate(_totals(b, way, n, xs)):
+                for i, total in enumerate(_totals(b, way, n, xs, _ahead(b, m, tile))):
                     vector, row = divmod(i, tile)
                     index = b.sum(b.mul(b.sum(first, row), outputs), b.times(n, BLOCK))
                     Numbers(b, half, "y", index).write(total, b.number(vector * b.lanes))
@@ -63,7 +63,7 @@ def product(
 
 def tile(rows: int, lanes_: int | None = None) -> int:
     """How many rows of x go together: as many as there are registers for their sums."""
-    most = 8 if (lanes_ or lanes()) == 16 else 3
+    most = 12 if (lanes_ or lanes()) == 16 else 3
     return -(-rows // -(-rows // most))  # equal parts
 
 
@@ -222,7 +222,15 @@ def _lay(b: Builder, way: _Way, half: bool) -> Callable[[Value], Value]:
     return place
 
 
-def _totals(b: Builder, way: _Way, n: Value, xs: Values) -> Values:
+def _ahead(b: Builder, m: Value, tile: int) -> Value:
+    """How far in front of their use weights are asked for by the rows from m on. Of several tiles
+    the last one, which has all of its block in the cache, asks for the next block."""
+    last = b.icmp_signed(">=", b.sum(m, tile), b.given["rows"])
+    several = b.icmp_signed(">", m, b.number(0))
+    return b.select(b.and_(last, several), b.given["stride"], b.number(AHEAD_BYTES))
+
+
+def _totals(b: Builder, way: _Way, n: Value, xs: Values, ahead: Value) -> Values:
     """The sums of a block for some rows of x: for each vector of outputs, each row."""
     form = way.form
     weight = b.at(b.pointer("weight"), b.mul(n, b.given["stride"]))
@@ -235,7 +243,7 @@ def _totals(b: Builder, way: _Way, n: Value, xs: Values) -> Values:
         def piece(k: Value, sums: Values) -> Values:
             here = b.at(weight, b.times(k, BLOCK * form.bits // 8))
             for line in range(0, PIECE * BLOCK * form.bits // 8, 64):
-                b.prefetch(here, AHEAD_BYTES + line)
+                b.prefetch(here, b.sum(ahead, line))
             for word in range(PIECE // form.inputs):
                 sums = _word(b, way, here, word, vectors, k, xs, sums)
             return sums

@@ -204,7 +204,7 @@ class Checkpoint:
         if "quantization_config" not in self.config:
             return Scheme(form) if form in QUANTIZED else None
         own = self._read("quantization_config", Scheme.from_dict)
-        if form in QUANTIZED and form != own.layers:
+        if form not in ("auto", own.layers):
             raise CheckpointError(
                 f"{self.folder} is quantized to {own.layers} already: take the original weights "
                 f"for {form}"

@@ -13,6 +13,7 @@ time and after any accident, gives the same.
 
 import hashlib
 import json
+import os
 import uuid
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
@@ -34,7 +35,7 @@ from pipeline.segments import segments
 from pipeline.workers import Job, Outcome, Pool
 from stages.messages import SAMPLE_RATE_HZ, Caption, Picture, SessionOptions, Speech
 
-MADE = 3  # raised when the same file gives other outputs: what an older version did is done again
+MADE = 4  # raised when the same file gives other outputs: what an older version did is done again
 
 Status = Literal["done", "skipped", "failed"]
 
@@ -244,10 +245,11 @@ class Batch:
             file.warnings.append(sentence.replace(str(file.source.path), file.source.path.name))
 
         def counted() -> Iterator[np.ndarray]:
-            for piece in read_audio(file.source.path, warn=warn):
+            for piece in read_audio(file.source.path, language=language, warn=warn):
                 yield piece
                 file.heard += len(piece)
 
+        language = self._options.session.language
         stage, pictures = self._segmenter.make(), self._pictures(file)
         return segments(counted(), stage, self._options.session, pictures, warn)
 
@@ -374,6 +376,9 @@ def _next(file: _File, speeches: Iterator[Speech]) -> Speech | None:
 
 
 def _unwritable(folder: Path, error: OSError) -> str:
+    file = next((path for path in (folder, *folder.parents) if os.path.isfile(path)), None)
+    if file is not None:
+        return f"{file} is a file, not a folder: choose another with -o"
     return f"{folder} cannot be written to ({error.strerror or error}): choose another with -o"
 
 

@@ -23,7 +23,7 @@ from av.error import FFmpegError
 from av.stream import Disposition
 
 from pipeline.errors import InputError
-from pipeline.media import SHORT_BY_S, _open
+from pipeline.media import SHORT_BY_S, _open, left_out
 from stages.messages import Frame, Picture
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def read_frames(path: str | Path, *, every_s: float = EVERY_S) -> Iterator[Pictu
                 except (FFmpegError, ValueError) as error:
                     log.info("%s: a picture could not be converted (%s)", path, error)
         if damage.packets:
-            raise InputError(f"{path}: {damage.packets} damaged packets of video were left out")
+            raise InputError(f"{path}: {left_out(damage.packets, 'video')}")
 
 
 @dataclass

@@ -52,6 +52,7 @@ def find(
 ) -> tuple[list[Source], list[Missing]]:
     """The files behind ``paths``, each once, in the order given and by name within a folder.
 
+    Of links and the file that they lead to the file counts, if both are there.
     A folder is searched to any depth for files with the suffix of media, without hidden ones; a
     path that does not exist is taken for a pattern (`*`, `?`, `[...]`, `**`). A file that is named
     is taken whatever its suffix.
@@ -62,7 +63,9 @@ def find(
         try:
             for file, base in _expand(str(path), missing):
                 folder = file.parent if output_dir is None else output_dir / _below(base, file)
-                found.setdefault(file.resolve(), _Found(file, folder))
+                known = found.get(file.resolve())
+                if known is None or (known.path.is_symlink() and not file.is_symlink()):
+                    found[file.resolve()] = _Found(file, folder)
         except InputError as error:
             missing.append(Missing(Path(path), str(error)))
     return _named(list(found.values())), missing

@@ -29,6 +29,14 @@ GAP_S = Fraction(1, 20)  # shorter holes are jitter of the container's time stam
 BLOCK_SAMPLES = SAMPLE_RATE_HZ  # silence is put in by the second
 SHORT_BY_S = 1.0  # a file that ends this much before its header says is called truncated
 PIPE_BYTES = 0x7FF0_0000
+TAGS = {  # of a language in ISO 639-2, where some have two: sound tracks are marked with these
+    "de": {"deu", "ger"},
+    "en": {"eng"},
+    "es": {"spa"},
+    "fr": {"fra", "fre"},
+    "it": {"ita"},
+    "pt": {"por"},
+}
 
 Warn = Callable[[str], None]
 
@@ -88,12 +96,18 @@ def probe(path: str | Path) -> MediaInfo:
 
 
 def read_audio(
-    path: str | Path, *, track: int | None = None, warn: Warn = log.warning
+    path: str | Path,
+    *,
+    track: int | None = None,
+    language: str | None = None,
+    warn: Warn = log.warning,
 ) -> Iterator[np.ndarray]:
     """The sound of the file at ``path``: pieces float32 [S] in [-1, 1] at 16 kHz, mono.
 
     Channels are averaged. ``track`` counts the sound tracks from 0; None takes the one that a
-    player would. ``warn`` is called, at the end, with one sentence for each kind of damage.
+    player would, unless only another is marked as being in ``language`` (ISO 639-1). ``warn`` is
+    called with one sentence about which of several tracks was taken and, at the end, with one for
+    each kind of damage.
 
     Raises InputError at once when the file is missing, not media or without sound, and while
     reading when no sound could be decoded at all.
@@ -101,7 +115,7 @@ def read_audio(
     path = Path(path)
     container = _open(path)
     try:
-        stream = _choose(container, path, track)
+        stream = _choose(container, path, track, language, warn)
     except InputError:
         container.close()
         raise
@@ -131,7 +145,9 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _choose(container: InputContainer, path: Path, track: int | None) -> av.AudioStream:
+def _choose(
+    container: InputContainer, path: Path, track: int | None, language: str | None, warn: Warn
+) -> av.AudioStream:
     streams = container.streams.audio
     if not streams:
         raise InputError(f"{path} has no sound track: choose a file with sound")
@@ -139,13 +155,46 @@ def _choose(container: InputContainer, path: Path, track: int | None) -> av.Audi
         raise InputError(
             f"{path} has no sound track {track}: choose one of 0 to {len(streams) - 1}"
         )
-    best = container.streams.best("audio")
-    stream = best if track is None and isinstance(best, av.AudioStream) else streams[track or 0]
+    stream = streams[track] if track is not None else _preferred(container, language)
     if stream.codec_context is None:
         raise InputError(
             f"{path}: the codec of its sound track is not known: convert it to another format"
         )
+    if track is None and len(streams) > 1:
+        tags = ", ".join(_tag(one) or "not marked" for one in streams)
+        lacking = language is not None and not _speaks(stream, language)
+        warn(
+            f"{path} has {len(streams)} sound tracks ({tags}): number "
+            f"{streams.index(stream) + 1} is heard"
+            + (f", as none is marked as {language}" if lacking else "")
+        )
     return stream
+
+
+def _preferred(container: InputContainer, language: str | None) -> av.AudioStream:
+    """The track that a player would choose, or the first in ``language`` if that is not."""
+    streams, best = container.streams.audio, container.streams.best("audio")
+    default = best if isinstance(best, av.AudioStream) else streams[0]
+    known = [default, *(stream for stream in streams if stream.codec_context)]
+    spoken = [stream for stream in known if language is not None and _speaks(stream, language)]
+    return next(iter(spoken), default)
+
+
+def _speaks(stream: av.AudioStream, language: str) -> bool:
+    """Whether ``stream`` is marked as being in ``language``, as `es`, `spa` or `es-MX`."""
+    tag = (_tag(stream) or "").lower().partition("-")[0]
+    return tag in {language, *TAGS.get(language, ())}
+
+
+def _tag(stream: av.AudioStream) -> str | None:
+    """The language of ``stream`` as the file names it; None when it does not."""
+    return None if stream.language in (None, "und") else stream.language
+
+
+def left_out(packets: int, kind: str) -> str:
+    """What is said about ``packets``, one or more, of "sound" or "video" that are damaged."""
+    said = "1 damaged packet" if packets == 1 else f"{packets} damaged packets"
+    return f"{said} of {kind} {'was' if packets == 1 else 'were'} left out"
 
 
 def _duration(container: InputContainer) -> float | None:
@@ -153,12 +202,11 @@ def _duration(container: InputContainer) -> float | None:
 
 
 def _audio_info(stream: av.AudioStream) -> AudioInfo:
-    language = stream.language
     return AudioInfo(
         codec=stream.codec_context.name if stream.codec_context else "unknown",
         rate_hz=stream.rate if stream.codec_context else 0,
         channels=stream.channels if stream.codec_context else 0,
-        language=None if language in (None, "und") else language,
+        language=_tag(stream),
     )
 
 
@@ -181,7 +229,7 @@ class _Damage:
 
     def sentences(self, path: Path, duration_s: float | None) -> Iterator[str]:
         if self.undecodable:
-            yield f"{path}: {self.undecodable} damaged packets of sound were left out"
+            yield f"{path}: {left_out(self.undecodable, 'sound')}"
         if self.broken_off:
             yield (
                 f"{path} could not be read past {self.heard_until_s:.1f} s "

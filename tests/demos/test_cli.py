@@ -154,7 +154,7 @@ def test_a_silent_file_gives_no_text_and_says_so(tmp_path, capsys, monkeypatch):
             "none.txt",
         ),
         (["captions", "--file", "TALK", "--reference", "FOLDER/empty.wav"], cli.NO_INPUT, "empty"),
-        (["captions", "--file", "TALK", "-o", "TALK"], cli.FAILED, "cannot be saved in"),
+        (["captions", "--file", "TALK", "-o", "TALK"], cli.FAILED, "talk.wav (it is a file)"),
         (["captions", "TALK", "--file", "TALK"], cli.USAGE, "one file at a time"),
         (["captions", "TALK", "--microphone", "0"], cli.USAGE, "--microphone"),
         (["captions", "FOLDER/none.wav"], cli.NO_INPUT, "does not exist"),

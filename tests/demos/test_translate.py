@@ -132,6 +132,16 @@ def test_a_folder_that_was_there_stays(command, tmp_path, capsys):
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize("below", ["", "deep/out"])
+def test_an_output_folder_that_is_a_file_is_called_so(command, tmp_path, capsys, below):
+    sound(tmp_path / "a.wav")
+    (tmp_path / "out").write_text("notes")
+    assert command(tmp_path / "a.wav", "-o", tmp_path / "out" / below) == cli.FAILED
+    err = capsys.readouterr().err
+    assert f"{tmp_path}/out is a file, not a folder: choose another with -o" in err
+    assert (tmp_path / "out").read_text() == "notes"
+
+
 def test_a_failure_that_is_not_the_inputs_is_another_code(command, tmp_path, capsys):
     sound(tmp_path / "a.wav")
     (tmp_path / "a.json").write_text("{}")

@@ -1,11 +1,15 @@
 """`dragoman captions --file` of a video: captions name their frames."""
 
 import json
+import time
 
 from demos import captions
+from demos.browser_video import Video
 from demos.captions import Request
 from pipeline.local import Local
+from stages.messages import SessionOptions
 from tests.pipeline.fake_stages import illustrated, looking, tone
+from tests.pipeline.media_files import write_tracks
 from tests.pipeline.videos import slide, write
 
 
@@ -34,3 +38,24 @@ def test_sound_alone_does_not(monkeypatch, tmp_path):
     soundfile.write(tmp_path / "talk.wav", tone(12), 16_000)
     found, links = frames(monkeypatch, tmp_path, tmp_path / "talk.wav")
     assert found == [[]] * 3 and links == 3
+
+
+def test_the_sound_track_in_the_language_spoken_is_heard(tmp_path, caplog):
+    media = write_tracks(tmp_path / "film.mkv", ("eng", tone(30)), ("spa", tone(10)))
+    for language, chunks, number in (("es", 10, 2), ("en", 30, 1)):
+        source = captions.open_source(Request(file=media, language=language), on_screen=False)
+        assert sum(map(len, source.pieces)) == len(tone(chunks))
+        assert caplog.messages.pop().endswith(f"(eng, spa): number {number} is heard")
+        caplog.clear()
+
+
+def test_a_page_hears_it_too(tmp_path):
+    media = write_tracks(tmp_path / "film.mkv", ("eng", tone(30)), ("spa", tone(10)))
+    chain = Local.start(stages=illustrated())
+    video = Video(chain, media, SessionOptions(language="es"))
+    end = time.monotonic() + 30
+    while not video.run.done and time.monotonic() < end:
+        time.sleep(0.01)
+    chain.stop()
+    assert video.problem == "" and len(video.captions()) == 2
+    assert video.warnings == ["film.mkv has 2 sound tracks (eng, spa): number 2 is heard"]

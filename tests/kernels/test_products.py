@@ -227,7 +227,7 @@ def test_what_other_cpus_run(dtype, width):
 def test_quantized_on_other_cpus(form, dtype, width, by_bytes):
     if by_bytes and not compiler.has_bytes(width):
         pytest.skip("this CPU cannot multiply bytes")
-    rows, outputs, inputs = 11, 48, 416
+    rows, outputs, inputs = 17, 48, 416
     weight, scale, numbers = make(form, outputs, inputs)
     x = torch.randn(rows, inputs).to(dtype)
     tile = block_loops.tile(rows, width)

@@ -130,8 +130,9 @@ def test_unused_keys_and_values_are_left_out(tiny_folder, tmp_path, int4):
 def test_what_is_quantized_already_is_refused(int4, tmp_path):
     with pytest.raises(CheckpointError, match=r"is quantized already \(.*int4.*\): give the orig"):
         written(int4, tmp_path / "new", Scheme("int8"))
-    with pytest.raises(CheckpointError, match="is quantized to int4 already: .* for int8"):
-        Checkpoint.open(str(int4)).scheme("int8")
+    for form in ("int8", "float32", "bf16"):
+        with pytest.raises(CheckpointError, match=f"is quantized to int4 already: .* for {form}"):
+            Checkpoint.open(str(int4)).scheme(form)
     assert not (tmp_path / "new").exists()
 
 

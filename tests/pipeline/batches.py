@@ -1,13 +1,14 @@
 """What the tests of batches share: files of constant sound, runs, and what they leave behind."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import ray
 
 from pipeline.batch import Advanced, Batch, BatchOptions
+from pipeline.chain import Recipe
 from pipeline.inputs import find
 from pipeline.journal import NAME
 from pipeline.workers import Pool
@@ -23,6 +24,14 @@ def ray_of_our_own() -> Iterator[None]:
     )  # fmt: skip
     yield
     ray.shutdown()
+
+
+@contextmanager
+def workers(stages: Sequence[Recipe], look: Recipe | None = None) -> Iterator[Pool]:
+    """A pool of two for ``stages``, the segmenter first."""
+    made = Pool.start(stages[1:], workers=2, look=look)
+    yield made
+    made.stop()
 
 
 def sound(path: Path, chunks: float, value: float = 0.1, poisoned: int | None = None) -> Path:

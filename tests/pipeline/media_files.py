@@ -86,5 +86,21 @@ def write(
     return path
 
 
+def write_tracks(path: Path, *tracks: tuple[str | None, np.ndarray]) -> Path:
+    """Sound tracks of 16 bits: what each is marked with as its language, and its samples."""
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("pcm_s16le", rate=RATE, layout="mono") for _ in tracks]
+        for stream, (mark, _) in zip(streams, tracks, strict=True):
+            if mark:
+                stream.metadata["language"] = mark
+        for stream, (_, samples) in zip(streams, tracks, strict=True):
+            pcm = (samples * 32767).astype(np.int16)[None]
+            frame = av.AudioFrame.from_ndarray(pcm, "s16", "mono")
+            frame.sample_rate, frame.pts = RATE, 0
+            for packet in stream.encode(frame) + stream.encode():
+                container.mux(packet)
+    return path
+
+
 def copies(folder: Path, *names: str) -> list[Path]:
     return [Path(shutil.copy(SPOKEN, folder / name)) for name in names]

@@ -13,7 +13,7 @@ from pipeline.workers import QUEUED, Pool
 from stages.messages import SAMPLE_RATE_HZ, SessionOptions
 from stages.segment import SegmentStage
 from tests.pipeline import media_files
-from tests.pipeline.batches import batch, outputs, ray_of_our_own, records, run, sound
+from tests.pipeline.batches import batch, outputs, records, run, sound, workers
 from tests.pipeline.fake_stages import CHUNKS_A_SEGMENT, fakes, tone
 
 NANO = media_files.ROOT / "models" / "nano"
@@ -22,18 +22,14 @@ CHUNK_S = 0.16
 ALL_FILES = {f"{x}.{form}" for x in ("es", "en", "es-en") for form in ("srt", "vtt")} | {"json"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def with_ray():
-    with ray_of_our_own():
-        yield
+pytestmark = pytest.mark.usefixtures("with_ray")
 
 
 @pytest.fixture(scope="module")
-def pool():
+def pool(with_ray):
     """Workers with fake stages."""
-    made = Pool.start(fakes()[1:], workers=2)
-    yield made
-    made.stop()
+    with workers(fakes()) as made:
+        yield made
 
 
 # What is made of a file.
@@ -250,6 +246,17 @@ def test_a_changed_file_is_done_again(pool, tmp_path):
     sound(tmp_path / "a.wav", 22)
     assert run(batch([tmp_path]), pool)["a.wav"].segments == 5
     assert len(json.loads((tmp_path / "a.json").read_text())["segments"]) == 5
+
+
+def test_the_sound_track_in_the_language_asked_for_is_heard(pool, tmp_path):
+    film = media_files.write_tracks(tmp_path / "a.mkv", ("eng", tone(30)), ("spa", tone(10)))
+    for language, count, number in (("es", 2, 2), ("en", 6, 1)):
+        session = SessionOptions(language=language, target_language="it")
+        result = run(batch([film], session=session, overwrite=True), pool)["a.mkv"]
+        assert result.segments == count
+        warnings = [f"a.mkv has 2 sound tracks (eng, spa): number {number} is heard"]
+        assert list(result.warnings) == warnings
+        assert json.loads((tmp_path / "a.json").read_text())["warnings"] == warnings
 
 
 def test_what_an_older_version_made_is_done_again(pool, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from pipeline.frames import read_frames
 from pipeline.local import Local
 from pipeline.workers import Pool
 from tests.pipeline import media_files
-from tests.pipeline.batches import batch, outputs, ray_of_our_own, records, run, sound
+from tests.pipeline.batches import batch, outputs, records, run, sound, workers
 from tests.pipeline.fake_stages import Looking, illustrated, looking, picture, tone
 from tests.pipeline.videos import garble, slide, write
 
@@ -26,18 +26,14 @@ HAS_NANO = (ROOT / "models" / "nano" / "model.safetensors").exists()
 SLIDES = [(0, slide(1)), (1.5, slide(5)), (2.6, slide(2))]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def with_ray():
-    with ray_of_our_own():
-        yield
+pytestmark = pytest.mark.usefixtures("with_ray")
 
 
 @pytest.fixture(scope="module")
-def pool():
+def pool(with_ray):
     """Workers that see."""
-    made = Pool.start(illustrated()[1:], workers=2, look=looking())
-    yield made
-    made.stop()
+    with workers(illustrated(), looking()) as made:
+        yield made
 
 
 def video(path: Path, chunks: int = 23) -> Path:

@@ -123,7 +123,7 @@ def test_a_broken_video_ends_where_it_breaks(tmp_path):
     data[middle] = random.integers(0, 256, len(data[middle]), np.uint8).tobytes()
     damaged.write_bytes(data)
     found = []
-    with pytest.raises(InputError, match="damaged packets of video"):
+    with pytest.raises(InputError, match="damaged packets? of video"):
         for shown in read_frames(damaged):
             found.append(shown.frame)
     assert len(found) <= 3
@@ -134,7 +134,7 @@ def test_a_part_that_cannot_be_decoded_is_said_behind_what_can(tmp_path):
     garble(path, 3.0)
     pictures = read_frames(path)
     assert [next(pictures).frame for _ in range(2)] == [Frame(0, 0), Frame(2, 20)]
-    with pytest.raises(InputError, match=r"talk\.mp4: \d+ damaged packets of video were left out"):
+    with pytest.raises(InputError, match=r"talk\.mp4: \d+ damaged packets? of video w.* left out"):
         list(pictures)
 
 

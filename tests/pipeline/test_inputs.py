@@ -63,3 +63,14 @@ def test_names_never_clash(tmp_path, monkeypatch):
         "y/talk.mp4": "out/talk.mp4_3",
         "y/solo.mp4": "out/solo",
     }
+
+
+def test_of_a_file_and_its_links_the_file_counts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path, "in/same.wav", "elsewhere/other.wav")
+    (tmp_path / "in" / "link.wav").symlink_to("same.wav")
+    (tmp_path / "in" / "only.wav").symlink_to("../elsewhere/other.wav")
+    assert named(["in"]) == {"in/same.wav": "in/same", "in/only.wav": "in/only"}
+    assert list(named(["in/link.wav", "in/same.wav"])) == ["in/same.wav"]
+    assert list(named(["in/same.wav", "in/link.wav"])) == ["in/same.wav"]
+    assert list(named(["in/link.wav"])) == ["in/link.wav"]

@@ -9,8 +9,10 @@ import av
 import numpy as np
 import pytest
 
+from models.prompt import LANGUAGES
 from pipeline.errors import InputError
-from pipeline.media import probe, read_audio
+from pipeline.media import TAGS, left_out, probe, read_audio
+from tests.pipeline import media_files
 
 SECONDS = 3.0
 RATE = 16_000
@@ -194,23 +196,57 @@ def test_a_hole_is_filled_with_silence(tmp_path, name, hole_s):
     assert abs(sounding(samples)[1] - SECONDS - hole_s) < 0.06
 
 
+def write_tracks(path: Path, *marks: str | None) -> Path:
+    """The first track is a tone of 440 Hz, each other an octave higher."""
+    tones = (tone(RATE, hertz=440 * 2**at) for at in range(len(marks)))
+    return media_files.write_tracks(path, *zip(marks, tones, strict=True))
+
+
 def test_tracks_can_be_chosen(tmp_path):
-    path = tmp_path / "two.mkv"
-    with av.open(str(path), "w") as container:
-        tracks = [container.add_stream("pcm_s16le", rate=RATE, layout="mono") for _ in range(2)]
-        for track, language in zip(tracks, ("spa", "fra"), strict=True):
-            track.metadata["language"] = language
-        for track, hertz in zip(tracks, (440, 880), strict=True):
-            pcm = (tone(RATE, hertz=hertz) * 32767).astype(np.int16)[None]
-            frame = av.AudioFrame.from_ndarray(pcm, "s16", "mono")
-            frame.sample_rate, frame.pts = RATE, 0
-            for packet in track.encode(frame) + track.encode():
-                container.mux(packet)
+    path = write_tracks(tmp_path / "two.mkv", "spa", "fra")
     assert [track.language for track in probe(path).audio_tracks] == ["spa", "fra"]
     check_tone(read(path, track=0)[0])
     np.testing.assert_allclose(read(path, track=1)[0], tone(RATE, hertz=880), atol=1e-3)
     with pytest.raises(InputError, match="no sound track 2: choose one of 0 to 1"):
         read_audio(path, track=2)
+
+
+@pytest.mark.parametrize(
+    "marks, language, heard, why",
+    [
+        (("eng", "spa"), "es", 2, ""),
+        (("eng", "spa"), "en", 1, ""),
+        (("eng", "ger"), "de", 2, ""),
+        (("eng", "deu", "ger"), "de", 2, ""),
+        (("eng", "es-MX"), "es", 2, ""),
+        ((None, "spa"), "es", 2, ""),
+        (("eng", None), "es", 1, ", as none is marked as es"),
+        (("eng", "spa"), None, 1, ""),
+    ],
+)
+def test_the_track_in_the_language_spoken_is_heard(tmp_path, marks, language, heard, why):
+    path = write_tracks(tmp_path / "film.mkv", *marks)
+    samples, warnings = read(path, language=language)
+    np.testing.assert_allclose(samples, tone(RATE, hertz=440 * 2 ** (heard - 1)), atol=1e-3)
+    tags = ", ".join(mark or "not marked" for mark in marks)
+    says = f"{path} has {len(marks)} sound tracks ({tags}): number {heard} is heard{why}"
+    assert warnings == [says]
+    assert read(path, track=0, language=language)[1] == []
+
+
+def test_nothing_is_said_about_one_track(tmp_path):
+    path = write_tracks(tmp_path / "film.mkv", "eng")
+    assert read(path, language="es")[1] == []
+
+
+def test_every_language_has_the_marks_of_its_tracks():
+    assert set(TAGS) == set(LANGUAGES)
+
+
+@pytest.mark.parametrize("packets, said", [(1, "1 damaged packet of"), (2, "2 damaged packets of")])
+def test_packets_are_counted_in_english(packets, said):
+    verb = "was" if packets == 1 else "were"
+    assert left_out(packets, "video") == f"{said} video {verb} left out"
 
 
 @pytest.mark.parametrize(
