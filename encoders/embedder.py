@@ -28,6 +28,7 @@ class MultimodalEmbedder(nn.Module):
     ) -> None:
         super().__init__()
         self.vocab_size, self.vocab_offset = vocab_size, vocab_offset
+        self.width = text_hidden_size
         self.embedding = nn.Embedding(vocab_size, multimodal_hidden_size)
         self.hard_embedding_norm = RMSNorm(multimodal_hidden_size, eps)
         self.soft_embedding_norm = RMSNorm(multimodal_hidden_size, eps)

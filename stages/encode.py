@@ -8,6 +8,9 @@ Unusual: the encoder is not fed the pieces as they come. A segment begins anywhe
 chunks, and states can be batched only where they stand at the same place within a token. So what
 goes in always ends exactly where a token comes out, and the rest, of which no token could be made
 yet, waits here: no token is later for it, and the open segments of all sessions stand alike.
+
+Sound also waits for the update that will ask for it, by the same count as in the translate stage:
+a pass for several tokens costs little more than a pass for one.
 """
 
 from collections.abc import Sequence
@@ -28,35 +31,42 @@ from encoders import (
 from models.checkpoint import Checkpoint
 from stages.messages import CHUNK_SAMPLES, SessionOptions, SoftTokens, Speech
 
+MOST_HELD = 8  # tokens whose sound waits, where no update comes for long
+
 
 @dataclass
 class EncodeState:
     """The open segment, if there is one: the encoder's state, where the segment started, how many
     samples the encoder was fed, and the ``rest``, float32 [S], heard but not fed yet.
+
+    ``apart``: tokens from one update to the next; ``given``: those made since the last one.
     """
 
+    apart: int = 1
     encoder: StreamingAudioState | None = None
     start: int = 0
+    given: int = 0
     fed: int = 0
     rest: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
 @dataclass
 class _Feed:
-    """What the encoder gets for one message, and what came of it: ``tokens`` float32 [K, D]."""
+    """What the encoder gets for one message, if anything, and what came of it: ``tokens`` float32
+    [K, D].
+    """
 
     item: Speech
     state: EncodeState
     encoder: StreamingAudioState
     samples: np.ndarray
-    tokens: Tensor | None = None
+    tokens: Tensor
     error: Exception | None = None
 
     @property
     def result(self) -> tuple[list[SoftTokens], EncodeState] | Exception:
         if self.error is not None:
             return self.error
-        assert self.tokens is not None
         out = SoftTokens(
             segment=self.item.segment,
             start=self.state.start,
@@ -78,6 +88,7 @@ class EncodeStage:
     def __init__(self, encoder: StreamingAudioEncoder, embedder: MultimodalEmbedder) -> None:
         self._encoder, self._embedder = encoder, embedder
         self._device = next(encoder.parameters()).device
+        self._none = torch.zeros(0, embedder.width)
 
     @classmethod
     def load(cls, model: str, device: str = "cpu", form: str = "auto") -> "EncodeStage":
@@ -92,7 +103,7 @@ class EncodeStage:
         return cls(encoder, checkpoint.embedder("audio", dtype, device))
 
     def init_state(self, options: SessionOptions) -> EncodeState:
-        return EncodeState()
+        return EncodeState(options.update_chunks)
 
     def step(self, item: Speech, state: EncodeState) -> tuple[list[SoftTokens], EncodeState]:
         """Raises ValueError for a piece of a segment that was never opened, and for samples that
@@ -111,7 +122,7 @@ class EncodeStage:
         feeds = [self._feed(item, state) for item, state in zip(items, states, strict=True)]
         alike: dict[tuple[bool, bool, int], list[_Feed]] = {}
         for feed in feeds:
-            if isinstance(feed, _Feed):
+            if isinstance(feed, _Feed) and len(feed.samples):
                 kind = (feed.item.closes, feed.state.fed == 0, len(feed.samples))
                 alike.setdefault(kind, []).append(feed)
         for group in alike.values():
@@ -125,7 +136,7 @@ class EncodeStage:
     def _feed(self, item: Speech, state: EncodeState) -> _Feed | ValueError:
         """Cuts what was heard so far behind the last sample that a token asks for."""
         if item.opens:
-            state = EncodeState(self._encoder.init_state(1), item.start)
+            state = EncodeState(state.apart, self._encoder.init_state(1), item.start)
         if state.encoder is None:
             return ValueError(f"segment {item.segment} is not open: feed its pieces from the first")
         if item.samples.ndim != 1 or item.samples.dtype != np.float32:
@@ -136,12 +147,20 @@ class EncodeStage:
         heard = np.concatenate([state.rest, item.samples])
         if item.closes:
             silence = np.zeros(CHUNK_SAMPLES, np.float32)
-            return _Feed(item, state, state.encoder, np.concatenate([heard, silence]))
+            return _Feed(item, state, state.encoder, np.concatenate([heard, silence]), self._none)
         needed, stride = self._encoder.lookahead + 1, self._encoder.stride
-        complete = max(0, state.fed + len(heard) - needed + stride) // stride  # tokens
-        count = (needed + (complete - 1) * stride if complete else 0) - state.fed
+        made, complete = (
+            max(0, samples - needed + stride) // stride
+            for samples in (state.fed, state.fed + len(heard))
+        )  # tokens
+        new = complete - made
+        due = item.update and state.given + new >= state.apart
+        if not (due or new >= MOST_HELD):
+            new = 0
+        state.given = 0 if due else state.given + new
+        count = needed + (made + new - 1) * stride - state.fed if new else 0
         state.rest = heard[count:].copy()
-        return _Feed(item, state, state.encoder, heard[:count])
+        return _Feed(item, state, state.encoder, heard[:count], self._none)
 
     def _run(self, group: list[_Feed]) -> None:
         """Runs feeds of one kind together; if that fails each alone, so that only the bad fail."""

@@ -1,4 +1,5 @@
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from stages.messages import CHUNK_SAMPLES, SessionOptions, SoftTokens, Speech
 from tests.encoders.helpers import sound
 from tests.stages.helpers import together
 
-OPTIONS = SessionOptions()
+OPTIONS = SessionOptions(update_chunks=1)
 SAMPLES = sound(1, 6 * CHUNK_SAMPLES + 700, seed=1)[0].numpy()
 
 
@@ -213,6 +214,33 @@ def test_no_token_is_later_for_what_waits(encode):
         stream = pieces([first + 640 * k for k in range(1, 12)])[:-1]
         found = np.cumsum([len(m.tokens) for m in run(encode, stream)])
         assert list(found) == [max(0, m.end - 1_473 + 2_560) // 2_560 for m in stream]
+
+
+@pytest.mark.parametrize("apart", [2, 4])
+def test_sound_waits_for_the_update_that_asks_for_it(encode, whole, apart):
+    """As many tokens come at once as the translate stage takes for an update, then, and all of the
+    rest at the end."""
+    stream = pieces([CHUNK_SAMPLES * k for k in range(1, 7)])
+    messages = run(encode, stream, encode.init_state(SessionOptions(update_chunks=apart)))
+    expected = {2: [0, 2, 0, 2, 0, 2, 2], 4: [0, 0, 0, 4, 0, 0, 4]}[apart]
+    assert [len(m.tokens) for m in messages] == expected
+    torch.testing.assert_close(joined(messages), whole, atol=1e-5, rtol=0)
+
+
+def test_what_waits_is_there_with_the_next_update(encode):
+    """Where an update was left out, the next one has the newest sound; without any, eight tokens'
+    sound waits at most."""
+    skipped = [0, 1, 2, 5, 6] + list(range(8, 26))
+    samples = sound(1, 30 * CHUNK_SAMPLES, seed=3)[0].numpy()
+    stream = [
+        replace(piece, update=k not in skipped)
+        for k, piece in enumerate(pieces([CHUNK_SAMPLES * k for k in range(1, 30)], samples))
+    ]
+    messages = run(encode, stream, encode.init_state(SessionOptions(update_chunks=2)))
+    found = [len(m.tokens) for m in messages]
+    assert found[:8] == [0, 0, 0, 4, 0, 0, 0, 4]
+    assert found[8:26] == [0] * 7 + [8] + [0] * 7 + [8] + [0] * 2
+    assert found[26:] == [3, 0, 2, 2]
 
 
 def test_a_stream_that_fails_in_company_fails_alone(encode, whole):
