@@ -8,7 +8,7 @@ is wrong at its end, as live drafts are.
 """
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -144,7 +144,7 @@ def hear(ours: Stages, sound, script: Script) -> list[tuple[float, float]]:
     return spent
 
 
-def furthest_behind(spent: list[float]) -> float:
+def furthest_behind(spent: Sequence[float]) -> float:
     """Seconds from a chunk's arrival to its end, the longest, if chunks come every 160 ms."""
     done, longest = 0.0, 0.0
     for number, seconds in enumerate(spent, start=1):

@@ -37,6 +37,7 @@ from ray import exceptions  # noqa: E402
 OBJECT_STORE_BYTES = 128 * 2**20  # messages are small and travel inline; this is the spare room
 PLACEMENT_S = 60.0
 KNOCK_S = 5.0
+HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
 
 class StageActor(Link):
@@ -199,7 +200,20 @@ def check_gpus(stages: Sequence[Recipe]) -> None:
 
 
 def _knock(address: str) -> None:
-    """Raises OSError when nobody listens at `host:port`; Ray itself would try for minutes."""
+    """Raises OSError when no gRPC server is at `host:port`; Ray itself would try for minutes."""
     host, colon, port = address.rpartition(":")
-    if colon and "/" not in host and port.isdigit():
-        socket.create_connection((host, int(port)), KNOCK_S).close()
+    if not colon or "/" in host or not port.isdigit():
+        return
+    with socket.create_connection((host, int(port)), KNOCK_S) as server:
+        if os.environ.get("RAY_USE_TLS", "0").lower() not in ("1", "true"):
+            _greet(server)
+
+
+def _greet(server: socket.socket) -> None:
+    """Raises ConnectionError unless a SETTINGS frame opens the answer (RFC 9113, section 3.4)."""
+    start = b""
+    with contextlib.suppress(OSError), server.makefile("rb") as answer:
+        server.sendall(HTTP2_HELLO)
+        start = answer.read(9)
+    if start[3:4] != b"\4":
+        raise ConnectionError("what listens there does not answer as Ray does")

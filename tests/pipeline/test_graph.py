@@ -1,6 +1,7 @@
 import contextlib
 import os
 import signal
+import socketserver
 import subprocess
 import sys
 import textwrap
@@ -13,7 +14,7 @@ import pytest
 import ray
 
 from pipeline.chain import PipelineError, Recipe
-from pipeline.graph import Graph
+from pipeline.graph import Graph, _knock
 from pipeline.local import Local
 from pipeline.session import Session, run
 from stages.messages import CHUNK_SAMPLES
@@ -209,14 +210,66 @@ def test_a_ray_without_a_gpu_refuses_stages_that_want_one_at_once():
     assert all(s.startswith("DeviceError --device cuda: no node of this Ray has a") for s in said)
 
 
+@contextlib.contextmanager
+def listening(answer: bytes | None):
+    """The address of a server that sends ``answer`` to whoever speaks, or says nothing at all."""
+
+    class Answering(socketserver.BaseRequestHandler):
+        def handle(self):
+            while self.request.recv(1024):
+                if answer is not None:
+                    return self.request.sendall(answer)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answering) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+
+
+def no_cluster(address: str) -> subprocess.CompletedProcess:
+    script = f"""
+        import time
+        from pipeline import graph
+        graph.KNOCK_S = 1.0
+        begin = time.monotonic()
+        try:
+            graph.Graph.start(address={address!r})
+        except graph.PipelineError as error:
+            print(error)
+        print(time.monotonic() - begin < 3)
+    """
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense"])
 def test_an_address_without_a_cluster_says_what_to_do(address):
+    done = no_cluster(address)
+    assert f"no Ray cluster at {address!r}" in done.stdout and "ray start --head" in done.stdout
+
+
+@pytest.mark.parametrize("answer", [None, b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH"])
+def test_an_address_where_another_server_listens_says_so_at_once(answer):
+    with listening(answer) as address:
+        done = no_cluster(address)
+    said, soon = done.stdout.splitlines()
+    assert said.startswith(f"no Ray cluster at {address!r} (what listens there does not answer")
+    assert "ray start --head" in said and soon == "True" and done.stderr == ""
+
+
+def test_a_driver_joins_a_cluster_at_its_address():
+    address = ray.get_runtime_context().gcs_address
     script = f"""
-        from pipeline.graph import Graph, PipelineError
-        try:
-            Graph.start(address={address!r})
-        except PipelineError as error:
-            print(error)
+        import ray
+        from pipeline.graph import connect
+        print(connect({address!r}, 1), ray.get_runtime_context().gcs_address)
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)],
@@ -225,4 +278,12 @@ def test_an_address_without_a_cluster_says_what_to_do(address):
         text=True,
         timeout=30,
     )
-    assert f"no Ray cluster at {address!r}" in done.stdout and "ray start --head" in done.stdout
+    assert (done.stdout, done.stderr) == (f"True {address}\n", "")
+
+
+def test_a_cluster_behind_tls_is_not_asked_in_plain_text(monkeypatch):
+    with listening(b"") as address:
+        with pytest.raises(ConnectionError):
+            _knock(address)
+        monkeypatch.setenv("RAY_USE_TLS", "1")
+        _knock(address)
