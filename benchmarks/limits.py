@@ -2,7 +2,8 @@
 
 Used to express results as a fraction of the machine's limits. Unusual: only matrix products with
 weights are counted, because norms, attention over a few hundred positions and the like are small
-beside them; and weights are counted as dense, so code that skips some of them may exceed 1.
+beside them; and weights are counted as dense, so code that skips some of them may exceed 1, but for
+decoding, which counts what our code reads (`closed_bytes`).
 """
 
 from collections.abc import Iterable
@@ -43,8 +44,9 @@ def read_bytes(module: nn.Module) -> int:
 
 
 def closed_bytes(model: LanguageModel) -> float:
-    """Bytes of weights that a decoded token has no need of, as they are behind closed gates: rows
-    of `up`, of bf16. Gates are taken to be normal numbers, as those of random weights are.
+    """Bytes of weights that our code does not read for a decoded token, as they are behind closed
+    gates: rows of `up`, of bf16; quantized ones are read. Gates are taken to be normal numbers, as
+    those of random weights are.
     """
     found = 0.0
     for mlp in model.modules():

@@ -102,13 +102,13 @@ def memory_with_audio(bench: Bench, form: str) -> Iterable[Result]:
 
 def memory_with_small_head(bench: Bench) -> Iterable[Result]:
     """The same with the output head in int4; nobody else wants its folder, so it goes."""
-    theirs = _peer(bench.folder("E2B"), bench.device)
+    original, folder = bench.folder("E2B"), bench.folder("E2B", HEAD)
     bench.release()
-    folder = bench.folder("E2B", HEAD)
     try:
         ours = probe(folder, "dragoman", bench.device)
     finally:
         shutil.rmtree(folder)
+    theirs = _peer(original, bench.device)
     target = round(theirs["resident"] / 1e9 / AT_MOST_GB["int8"], 3)
     yield Result(
         HEAD_ROW,

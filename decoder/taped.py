@@ -21,7 +21,7 @@ from decoder.config import TextConfig, kv_sources
 from decoder.layers import Attention, DecoderLayer
 from decoder.slices import Plan
 from kernels.products import operands, parts, scratch_bytes
-from kernels.weights import Weights
+from kernels.weights import Weights, stored
 
 if TYPE_CHECKING:
     from kernels.tape import Arguments
@@ -35,7 +35,7 @@ Turns = Mapping[bool, tuple[Tensor, Tensor]]  # cos and sin, by whether a layer 
 
 def serves(layers: nn.ModuleList, config: TextConfig, cache: KVCache, rows: int) -> bool:
     """Whether a pass of `rows` positions can be one call."""
-    form, *_ = _weights(layers[0].get_submodule("mlp.down_proj"))
+    form, *_ = stored(layers[0].get_submodule("mlp.down_proj"))
     like = cache.buffers(cache.plan.owners[0])[0]
     heads = config.num_attention_heads * config.head_dim
     inputs = (
@@ -314,7 +314,7 @@ class TapedPass:
         from kernels.open_loops import raising_open
 
         mlp, at = layer.mlp, self._memory.at
-        form, up, _ = _weights(mlp.up_proj)
+        form, up, _ = stored(mlp.up_proj)
         width = kernels.shape(form, up)[0] if width is None else width
         stride = width + -width % kernels.LEAST
         own = {"y": at("hidden"), "gate": at("gate"), "rows": rows, "width": width}
@@ -337,7 +337,7 @@ class TapedPass:
         columns: int | None = None, wait: bool = True,
     ) -> None:  # fmt: skip
         """y [rows, outputs] = x [rows, columns] @ weight^T of a `Linear` or `QuantizedLinear`."""
-        form, weight, scale = _weights(module)
+        form, weight, scale = stored(module)
         all_outputs, all_inputs = kernels.shape(form, weight)
         outputs, inputs = outputs or all_outputs, columns or all_inputs
         for program, first, count in parts(form, True, rows):
@@ -351,14 +351,6 @@ class TapedPass:
                 given["rows"] = count
             self._tape.add(program, wait and last, **given)
             self._unwaited = 0 if wait and last else self._unwaited + 1
-
-
-def _weights(module: nn.Module) -> tuple[str, Tensor, Tensor | None]:
-    """Form, weight and scale."""
-    weight = module.weight
-    assert isinstance(weight, Tensor)
-    scale = getattr(module, "scale", None)
-    return getattr(module, "form", "bf16"), weight, scale
 
 
 def _turns(sliding: bool) -> tuple[str, str]:

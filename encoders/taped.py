@@ -24,14 +24,14 @@ from encoders.linear import Linear
 from encoders.norms import RMSNorm
 from kernels import hearing
 from kernels.products import operands, parts, scratch_bytes
-from kernels.weights import Weights
+from kernels.weights import Weights, stored
 
 if TYPE_CHECKING:
     from kernels.tape import Arguments
 
 MOST = 16  # frames of all streams together
 KEPT = 8  # tapes of an encoder
-AT_ONCE = 3  # products that no thread waits between
+AT_ONCE = 6  # parts of products that no thread waits between
 
 
 class Tapes:
@@ -77,7 +77,7 @@ class Tapes:
             return
         self._weights = Weights(blocks)
         self._tapes.clear()
-        matrices = [_weights(part) for part in blocks.modules() if _multiplies(part)]
+        matrices = [stored(part) for part in blocks.modules() if _multiplies(part)]
         scales = [scale for _, _, scale in matrices if scale is not None]
         self._fit = (
             all(tensor.is_cpu and tensor.is_contiguous() for tensor in self._weights.tensors)
@@ -126,7 +126,7 @@ class TapedStep:
         self._streams, self._frames = streams, frames
         self._rows = {"rows": streams * frames, "width": config.hidden_size}
         self._tape = Tape(memory.threads)
-        self._unwaited = 0  # products since all threads have met
+        self._unwaited = 0  # parts of products since all threads have met
         self._recorded = [(block, *self._record(block)) for block in _conformer(blocks)]
 
     def run(self, x: Tensor, states: Sequence[BlockState]) -> tuple[Tensor, tuple[BlockState, ...]]:
@@ -230,7 +230,7 @@ class TapedStep:
 
     def _product(self, module: nn.Module, x: str, y: str, wait: bool = True) -> None:
         """y = x @ weight^T of a `Linear` or what stands in its place."""
-        form, weight, scale = _weights(module)
+        form, weight, scale = stored(module)
         outputs, inputs = kernels.shape(form, weight)
         memory, rows = self._memory, self._rows["rows"]
         for program, first, count in parts(form, True, rows):
@@ -243,7 +243,7 @@ class TapedStep:
             if scale is not None:
                 given["rows"] = count
             self._tape.add(program, meet, **given)
-        self._unwaited = 0 if wait else self._unwaited + 1
+            self._unwaited = 0 if meet else self._unwaited + 1
 
 
 def _conformer(blocks: nn.ModuleList) -> list[ConformerBlock]:
@@ -253,13 +253,6 @@ def _conformer(blocks: nn.ModuleList) -> list[ConformerBlock]:
 def _multiplies(module: nn.Module) -> bool:
     """Whether it is a matrix that rows are multiplied by."""
     return isinstance(module, Linear) or hasattr(module, "form")
-
-
-def _weights(module: nn.Module) -> tuple[str, Tensor, Tensor | None]:
-    """Form, weight and scale."""
-    weight = module.weight
-    assert isinstance(weight, Tensor)
-    return getattr(module, "form", "bf16"), weight, getattr(module, "scale", None)
 
 
 def _at(tensor: Tensor | None) -> int:

@@ -1,4 +1,4 @@
-"""Code for the CPU, made at run time, for what torch is slow at: few rows of x."""
+"""Code for the CPU, made at run time, for what torch is slow at: mostly few rows of x."""
 
 from kernels.attention import causal_attention
 from kernels.caps import softcapped

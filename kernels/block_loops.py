@@ -27,6 +27,7 @@ BLOCK = 16  # outputs beside each other
 PIECE = 32  # inputs come in multiples of this
 AHEAD_BYTES = 4096  # how far in front of their use weights are asked for, while they are new
 LARGEST = 127  # of what x is rounded to
+TINY = 1e-30  # x below it counts as zero: float32 has no inverse of much less
 Values = Sequence[Value]
 
 
@@ -129,8 +130,10 @@ class _Bytes(_Way):
 
         most = b.loop(start, stop, n, larger, [b.vector(F32, 0.0)])[0]
         most = b.call_vector("vector.reduce.fmaximum", F32, most)
+        zero, tiny = ir.Constant(F32, 0.0), ir.Constant(F32, TINY)
+        most = b.select(b.fcmp_ordered("<", most, tiny), zero, most)
         scale = b.fmul(most, ir.Constant(F32, 1 / LARGEST))
-        zero, factor = ir.Constant(F32, 0.0), b.fdiv(ir.Constant(F32, LARGEST), most)
+        factor = b.fdiv(ir.Constant(F32, LARGEST), most)
         factor = b.select(b.fcmp_ordered("==", most, zero), zero, factor)
 
         def round_(k: Value, sums: Values) -> Values:

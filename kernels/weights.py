@@ -1,4 +1,4 @@
-"""Where the weights of modules lie: what a recorded tape depends on."""
+"""Where the weights of modules lie, and in which form: what a recorded tape depends on."""
 
 from torch import Tensor, nn
 
@@ -23,3 +23,10 @@ class Weights:
             tensor.data_ptr() == place
             for tensor, place in zip(self.tensors, self._places, strict=True)
         )
+
+
+def stored(module: nn.Module) -> tuple[str, Tensor, Tensor | None]:
+    """Form, weight and scale of a `Linear`, or of the quantized module in its place."""
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return getattr(module, "form", "bf16"), weight, getattr(module, "scale", None)

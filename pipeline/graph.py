@@ -23,7 +23,7 @@ from pipeline.chain import (
 )
 from pipeline.errors import DeviceError
 from pipeline.link import Failure, Link, Packet
-from pipeline.turns import Turns, needed
+from pipeline.turns import Turns, needed, spared
 from stages.messages import SessionOptions
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -96,8 +96,11 @@ class Graph(Chain):
         graph = cls([], model, owns_ray, look)
         try:
             check_gpus(stages)
-            if owns_ray and address is None and needed(stages):
-                graph._turns = Turns()
+            if needed(stages):
+                if owns_ray and address is None:
+                    graph._turns = Turns()
+                else:  # its processes need not be on one machine
+                    stages = spared(stages)
             for stage in stages:
                 actor = ray.remote(StageActor).options(num_cpus=1, num_gpus=stage.gpus)
                 graph._actors.append(actor.remote(stage, graph._turns))

@@ -153,7 +153,7 @@ class Session:
         while ended is None or expected < ended.batches:
             event = self._events.get()
             if isinstance(event, _Ended):
-                ended = event
+                ended = ended or event  # the first says what failed
                 continue
             early[event.seq] = event
             while batch := early.pop(expected, None):

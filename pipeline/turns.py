@@ -9,6 +9,7 @@ so nothing lies on a disk, and a process that dies, however it does, gives its t
 import fcntl
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from io import FileIO
 
 from pipeline.link import Recipe
@@ -53,3 +54,13 @@ def needed(stages: Sequence[Recipe]) -> bool:
     and wait for one another."""
     threads = [stage.threads for stage in stages if not stage.gpus]
     return max(threads, default=0) > 1 and sum(threads) > len(os.sched_getaffinity(0))
+
+
+def spared(stages: Sequence[Recipe]) -> list[Recipe]:
+    """The same where no turns can be taken: only the stage that wants most cores, the last of them,
+    has more than one thread."""
+    most = max(range(len(stages)), key=lambda i: (stages[i].threads, i))
+    return [
+        stage if i == most else replace(stage, threads=min(stage.threads, 1))
+        for i, stage in enumerate(stages)
+    ]

@@ -11,7 +11,7 @@ from torch import Tensor
 from encoders import AudioConfig, AudioEncoder, split_state, stack_states, taped
 from encoders.conformer import ConformerBlock
 from encoders.taped import Tapes
-from kernels import hearing
+from kernels import hearing, loops, products
 from models.quantized import quantize_tower
 from tests.encoders.helpers import noise, randomize, tiny_encoder
 from tests.streaming import relative_error, split
@@ -88,6 +88,29 @@ def test_the_same_bits_however_the_sound_is_cut(lengths, frames, rows, form, thr
     finally:
         torch.set_num_threads(before)
     assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("frames", [9, 15, 16])
+def test_on_a_cpu_without_pairs_of_bf16(frames, monkeypatch):
+    """Where rows of x are copied for each product: more than eight rows are two, of unequal size,
+    which must not meet in scratch memory."""
+    encoder, before = make(), torch.get_num_threads()
+    caches = (products._program, loops.product)
+    monkeypatch.setattr(loops, "has_pairs", lambda: False)
+    for cache in caches:
+        cache.cache_clear()
+    torch.set_num_threads(2)
+    try:
+        expected, states = noise(1, frames, 64).to(HALF), encoder.init_state(1, dtype=HALF).blocks
+        for block, state in zip(encoder.conformer, states, strict=True):
+            expected, _ = block.step(expected, state)
+        for _ in range(20):
+            (found, _) = step(encoder, 1, frames) or (None, None)
+            assert found is not None and torch.equal(found, expected)
+    finally:
+        torch.set_num_threads(before)
+        for cache in caches:
+            cache.cache_clear()
 
 
 def test_as_near_to_exact_as_the_layers_of_torch(monkeypatch):

@@ -137,7 +137,10 @@ def test_what_is_no_number_is_seen(form, bad):
 
 @pytest.mark.parametrize("form", ["int8", "int4"])
 def test_zeros_give_zeros(form):
+    """And so does what is too small to have an inverse."""
     weight, scale, _ = make(form, 32, 256)
+    tiny = torch.full((2, 256), 1e-37)
+    assert multiply(form, tiny, weight, scale).abs().max() < 1e-30
     assert torch.equal(multiply(form, torch.zeros(2, 256), weight, scale), torch.zeros(2, 32))
 
 
@@ -240,12 +243,12 @@ def test_quantized_on_other_cpus(form, dtype, width, by_bytes):
 
 def run(program, scratch_bytes, x, weight, scale, outputs):
     y = torch.empty(len(x), outputs, dtype=x.dtype)
-    scratch = torch.empty(scratch_bytes, dtype=torch.uint8)
+    scratch = torch.empty(2 * scratch_bytes, dtype=torch.uint8)
     given = {
         "y": y.data_ptr(), "x": x.data_ptr(), **kernels.operands(weight, scale),
         "scratch": scratch.data_ptr(), "rows": len(x), "outputs": outputs, "inputs": x.shape[1],
     }  # fmt: skip
-    program.run(1, *(given[name] for name in program.arguments))
+    program.run(2, *(given[name] for name in program.arguments))
     return y
 
 

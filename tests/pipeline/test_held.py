@@ -231,3 +231,19 @@ def test_an_error_while_sending_what_was_held_ends_the_session():
     first.set_result([])
     listener.thread.join(SOON_S)
     assert isinstance(listener.raised, RuntimeError)
+
+
+def test_an_error_is_not_forgotten_when_the_source_ends_meanwhile():
+    """What was held could not be sent, and is lost; what comes later could."""
+    listener = Listener()
+    first, second = listener.busy()
+    listener.source.say(10)
+    listener.wait_for(UNDER_WAY + 10)
+    listener.chain.error = RuntimeError("no more calls")
+    second.set_result([])
+    listener.chain.error = None
+    listener.source.end()
+    listener.chain.next()[1].set_result([])
+    first.set_result([])
+    listener.thread.join(SOON_S)
+    assert isinstance(listener.raised, RuntimeError)

@@ -15,7 +15,7 @@ from pipeline.chain import PipelineError, recipes
 from pipeline.graph import Graph
 from pipeline.link import Recipe
 from pipeline.session import run
-from pipeline.turns import Turns, needed
+from pipeline.turns import Turns, needed, spared
 from stages.messages import Chunk, SessionOptions
 from tests.pipeline.fake_stages import (
     POISON,
@@ -81,6 +81,11 @@ def test_a_bundled_model_takes_no_turns_and_a_large_one_does(tmp_path, monkeypat
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)))
         assert not needed(recipes("nano"))
         assert needed(recipes(str(tmp_path))) == (cores in (2, 4))
+
+
+def test_where_no_turns_can_be_taken_one_stage_has_all_cores():
+    stages = [Recipe(str(n), lambda: None, threads) for n, threads in enumerate((0, 2, 2, 1))]
+    assert [stage.threads for stage in spared(stages)] == [0, 1, 2, 1]
 
 
 @dataclass
