@@ -185,9 +185,9 @@ class LanguageModel(nn.Module):
             last = embeddings[:, L - wanted :], ids[:, L - wanted :]
             told |= self._per_layer_inputs(*last, how.above)
         queries = torch.arange(cache.length, cache.length + L)[None]
-        turns = {s: self._rotary(queries, s, embeddings.dtype) for s in (False, True)}
+        rotary = {s: self._rotary(queries, s, embeddings.dtype) for s in (False, True)}
         streams = self._spread(embeddings)
-        return self._tapes.run(self.layers, cache, streams, told, turns, wanted)
+        return self._tapes.run(self.layers, cache, streams, told, rotary, wanted)
 
     @torch.inference_mode()
     def answer_together(self, requests: Sequence[Request]) -> list[Tensor]:

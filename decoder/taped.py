@@ -30,7 +30,7 @@ MOST = {"bf16": 16, "int8": 32, "int4": 32}  # positions
 KEPT = 48  # tapes of a model
 AT_ONCE = 8  # products that no thread waits between
 EVERYTHING = 2**40  # a window that leaves nothing out
-Turns = Mapping[bool, tuple[Tensor, Tensor]]  # cos and sin, by whether a layer slides
+Rotary = Mapping[bool, tuple[Tensor, Tensor]]  # cos and sin, by whether a layer slides
 
 
 def serves(layers: nn.ModuleList, config: TextConfig, cache: KVCache, rows: int) -> bool:
@@ -68,12 +68,12 @@ class Tapes:
 
     def run(
         self, layers: nn.ModuleList, cache: KVCache, streams: Tensor, told: Mapping[int, Tensor],
-        turns: Turns, wanted: int,
+        rotary: Rotary, wanted: int,
     ) -> Tensor:  # fmt: skip
         """The layers of the cache's plan at positions that follow what it holds: streams
         [1, L, A, D] to those of the last `wanted` positions.
 
-        told: [1, L, P] for each layer, from the last owner's on [1, wanted, P]; turns: each
+        told: [1, L, P] for each layer, from the last owner's on [1, wanted, P]; rotary: each
         [1, L, 1, H / 2].
         """
         threads, key = torch.get_num_threads(), (cache.plan, streams.shape[1], wanted)
@@ -89,7 +89,7 @@ class Tapes:
             self._tapes.move_to_end(key)
             if len(self._tapes) > KEPT:
                 self._tapes.popitem(last=False)
-            return self._tapes[key].run(cache, streams, told, turns)
+            return self._tapes[key].run(cache, streams, told, rotary)
 
     def _look(self, layers: nn.ModuleList) -> None:
         """Forgets everything where the weights are others, or elsewhere, than they were. Once for
@@ -164,13 +164,13 @@ class TapedPass:
                 break
 
     def run(
-        self, cache: KVCache, streams: Tensor, told: Mapping[int, Tensor], turns: Turns
+        self, cache: KVCache, streams: Tensor, told: Mapping[int, Tensor], rotary: Rotary
     ) -> Tensor:
         """As `Tapes.run`."""
         memory, rows, first = self._memory, self._rows, self._rows - self._wanted
         memory.rows["streams"][:rows] = streams.flatten(2)[0]
-        for sliding, tables in turns.items():
-            for name, table in zip(_turns(sliding), tables, strict=True):
+        for sliding, tables in rotary.items():
+            for name, table in zip(_rotary(sliding), tables, strict=True):
                 memory.rows[name][:rows] = table[0, :, 0]
         memory.starts[1], memory.starts[2] = cache.length, cache.length + first
         for i, arguments in self._gates.items():
@@ -287,7 +287,7 @@ class TapedPass:
     ) -> "Arguments":
         from kernels.head_loops import turning
 
-        cos, sin = (self._memory.at(name, first) for name in _turns(sliding))
+        cos, sin = (self._memory.at(name, first) for name in _rotary(sliding))
         plain = what == "values"
         return self._tape.add(
             turning(not plain, not plain, self._config.rms_norm_eps), False, x=x,
@@ -353,7 +353,7 @@ class TapedPass:
             self._unwaited = 0 if wait and last else self._unwaited + 1
 
 
-def _turns(sliding: bool) -> tuple[str, str]:
+def _rotary(sliding: bool) -> tuple[str, str]:
     """The tables of a type of layer."""
     return ("sliding_cos", "sliding_sin") if sliding else ("cos", "sin")
 
