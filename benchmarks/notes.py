@@ -24,9 +24,11 @@ _MEMORY = (
     "the audio tower quantized (`--dtype` with `+audio`)"
 )
 _ENCODER = (
-    "a step is one call, and nearly all of it is the reading of bf16 weights, about as fast as "
-    "memory allows; the rest is mel frames and subsampling. Next: subsampling in the same call; "
-    "`--dtype` with `+audio` reads half as much"
+    "a step is one call, most of it the reading of bf16 weights: at the very speed of the memory "
+    "the target would just be met. Tried: four outputs together, weights asked for in the order of "
+    "use, all blocks as one recorded call. An int8 tower (`--dtype` with `+audio`) reads half as "
+    "much, and live sessions hand over the chunks of an update at once. Next: subsampling in the "
+    "same call"
 )
 _LIVE = (
     "a pass for each new token, and two passes an update over all that was said, which the newest "
