@@ -20,7 +20,6 @@ from decoder.cache import KVCache
 from decoder.config import TextConfig, kv_sources
 from decoder.layers import Attention, DecoderLayer
 from decoder.slices import Plan
-from kernels.products import operands, parts, scratch_bytes
 from kernels.weights import Weights, stored
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 MOST = {"bf16": 16, "int8": 32, "int4": 32}  # positions
 KEPT = 48  # tapes of a model
-AT_ONCE = 8  # products that no thread waits between
+AT_ONCE = 8  # parts of products that no thread waits between
 EVERYTHING = 2**40  # a window that leaves nothing out
 Rotary = Mapping[bool, tuple[Tensor, Tensor]]  # cos and sin, by whether a layer slides
 
@@ -104,6 +103,7 @@ class Memory:
 
     def __init__(self, config: TextConfig, threads: int):
         from kernels.open_loops import scratch_bytes as lists_bytes
+        from kernels.recorded import Scratch
 
         self.threads = threads
         D, P, H = config.hidden_size, config.hidden_size_per_layer_input, config.head_dim
@@ -124,10 +124,7 @@ class Memory:
             name: torch.zeros(max(MOST.values()), width, dtype=torch.bfloat16)
             for name, width in widths.items()
         }
-        largest = max(D, heads, widest)
-        sizes = [scratch_bytes(form, True, most, largest) for form, most in MOST.items()]
-        # Products that do not wait for one another must not meet in it.
-        self.scratch = torch.empty(AT_ONCE, threads * max(sizes), dtype=torch.uint8)
+        self.scratch = Scratch(MOST, max(D, heads, widest), threads, AT_ONCE)
         self.lists = torch.empty(threads * lists_bytes(widest), dtype=torch.uint8)
         self.starts = torch.zeros(3, dtype=torch.int64)  # zero; of the new rows; of the wanted ones
         self.scores = torch.empty(0)
@@ -147,6 +144,7 @@ class TapedPass:
         self, layers: nn.ModuleList, config: TextConfig, memory: Memory, plan: Plan, rows: int,
         wanted: int,
     ):  # fmt: skip
+        from kernels.recorded import Products
         from kernels.tape import Tape
 
         self._config, self._memory, self._rows, self._wanted = config, memory, rows, wanted
@@ -155,7 +153,7 @@ class TapedPass:
         self._writes: list[tuple[int, Arguments, Arguments]] = []  # owner, for keys, for values
         self._reads: list[tuple[int, Arguments]] = []  # owner, attention
         self._attached: list[int] = []
-        self._unwaited = 0  # products since all threads have met
+        self._product = Products(self._tape, memory.scratch).add
         for i, width in plan.steps:
             layer = layers[i]
             assert isinstance(layer, DecoderLayer)
@@ -330,27 +328,7 @@ class TapedPass:
         else:
             self._product(mlp.up_proj, at("normed_mixed"), at("up"), rows, stride)
             self._tape.add(activating(mlp.deviations), up=at("up"), stride=stride, **own)
-        self._product(mlp.down_proj, at("hidden"), at("fed"), rows, columns=stride)
-
-    def _product(
-        self, module: nn.Module, x: int, y: int, rows: int, outputs: int | None = None,
-        columns: int | None = None, wait: bool = True,
-    ) -> None:  # fmt: skip
-        """y [rows, outputs] = x [rows, columns] @ weight^T of a `Linear` or `QuantizedLinear`."""
-        form, weight, scale = stored(module)
-        all_outputs, all_inputs = kernels.shape(form, weight)
-        outputs, inputs = outputs or all_outputs, columns or all_inputs
-        for program, first, count in parts(form, True, rows):
-            last = first + count == rows
-            given = {
-                "y": y + 2 * first * outputs, "x": x + 2 * first * inputs, "outputs": outputs,
-                "inputs": inputs, "scratch": _at(self._memory.scratch[self._unwaited]),
-                **operands(weight, scale),
-            }  # fmt: skip
-            if scale is not None:
-                given["rows"] = count
-            self._tape.add(program, wait and last, **given)
-            self._unwaited = 0 if wait and last else self._unwaited + 1
+        self._product(mlp.down_proj, at("hidden"), at("fed"), rows, inputs=stride)
 
 
 def _rotary(sliding: bool) -> tuple[str, str]:

@@ -23,7 +23,6 @@ from encoders.conformer import BlockState, ConformerBlock, FeedForward
 from encoders.linear import Linear
 from encoders.norms import RMSNorm
 from kernels import hearing
-from kernels.products import operands, parts, scratch_bytes
 from kernels.weights import Weights, stored
 
 if TYPE_CHECKING:
@@ -90,6 +89,8 @@ class Memory:
     """What the programs of a tape read from one another, for any tape of an encoder."""
 
     def __init__(self, config: AudioConfig, threads: int) -> None:
+        from kernels.recorded import Scratch
+
         self.threads = threads
         D, past = config.hidden_size, config.conf_conv_kernel_size - 1
         widths = {
@@ -97,14 +98,13 @@ class Memory:
             "heard": (1 + past) * D,
             "wide": 4 * D,
         }
-        sizes = [scratch_bytes(f, True, MOST, 4 * D) for f in ("bf16", *kernels.GROUPS)]
         with torch.inference_mode(False):  # so that any other mode may write it, too
             self._rows = {
                 name: torch.zeros(MOST, width, dtype=torch.bfloat16)
                 for name, width in widths.items()
             }
-            # Products that do not wait for one another must not meet in it.
-            self.products = torch.empty(AT_ONCE, threads * max(sizes), dtype=torch.uint8)
+            most = dict.fromkeys(("bf16", *kernels.GROUPS), MOST)
+            self.products = Scratch(most, 4 * D, threads, AT_ONCE)
             self.sums = torch.empty(threads, D)
             self.heads = torch.empty(threads, 2 * config.head_dim + config.history + 1)
         self.stream = self._rows["stream"]
@@ -120,13 +120,14 @@ class TapedStep:
     def __init__(
         self, blocks: nn.ModuleList, config: AudioConfig, memory: Memory, streams: int, frames: int
     ) -> None:
+        from kernels.recorded import Products
         from kernels.tape import Tape
 
         self._config, self._memory = config, memory
         self._streams, self._frames = streams, frames
         self._rows = {"rows": streams * frames, "width": config.hidden_size}
         self._tape = Tape(memory.threads)
-        self._unwaited = 0  # parts of products since all threads have met
+        self._products = Products(self._tape, memory.products)
         self._recorded = [(block, *self._record(block)) for block in _conformer(blocks)]
 
     def run(self, x: Tensor, states: Sequence[BlockState]) -> tuple[Tensor, tuple[BlockState, ...]]:
@@ -230,20 +231,8 @@ class TapedStep:
 
     def _product(self, module: nn.Module, x: str, y: str, wait: bool = True) -> None:
         """y = x @ weight^T of a `Linear` or what stands in its place."""
-        form, weight, scale = stored(module)
-        outputs, inputs = kernels.shape(form, weight)
-        memory, rows = self._memory, self._rows["rows"]
-        for program, first, count in parts(form, True, rows):
-            meet = wait and first + count == rows
-            given = {
-                "y": memory.at(y) + 2 * first * outputs, "x": memory.at(x) + 2 * first * inputs,
-                "outputs": outputs, "inputs": inputs, **operands(weight, scale),
-                "scratch": _at(memory.products[self._unwaited]),
-            }  # fmt: skip
-            if scale is not None:
-                given["rows"] = count
-            self._tape.add(program, meet, **given)
-            self._unwaited = 0 if meet else self._unwaited + 1
+        at = self._memory.at
+        self._products.add(module, at(x), at(y), self._rows["rows"], wait=wait)
 
 
 def _conformer(blocks: nn.ModuleList) -> list[ConformerBlock]:

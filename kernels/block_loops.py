@@ -18,13 +18,12 @@ from llvmlite import ir
 
 from kernels.compiler import F32, I8, I16, I32, Builder, Program, Value, has_bytes, lanes
 from kernels.forms import FORMS, Form, Placed
+from kernels.products import BLOCK, LEAST
 from kernels.rows import Numbers, share
 
 PRODUCT = (
     "y", "x", "weight", "scale", "scratch", "rows", "outputs", "inputs", "stride", "scale_stride",
 )  # fmt: skip
-BLOCK = 16  # outputs beside each other
-PIECE = 32  # inputs come in multiples of this
 AHEAD_BYTES = 4096  # how far in front of their use weights are asked for, while they are new
 LARGEST = 127  # of what x is rounded to
 TINY = 1e-30  # x below it counts as zero: float32 has no inverse of much less
@@ -122,19 +121,15 @@ class _Bytes(_Way):
 
         def larger(k: Value, most: Values) -> Values:
             value = x.read(k, n)
-            return [
-                b.call_vector(
-                    "maximum", value.type, b.call_vector("fabs", value.type, value), most[0]
-                )
-            ]
+            size = b.call_vector("fabs", value.type, value)
+            return [b.call_vector("maximum", size.type, size, most[0])]
 
         most = b.loop(start, stop, n, larger, [b.vector(F32, 0.0)])[0]
         most = b.call_vector("vector.reduce.fmaximum", F32, most)
-        zero, tiny = ir.Constant(F32, 0.0), ir.Constant(F32, TINY)
-        most = b.select(b.fcmp_ordered("<", most, tiny), zero, most)
         scale = b.fmul(most, ir.Constant(F32, 1 / LARGEST))
+        none = b.fcmp_ordered("<", most, ir.Constant(F32, TINY))
         factor = b.fdiv(ir.Constant(F32, LARGEST), most)
-        factor = b.select(b.fcmp_ordered("==", most, zero), zero, factor)
+        factor = b.select(none, ir.Constant(F32, 0.0), factor)
 
         def round_(k: Value, sums: Values) -> Values:
             value = b.fmul(x.read(k, n), b.spread(factor, n))
@@ -245,14 +240,14 @@ def _totals(b: Builder, way: _Way, n: Value, xs: Values, ahead: Value) -> Values
 
         def piece(k: Value, sums: Values) -> Values:
             here = b.at(weight, b.times(k, BLOCK * form.bits // 8))
-            for line in range(0, PIECE * BLOCK * form.bits // 8, 64):
+            for line in range(0, LEAST * BLOCK * form.bits // 8, 64):
                 b.prefetch(here, b.sum(ahead, line))
-            for word in range(PIECE // form.inputs):
+            for word in range(LEAST // form.inputs):
                 sums = _word(b, way, here, word, vectors, k, xs, sums)
             return sums
 
         sums = [way.first(b, x, g) for x in xs] * len(vectors)
-        sums = b.loop(start, stop, PIECE, piece, sums) if form.group > PIECE else piece(start, sums)
+        sums = b.loop(start, stop, LEAST, piece, sums) if form.group > LEAST else piece(start, sums)
         after = []
         for i, output in enumerate(vectors):
             place = b.times(b.sum(b.times(g, BLOCK), output), 2)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from kernels.compiler import F32, I32, Builder, Value
+from kernels.products import BITS, GROUPS
 
 Placed = Iterator[tuple[int, Value]]  # (first input, vector)
 
@@ -52,4 +53,4 @@ class Form:
             )
 
 
-FORMS = {"int8": Form(8, 128), "int4": Form(4, 32)}
+FORMS = {name: Form(bits, GROUPS[name]) for name, bits in BITS.items()}

@@ -19,12 +19,12 @@ from itertools import product as pairs_of
 from llvmlite import ir
 
 from kernels.compiler import F32, I32, Builder, Program, Value, has_pairs, lanes
+from kernels.products import LEAST
 from kernels.rows import Numbers
 
 AHEAD_BYTES = 4096  # how far in front of their use weights are asked for, all outputs together
 PRODUCT = ("y", "x", "weight", "scratch", "outputs", "inputs", "stride")
 LINE = 64  # bytes of memory that come together
-LEAST = 32  # any number of inputs is a multiple of this
 UPPER = 0xFFFF0000
 Values = Sequence[Value]
 
