@@ -221,26 +221,27 @@ def test_latencies_count_from_when_the_sound_came_not_from_when_it_was_sent():
     assert caption.latency["response_ms"] >= caption.latency["partial_ms"] >= 200
 
 
-def test_an_error_while_sending_what_was_held_ends_the_session():
+def held_and_refused() -> tuple[Listener, Future]:
+    """A session whose held chunks could not be sent, and the batch that is still under way."""
     listener = Listener()
     first, second = listener.busy()
     listener.source.say(10)
     listener.wait_for(UNDER_WAY + 10)
     listener.chain.error = RuntimeError("no more calls")
     second.set_result([])
+    return listener, first
+
+
+def test_an_error_while_sending_what_was_held_ends_the_session():
+    listener, first = held_and_refused()
     first.set_result([])
     listener.thread.join(SOON_S)
     assert isinstance(listener.raised, RuntimeError)
 
 
 def test_an_error_is_not_forgotten_when_the_source_ends_meanwhile():
-    """What was held could not be sent, and is lost; what comes later could."""
-    listener = Listener()
-    first, second = listener.busy()
-    listener.source.say(10)
-    listener.wait_for(UNDER_WAY + 10)
-    listener.chain.error = RuntimeError("no more calls")
-    second.set_result([])
+    """What was held is lost; what comes later could be sent."""
+    listener, first = held_and_refused()
     listener.chain.error = None
     listener.source.end()
     listener.chain.next()[1].set_result([])
