@@ -1,10 +1,11 @@
-"""A language model with its matrices in int8 or int4, the activations as they were.
+"""A language model with its matrices in int8, int4 or bf12, the activations as they were.
 
-Each weight is a small integer times a scale that it shares with its neighbours, and products are
-made with the numbers this stands for; on the way into a product activations may be rounded, too
-(see `kernels.products`). What stays as it is: norms and AltUp's and LAuReL's small maps, 0.5 % of
-the weights of the released models, and the per-layer table, of which a step reads a few rows. The
-token table, which is the output head as well, has a form of its own.
+bf12 is bf16 in 12 bits, nothing lost (see `kernels.twelve`). In the others each weight is a small
+integer times a scale that it shares with its neighbours, and products are made with the numbers
+this stands for; on the way into a product activations may be rounded, too (see `kernels.products`).
+What stays as it is: norms and AltUp's and LAuReL's small maps, 0.5 % of the weights of the released
+models, and the per-layer table, of which a step reads a few rows. The token table, which is the
+output head as well, has a form of its own.
 
 Scales are rounded to bf16 first, and integers chosen for the rounded ones. int8 takes its largest
 weight to 127. int4 takes the weight of the largest magnitude, whatever its sign, to -8 times 1,
@@ -13,7 +14,7 @@ square of normal weights, against 9.7 % with one scale that takes it to 7). A ze
 own would bring 7.6 %, for 11 % more bytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,28 +25,33 @@ from torch import Tensor, nn
 import kernels
 from decoder.layers import AltUp, Laurel, Linear, TokenTable
 from decoder.model import LanguageModel
+from kernels import twelve
 
-QUANTIZED = ("int8", "int4")
+QUANTIZED = ("int8", "int4", "bf12")
 METHOD, FORMAT = "dragoman", 2  # of quantized weights in files
 PIECE = 2**19  # weights that are worked on at a time, so that they stay in the cache
+DAMAGED = "weights are not finite: the checkpoint is damaged, get it again"
 SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8)
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """The forms of the layers' matrices, and of the token table: None leaves that as it is.
+    """The forms of the layers' matrices, of the token table, and of the audio tower's matrices in a
+    folder that has one: None leaves them as they are.
 
     Raises ValueError for other forms.
     """
 
     layers: str
     head: str | None = "int8"
+    audio: str | None = None
 
     def __post_init__(self):
-        if self.layers not in QUANTIZED or self.head not in (*QUANTIZED, None):
+        others = (*QUANTIZED, None)
+        if self.layers not in QUANTIZED or self.head not in others or self.audio not in others:
             raise ValueError(
-                f"expected {' or '.join(QUANTIZED)} for the layers, one of them or None for the "
-                f"head, got {self.layers!r} and {self.head!r}"
+                f"expected {', '.join(QUANTIZED)} for the layers, one of them or None for the head "
+                f"and the audio tower, got {self.layers!r}, {self.head!r} and {self.audio!r}"
             )
 
     @classmethod
@@ -63,18 +69,22 @@ class Scheme:
                 f"quantization_config is of format {version!r}, and this program reads {FORMAT}: "
                 "quantize the original weights again"
             )
-        if set(values) != {"layers", "head"}:
+        if not {"layers", "head"} <= set(values) <= {"layers", "head", "audio"}:
             keys = ", ".join(sorted(values))
-            raise ValueError(f"quantization_config has the keys {keys}, expected head, layers")
+            raise ValueError(
+                f"quantization_config has the keys {keys}, expected head, layers and perhaps audio"
+            )
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
         """The `quantization_config` of a folder whose weights have these forms."""
-        return {"quant_method": METHOD, "format": FORMAT, "layers": self.layers, "head": self.head}
+        forms = {"layers": self.layers, "head": self.head}
+        audio = {"audio": self.audio} if self.audio else {}
+        return {"quant_method": METHOD, "format": FORMAT, **forms, **audio}
 
 
 class QuantizedLinear(nn.Module):
-    """Takes the place of a `Linear`: the same product with weights in int8 or int4."""
+    """Takes the place of a `Linear`: the same product with weights in another form."""
 
     weight: Tensor
     scale: Tensor
@@ -95,13 +105,15 @@ class QuantizedLinear(nn.Module):
         """x [..., columns or inputs] -> [..., rows or outputs], through views of the weights."""
         weight, scale, wanted = self.weight, self.scale, None
         if rows is not None:
-            blocks, wanted = _blocks(rows if isinstance(rows, slice) else slice(rows))
+            chosen = rows if isinstance(rows, slice) else slice(rows)
+            blocks, wanted = _blocks(chosen, kernels.blocks(self.form))
             weight, scale = weight[blocks], scale[blocks]
         if columns is not None and columns < self.inputs:
-            spare = -columns % kernels.LEAST
+            spare = -columns % kernels.least(self.form)
             x, columns = F.pad(x, (0, spare)) if spare else x, columns + spare
             weight = weight[:, : columns * weight.shape[1] // self.inputs]
-            scale = scale[:, : -(-columns // kernels.GROUPS[self.form]) * kernels.BLOCK]
+            if self.form in kernels.GROUPS:
+                scale = scale[:, : -(-columns // kernels.GROUPS[self.form]) * kernels.BLOCK]
         y = kernels.quantized_linear(self.form, x, weight, scale)
         return y if wanted is None else y[..., wanted]
 
@@ -167,48 +179,74 @@ def plan(model: LanguageModel, scheme: Scheme) -> dict[str, str]:
             form = scheme.layers
         else:
             continue
-        if form is not None and fits(module.weight):
+        if form is not None and fits(form, module.weight):
             found[name] = form
     return found
 
 
-def fits(weight: Tensor) -> bool:
-    """Whether a matrix [outputs, inputs] can be quantized."""
+def fits(form: str, weight: Tensor) -> bool:
+    """Whether a matrix [outputs, inputs] can have a form."""
     outputs, inputs = weight.shape
-    return not (outputs % kernels.BLOCK or inputs % kernels.LEAST)
+    return not (outputs % kernels.blocks(form) or inputs % kernels.least(form))
 
 
 def quantized(form: str, weight: Tensor) -> tuple[Tensor, Tensor]:
     """weight [outputs, inputs] -> what stands for it, and its scales; see `kernels.products`.
 
-    Raises ValueError for weights that are not finite numbers, or do not come in multiples of 16
-    outputs and 32 inputs.
+    Raises ValueError for weights that are not finite numbers, or whose outputs and inputs do not
+    come in the multiples that the form takes. On the meta device, where nothing is known of the
+    weights, what bf12 leaves out is thought to take the least room.
     """
     outputs, inputs = weight.shape
-    if not fits(weight):
+    if not fits(form, weight):
         raise ValueError(
-            f"expected a multiple of {kernels.BLOCK} outputs and of {kernels.LEAST} inputs, got "
-            f"{outputs} and {inputs}"
+            f"expected a multiple of {kernels.blocks(form)} outputs and of {kernels.least(form)} "
+            f"inputs, got {outputs} and {inputs}"
         )
+    if weight.is_meta:
+        return _places(form, outputs, inputs)
+    choose = {"int4": _int4, "int8": _int8, "bf12": _twelve}[form]
+    block = kernels.blocks(form)
+    codes, scales = None, []
+    step = max(1, PIECE // (block * inputs))
+    for i in range(0, outputs // block, step):
+        piece, scale = choose(weight[block * i : block * (i + step)])
+        if codes is None:
+            codes = piece.new_empty(outputs // block, piece.shape[1])
+        codes[i : i + step] = piece
+        scales.append(scale)
+    assert codes is not None
+    return codes, joined(form, scales)
+
+
+def joined(form: str, scales: Sequence[Tensor]) -> Tensor:
+    """The scales of a matrix whose blocks were quantized piece by piece."""
+    if form == "bf12":
+        wide = max(scale.shape[1] for scale in scales)
+        scales = [twelve.widened(scale, wide) for scale in scales]
+    return torch.cat(list(scales))
+
+
+def _places(form: str, outputs: int, inputs: int) -> tuple[Tensor, Tensor]:
+    """Codes and scales without memory."""
+    if form == "bf12":
+        return twelve.packed(torch.empty(outputs, inputs, device="meta"))
     blocks, groups = outputs // kernels.BLOCK, -(-inputs // kernels.GROUPS[form])
     wide = kernels.BLOCK * inputs // (2 if form == "int4" else 1)
-    codes = torch.empty(blocks, wide, dtype=torch.uint8, device=weight.device)
-    scale = torch.empty(blocks, kernels.BLOCK * groups, dtype=torch.bfloat16, device=weight.device)
-    if weight.is_meta:
-        return codes, scale
-    choose = _int4 if form == "int4" else _int8
-    step = max(1, PIECE // (kernels.BLOCK * inputs))
-    for i in range(0, blocks, step):
-        some = slice(i, i + step)
-        piece = weight[kernels.BLOCK * i : kernels.BLOCK * (i + step)].float()
-        codes[some], scale[some] = choose(piece)
-    if not scale.isfinite().all():
-        raise ValueError("weights are not finite: the checkpoint is damaged, get it again")
+    codes = torch.empty(blocks, wide, dtype=torch.uint8, device="meta")
+    scale = torch.empty(blocks, kernels.BLOCK * groups, dtype=torch.bfloat16, device="meta")
     return codes, scale
 
 
+def _twelve(weight: Tensor) -> tuple[Tensor, Tensor]:
+    weight = weight.to(torch.bfloat16)
+    if not weight.isfinite().all():
+        raise ValueError(DAMAGED)
+    return twelve.packed(weight)
+
+
 def _int8(weight: Tensor) -> tuple[Tensor, Tensor]:
-    inputs = weight.shape[1]
+    weight, inputs = weight.float(), weight.shape[1]
     groups = F.pad(weight, (0, -inputs % kernels.GROUPS["int8"]))
     groups = groups.unflatten(-1, (-1, kernels.GROUPS["int8"]))
     scale = _rounded(groups.abs().amax(-1) / 127)
@@ -218,7 +256,7 @@ def _int8(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _int4(weight: Tensor) -> tuple[Tensor, Tensor]:
-    groups = weight.unflatten(-1, (-1, kernels.GROUPS["int4"]))
+    groups = weight.float().unflatten(-1, (-1, kernels.GROUPS["int4"]))
     largest = groups.gather(-1, groups.abs().argmax(-1, keepdim=True)).squeeze(-1)
     best = scale = torch.full_like(largest, torch.inf)
     for shrink in SHRINKS:
@@ -237,11 +275,11 @@ def _beside(rows: Tensor) -> Tensor:
     return rows.unflatten(0, (-1, kernels.BLOCK)).transpose(1, 2).flatten(1)
 
 
-def _blocks(rows: slice) -> tuple[slice, slice]:
+def _blocks(rows: slice, block: int) -> tuple[slice, slice]:
     """The blocks of some outputs, and where these are in them."""
     first = rows.start or 0
-    start, stop = first // kernels.BLOCK, -(-rows.stop // kernels.BLOCK)
-    skipped = first - kernels.BLOCK * start
+    start, stop = first // block, -(-rows.stop // block)
+    skipped = first - block * start
     return slice(start, stop), slice(skipped, skipped + rows.stop - first)
 
 
@@ -252,5 +290,8 @@ def _integers(groups: Tensor, scale: Tensor, least: int, most: int) -> Tensor:
 
 
 def _rounded(scale: Tensor) -> Tensor:
-    """Float32 values that bf16 can hold."""
-    return scale.to(torch.bfloat16).float()
+    """Float32 values that bf16 can hold; raises ValueError where they are none."""
+    scale = scale.to(torch.bfloat16).float()
+    if not scale.isfinite().all():
+        raise ValueError(DAMAGED)
+    return scale

@@ -25,7 +25,7 @@ from kernels.weights import Weights, stored
 if TYPE_CHECKING:
     from kernels.tape import Arguments
 
-MOST = {"bf16": 16, "int8": 32, "int4": 32}  # positions
+MOST = {"bf16": 16, "bf12": 16, "int8": 32, "int4": 32}  # positions
 KEPT = 48  # tapes of a model
 AT_ONCE = 8  # parts of products that no thread waits between
 EVERYTHING = 2**40  # a window that leaves nothing out
@@ -34,7 +34,7 @@ Rotary = Mapping[bool, tuple[Tensor, Tensor]]  # cos and sin, by whether a layer
 
 def serves(layers: nn.ModuleList, config: TextConfig, cache: KVCache, rows: int) -> bool:
     """Whether a pass of `rows` positions can be one call."""
-    form, *_ = stored(layers[0].get_submodule("mlp.down_proj"))
+    form, weight, _ = stored(layers[0].get_submodule("mlp.down_proj"))
     like = cache.buffers(cache.plan.owners[0])[0]
     heads = config.num_attention_heads * config.head_dim
     inputs = (
@@ -48,7 +48,7 @@ def serves(layers: nn.ModuleList, config: TextConfig, cache: KVCache, rows: int)
         and like.dtype == torch.bfloat16
         and config.head_dim % kernels.LEAST == 0
         and not any(n % kernels.LEAST for n in inputs)
-        and kernels.available()
+        and kernels.multiplies(form, weight)
     )
 
 
@@ -314,7 +314,7 @@ class TapedPass:
         mlp, at = layer.mlp, self._memory.at
         form, up, _ = stored(mlp.up_proj)
         width = kernels.shape(form, up)[0] if width is None else width
-        stride = width + -width % kernels.LEAST
+        stride = width + -width % kernels.least(form)
         own = {"y": at("hidden"), "gate": at("gate"), "rows": rows, "width": width}
         deviations = mlp.deviations if form == "bf16" else None
         sparse = deviations is not None

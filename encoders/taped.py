@@ -77,11 +77,11 @@ class Tapes:
         self._weights = Weights(blocks)
         self._tapes.clear()
         matrices = [stored(part) for part in blocks.modules() if _multiplies(part)]
-        scales = [scale for _, _, scale in matrices if scale is not None]
+        scales = [s for form, _, s in matrices if s is not None and form in kernels.GROUPS]
         self._fit = (
             all(tensor.is_cpu and tensor.is_contiguous() for tensor in self._weights.tensors)
             and all(part.dtype == torch.bfloat16 for part in (*blocks.parameters(), *scales))
-            and not any(kernels.shape(f, w)[1] % kernels.LEAST for f, w, _ in matrices)
+            and all(kernels.multiplies(form, weight) for form, weight, _ in matrices)
         )
 
 
@@ -103,7 +103,7 @@ class Memory:
                 name: torch.zeros(MOST, width, dtype=torch.bfloat16)
                 for name, width in widths.items()
             }
-            most = dict.fromkeys(("bf16", *kernels.GROUPS), MOST)
+            most = dict.fromkeys(("bf16", "bf12", *kernels.GROUPS), MOST)
             self.products = Scratch(most, 4 * D, threads, AT_ONCE)
             self.sums = torch.empty(threads, D)
             self.heads = torch.empty(threads, 2 * config.head_dim + config.history + 1)

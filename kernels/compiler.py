@@ -155,6 +155,16 @@ class Builder(_IRBuilder):
         function = known or ir.Function(self.module, ir.FunctionType(kind, [kind] * 3), name)
         return self.call(function, [total, unsigned, signed])
 
+    def look_up(self, table: Value, places: Value) -> Value:
+        """Bytes of a table of 16, which `table` repeats for every 16 bytes of a register, at
+        `places`, each below 16; where the CPU `has_look_up`."""
+        kind = table.type
+        name = {32: "avx2.pshuf.b", 64: "avx512.pshuf.b.512"}[kind.count]
+        full = f"llvm.x86.{name}"
+        known = self.module.globals.get(full)
+        function = known or ir.Function(self.module, ir.FunctionType(kind, [kind] * 2), full)
+        return self.call(function, [table, self.bitcast(places, kind)])
+
     def shifted(self, words: Value, left: int) -> Value:
         """32-bit words shifted to the left, or to the right by less than 0."""
         move = self.shl if left > 0 else self.lshr
@@ -203,6 +213,28 @@ class Builder(_IRBuilder):
         values = body(variables[0], variables[1:])
         values = (self.add(variables[0], step), *values)
         for variable, first, later in zip(variables, (start, *carried), values, strict=True):
+            variable.add_incoming(first, before)
+            variable.add_incoming(later, self.block)
+        self.branch(head)
+        self.position_at_end(after)
+        return variables[1:]
+
+    def while_(
+        self,
+        holds: Callable[[Value], Value],
+        body: Callable[[Value, Sequence[Value]], Sequence[Value]],
+        carried: Sequence[Value] = (),
+    ) -> Sequence[Value]:
+        """`i = 0; while holds(i): carried = body(i, carried); i += 1`; what is carried."""
+        before, zero = self.block, self.number(0)
+        head, inside, after = (self.append_basic_block() for _ in range(3))
+        self.branch(head)
+        self.position_at_end(head)
+        variables = [self.phi(value.type) for value in (zero, *carried)]
+        self.cbranch(holds(variables[0]), inside, after)
+        self.position_at_end(inside)
+        values = (self.sum(variables[0], 1), *body(variables[0], variables[1:]))
+        for variable, first, later in zip(variables, (zero, *carried), values, strict=True):
             variable.add_incoming(first, before)
             variable.add_incoming(later, self.block)
         self.branch(head)
@@ -291,6 +323,13 @@ def has_pairs() -> bool:
     """Whether this CPU multiplies pairs of bf16 and adds both to a float32."""
     features = binding.get_host_cpu_features()
     return bool(features.get("avx512bf16") and features.get("avx512f"))
+
+
+@cache
+def has_look_up(lanes_: int) -> bool:
+    """Whether this CPU looks bytes up in tables of 16, in vectors of `lanes_` floats."""
+    features = binding.get_host_cpu_features()
+    return bool(features.get("avx512bw" if lanes_ == 16 else "avx2"))
 
 
 @cache

@@ -43,7 +43,7 @@ class Products:
                 "inputs": inputs, "scratch": self._scratch.at(self._unwaited),
                 **operands(weight, scale),
             }  # fmt: skip
-            if scale is not None:
+            if "rows" in program.arguments:
                 given["rows"] = count
             self._tape.add(program, meet, **given)
             self._unwaited = 0 if meet else self._unwaited + 1

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import kernels
-from decoder.quantize import QuantizedLinear, fits, quantized
+from decoder.quantize import QuantizedLinear, fits, joined, quantized
 from encoders.linear import Linear
 from models.reading import AGAIN, PIECE_BYTES, CheckpointError, Progress, Stored
 from models.shards import Part
@@ -51,7 +51,7 @@ def quantize_tower(tower: nn.Module, form: str) -> dict[str, str]:
     found = {
         name: form
         for name, part in tower.named_modules()
-        if isinstance(part, Linear) and fits(part.weight)
+        if isinstance(part, Linear) and fits(form, part.weight)
     }
     for path in found:
         parent, _, last = path.rpartition(".")
@@ -63,12 +63,12 @@ def quantize_tower(tower: nn.Module, form: str) -> dict[str, str]:
 
 def _quantized(stored: Stored, form: str) -> tuple[Tensor, Tensor]:
     """A stored matrix, in pieces of whole blocks."""
-    empty = quantized(form, torch.empty(stored.shape, device="meta"))
-    codes, scale = (torch.empty_like(tensor, device="cpu") for tensor in empty)
-    done = 0
-    for bits in Part(stored).pieces(PIECE_BYTES, kernels.BLOCK):
-        blocks = slice(done, done + len(bits) // kernels.BLOCK)
+    places, _ = quantized(form, torch.empty(stored.shape, device="meta"))
+    codes, scales, done = torch.empty_like(places, device="cpu"), [], 0
+    for bits in Part(stored).pieces(PIECE_BYTES, kernels.blocks(form)):
         weights = torch.from_numpy(bits).view(TYPES[stored.dtype])
-        codes[blocks], scale[blocks] = quantized(form, weights)
-        done = blocks.stop
-    return codes, scale
+        piece, scale = quantized(form, weights)
+        codes[done : done + len(piece)] = piece
+        scales.append(scale)
+        done += len(piece)
+    return codes, joined(form, scales)

@@ -35,6 +35,7 @@ BESIDES_TORCH = {
     "kernels/head_loops.py": {"llvmlite"},
     "kernels/layer_loops.py": {"llvmlite"},
     "kernels/open_loops.py": {"llvmlite"},
+    "kernels/row_loops.py": {"llvmlite"},
     "kernels/rows.py": {"llvmlite"},
 }
 ONLY_IN = {"ray": {"pipeline", "tests", "benchmarks"}, "transformers": {"tests", "benchmarks"}}

@@ -13,15 +13,15 @@ from tests.decoder.helpers import CONFIG, randomize
 WIDE = dataclasses.replace(
     CONFIG,
     vocab_size=208,
-    hidden_size=64,
+    hidden_size=128,
     hidden_size_per_layer_input=32,
-    intermediate_size=160,
+    intermediate_size=256,
     head_dim=32,
     altup_active_idx=1,
     laurel_rank=32,
 )
 PASSES = ((5, 5), (1, 1), (16, 3), (7, 0), (1, 1), (10, 10), (16, 1), (1, 0), (2, 2))
-FORMS = ("bf16", "int8", "int4")
+FORMS = ("bf16", "bf12", "int8", "int4")
 
 
 def make(form: str) -> LanguageModel:
@@ -87,7 +87,7 @@ def exact(model: LanguageModel) -> LanguageModel:
 
 
 @pytest.mark.parametrize(
-    "size", [None, Slice.cut(WIDE, 72), Slice.cut(WIDE, 128, skip=(1, 6, 7))], ids=str
+    "size", [None, Slice.cut(WIDE, 72), Slice.cut(WIDE, 160, skip=(1, 6, 7))], ids=str
 )
 def test_as_near_to_exact_as_the_layers_of_torch(model, ids, plain, size):
     """Both round to bf16 at dozens of places; so each is compared with float64."""

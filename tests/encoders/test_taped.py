@@ -18,7 +18,7 @@ from tests.streaming import relative_error, split
 
 HALF = torch.bfloat16
 WIDE = AudioConfig(
-    hidden_size=64,
+    hidden_size=128,
     conf_num_attention_heads=2,
     conf_num_hidden_layers=2,
     conf_attention_context_left=7,
@@ -30,7 +30,7 @@ WIDE = AudioConfig(
     input_feat_size=16,
     sscp_conv_channel_size=(4, 8),
 )
-FORMS = ("bf16", "int8")
+FORMS = ("bf16", "bf12", "int8")
 
 
 @torch.no_grad()
@@ -92,8 +92,8 @@ def test_the_same_bits_however_the_sound_is_cut(lengths, frames, rows, form, thr
 
 @pytest.mark.parametrize("frames", [9, 15, 16])
 def test_on_a_cpu_without_pairs_of_bf16(frames, monkeypatch):
-    """Where rows of x are copied for each product: more than eight rows are two, of unequal size,
-    which must not meet in scratch memory."""
+    """Where each product lays the rows of x out in scratch memory, in which products that nobody
+    waits between must not meet."""
     encoder, before = make(), torch.get_num_threads()
     caches = (products._program, loops.product)
     monkeypatch.setattr(loops, "has_pairs", lambda: False)
@@ -101,7 +101,10 @@ def test_on_a_cpu_without_pairs_of_bf16(frames, monkeypatch):
         cache.cache_clear()
     torch.set_num_threads(2)
     try:
-        expected, states = noise(1, frames, 64).to(HALF), encoder.init_state(1, dtype=HALF).blocks
+        expected, states = (
+            noise(1, frames, WIDE.hidden_size).to(HALF),
+            encoder.init_state(1, dtype=HALF).blocks,
+        )
         for block, state in zip(encoder.conformer, states, strict=True):
             expected, _ = block.step(expected, state)
         for _ in range(20):
