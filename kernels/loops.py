@@ -1,5 +1,5 @@
-"""The loops of products with bf16 weights: each written for one type of x and y, and one number of
-rows of x.
+"""The loops of products with weights of bf16, plain or in 12 bits: each written for one type of x
+and y, and one number of rows of x.
 
 Two ways to compute: with float32 on any CPU, and, where the CPU has the instruction, with pairs of
 bf16, which multiplies twice as many numbers at a time. Products of bf16 are exact in float32 and
@@ -7,24 +7,29 @@ sums are float32 in both.
 
 A thread computes a run of outputs. It goes through its weights once and multiplies them as they
 come, several outputs together, so that x is read less often than weights are; the memory is at its
-quickest where weights are asked for early and in the order in which they are used. To compute with
-float32, a thread first lays x out in its own scratch memory, inputs at even places apart from those
-at odd ones, as weights leave their registers.
+quickest where weights are asked for early and in the order in which they are used. Of long rows it
+takes a part at a time, for some outputs one after the other, so that this part of x stays in the
+cache; their sums wait in its scratch memory. To compute with float32, it first lays x out there,
+inputs at even places apart from those at odd ones, as weights leave their registers.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 from llvmlite import ir
 
 from kernels.compiler import F32, I32, Builder, Program, Value, has_pairs, lanes
 from kernels.products import LEAST
-from kernels.row_loops import SOURCES, Halves
+from kernels.row_loops import LINE, SOURCES, Halves
 from kernels.rows import Numbers
 
 AHEAD_BYTES = 4096  # how far in front of their use weights are asked for, all outputs together
 PRODUCT = ("y", "x", "weight", "scratch", "outputs", "inputs", "stride")
 UNPACK = ("y", "weight", "outputs", "inputs", "stride")
+PART = 8192  # inputs of all rows of x at a time
+LEAST_PART = 2048  # of each
+WAITING = 96  # outputs whose sums wait for the next part; a multiple of those that go together
 UPPER = 0xFFFF0000
 Values = Sequence[Value]
 
@@ -38,19 +43,9 @@ def product(
 
     lanes_, pairs: for another CPU than this.
     """
-    paired = _paired(half, pairs)
-    several, most = _tile(paired, rows)
-    step = -(-rows // -(-rows // most))  # equal parts
 
     def write(b: Builder) -> None:
-        sources, weights = _order(b, paired, half, rows), SOURCES[form](b)
-
-        def some(n: Value, count: int) -> None:
-            for first in range(0, rows, step):
-                xs = sources[first : first + step]
-                _outputs(b, weights, paired, half, xs, first, n, count)
-
-        _each_output(b, several, some)
+        _Product(b, form, half, _paired(half, pairs), rows).write()
 
     return Program((*PRODUCT, *SOURCES[form].operands), write, lanes_ or lanes())
 
@@ -62,10 +57,10 @@ def unpacking(form: str = "bf12", lanes_: int | None = None) -> Program:
     def write(b: Builder) -> None:
         weights = SOURCES[form](b)
 
-        def output(n: Value, _: int) -> None:
+        def output(n: Value) -> None:
             row = b.at(b.pointer("weight"), b.mul(n, b.given["stride"]))
             y = b.at(b.pointer("y"), b.times(b.mul(n, b.given["inputs"]), 2))
-            key = weights.key(n)
+            key = weights.key(n, 1)
 
             def turn(k: Value, whole: bool, _: Values) -> Values:
                 for first, words in weights.words(row, key, weights.place(k), whole):
@@ -76,25 +71,30 @@ def unpacking(form: str = "bf12", lanes_: int | None = None) -> Program:
                 b.write(b.narrowed(weight), y, b.times(k, 2))
                 return ()
 
-            _each_block(b, weights, turn)
+            _each_block(b, weights, b.number(0), b.given["inputs"], turn)
             weights.rest(n, left_out, ())
 
-        _each_output(b, 1, output)
+        b.run(*_share(b, 1), output)
 
     return Program((*UNPACK, *SOURCES[form].operands), write, lanes_ or lanes())
 
 
-def scratch_bytes(half: bool, inputs: int, rows: int, pairs: bool | None = None) -> int:
+def scratch_bytes(
+    half: bool, inputs: int, rows: int, pairs: bool | None = None, lanes_: int | None = None
+) -> int:
     """The scratch memory that one thread of a product needs."""
-    return 0 if _paired(half, pairs) else 4 * rows * inputs
+    laid = 0 if _paired(half, pairs) else 4 * rows * inputs
+    return laid + WAITING * rows * 4 * (lanes_ or lanes())
 
 
-def _tile(paired: bool, rows: int) -> tuple[int, int]:
+def _tile(paired: bool, form: str, rows: int) -> tuple[int, int]:
     """How many outputs and rows of x go together: as measured on a CPU with pairs, so that reading
     x again costs no more than the memory does, and sums stay in registers."""
     if not paired:
         return 1, 4
-    return (3, 6) if rows in (5, 6) else (4, 4)
+    if form == "bf12":
+        return (1 if rows == 1 else 3), 4
+    return 4, 4
 
 
 def _paired(half: bool, pairs: bool | None) -> bool:
@@ -102,123 +102,203 @@ def _paired(half: bool, pairs: bool | None) -> bool:
     return half and (has_pairs() if pairs is None else pairs)
 
 
-def _order(b: Builder, paired: bool, half: bool, rows: int) -> Values:
-    """Where each row of x is: pairs as given, others laid out in this thread's scratch memory."""
-    inputs, width = b.given["inputs"], 2 if paired else 4
-    size = b.times(inputs, width)
-    if paired:
-        return [b.at(b.pointer("x"), b.times(size, m)) for m in range(rows)]
-    mine = b.at(b.pointer("scratch"), b.times(b.thread, b.times(size, rows)))
-    laid = Halves(b)
+@dataclass(frozen=True)
+class Part:
+    """Inputs start to stop. Sums begin at zero with them or have waited for them, and end with them
+    or wait again."""
 
-    def row(m: Value) -> None:
-        target = b.at(mine, b.mul(m, size))
-        x = Numbers(b, half, "x", b.mul(m, inputs))
+    start: Value
+    stop: Value
+    begins: bool
+    ends: bool
+
+
+class _Product:
+    """Writes the code of a product."""
+
+    def __init__(self, b: Builder, form: str, half: bool, paired: bool, rows: int):
+        self.b, self.half, self.paired, self.rows = b, half, paired, rows
+        self.weights = SOURCES[form](b)
+        self.several, most = _tile(paired, form, rows)
+        self.step = -(-rows // -(-rows // most))  # equal parts
+        self.part = max(LEAST_PART, PART // 2 ** (rows - 1))
+        self.vector, self.width = ir.VectorType(F32, b.lanes), 2 if paired else 4
+        self.vector_bytes = 4 * b.lanes
+
+    def write(self) -> None:
+        b = self.b
+        self._place()
+        first, last = _share(b, self.several)
+        inputs = b.given["inputs"]
+        with b.if_else(b.icmp_signed("<=", inputs, b.number(self.part))) as (short, long):
+            with short:
+                self._part(first, last, Part(b.number(0), inputs, True, True))
+            with long:
+                b.run(
+                    first, last, lambda n: self._long(n, b.least(b.sum(n, WAITING), last)), WAITING
+                )
+
+    def _long(self, first: Value, last: Value) -> None:
+        """Outputs first to last, part by part."""
+        b, inputs = self.b, self.b.given["inputs"]
+        rest = b.and_(b.sum(inputs, -1), b.number(-self.part))  # where the last part begins
+
+        def part(k: Value) -> None:
+            self._part(first, last, Part(k, b.sum(k, self.part), False, False))
+
+        count, zero = b.times(b.sub(last, first), self.rows), b.vector(F32, 0.0)
+        b.run(0, count, lambda i: b.write(zero, self.sums, b.times(i, self.vector_bytes)))
+        b.run(0, rest, part, self.part)
+        self._part(first, last, Part(rest, inputs, False, True))
+
+    def _place(self) -> None:
+        """Where each row of x is, pairs as given, others laid out; and where sums wait."""
+        b, inputs = self.b, self.b.given["inputs"]
+        size, waiting = b.times(inputs, self.width), WAITING * self.rows * self.vector_bytes
+        laid = b.number(0) if self.paired else b.times(size, self.rows)
+        self.sums = b.at(b.pointer("scratch"), b.times(b.thread, b.sum(laid, waiting)))
+        x = b.pointer("x") if self.paired else b.at(self.sums, waiting)
+        self.xs = [b.at(x, b.times(size, m)) for m in range(self.rows)]
+        if not self.paired:
+            b.run(0, self.rows, lambda m: self._lay(m, b.at(x, b.mul(m, size))))
+
+    def _lay(self, m: Value, target: Value) -> None:
+        """Copies a row of x for products of float32."""
+        b, laid = self.b, Halves(self.b)
+        x = Numbers(b, self.half, "x", b.mul(m, b.given["inputs"]))
 
         def turn(k: Value, whole: bool, _: Values) -> Values:
             for i in range(0, laid.block(whole), 2 * b.lanes):
                 low, high = (x.read(b.sum(k, i, j), b.lanes) for j in (0, b.lanes))
                 for odd in (0, 1):
                     vector = b.permute(low, high, range(odd, 2 * b.lanes, 2))
-                    b.write(vector, target, b.times(b.sum(k, i, odd * b.lanes), width))
+                    b.write(vector, target, b.times(b.sum(k, i, odd * b.lanes), self.width))
             return ()
 
-        _each_block(b, laid, turn)
+        _each_block(b, laid, b.number(0), b.given["inputs"], turn)
 
-    b.run(0, rows, row)
-    return [b.at(mine, b.times(size, m)) for m in range(rows)]
+    def _part(self, first: Value, last: Value, part: Part) -> None:
+        """A part of the outputs first to last: of several at a time, then of one."""
+        b = self.b
+        whole = b.sub(last, b.srem(b.sub(last, first), b.number(self.several)))
 
+        def outputs(count: int) -> Callable[[Value], None]:
+            return lambda n: self._outputs(n, count, b.sub(n, first), part)
 
-def _entries(b: Builder, paired: bool, words: Value) -> Values:
-    """Two inputs a word, as weights that meet x."""
-    if paired:
-        return [words]
-    halves = b.shifted(words, 16), b.and_(words, b.vector(I32, UPPER))  # even places, odd ones
-    return [b.bitcast(bits, ir.VectorType(F32, b.lanes)) for bits in halves]
+        b.run(first, whole, outputs(self.several), self.several)
+        if self.several > 1:
+            b.run(whole, last, outputs(1))
 
-
-def _outputs(
-    b: Builder, weights: Halves, paired: bool, half: bool, xs: Values, first: int, n: Value,
-    count: int,
-) -> None:  # fmt: skip
-    """Outputs n to n + count of some rows of x, which begin with row `first`."""
-    numbers = [b.sum(n, i) for i in range(count)]
-    rows = [b.at(b.pointer("weight"), b.mul(i, b.given["stride"])) for i in numbers]
-    keys = [weights.key(i) for i in numbers]
-    kind, width = ir.VectorType(F32, b.lanes), 2 if paired else 4
-
-    def turn(k: Value, whole: bool, sums: Values) -> Values:
-        sums, ahead, place = list(sums), _ahead(b, weights, k, count), weights.place(k)
-        for line in weights.lines() if whole else ():
-            for row in rows:
-                b.prefetch(row, b.sum(place, ahead, line))
-        blocks = (weights.words(*one, place, whole) for one in zip(rows, keys, strict=True))
-        for together in zip(*blocks, strict=True):
-            for i, (input_, words) in enumerate(together):
-                for j, value in enumerate(_entries(b, paired, words)):
-                    there = b.sum(b.times(k, width), width * input_, 4 * b.lanes * j)
-                    for at, x in enumerate(xs, start=i * len(xs)):
-                        sums[at] = _multiplied(b, paired, value, b.read(kind, x, there), sums[at])
-        return sums
-
-    sums = _each_block(b, weights, turn, [b.vector(F32, 0.0)] * (count * len(xs)))
-    for i, number in enumerate(numbers):
-        totals = [b.total(sums[i * len(xs) + m]) for m in range(len(xs))]
-
-        def left_out(k: Value, weight: Value, totals: Values) -> Values:
-            values = [_value(b, half, first + m, k) for m in range(len(xs))]
-            return [
-                b.fadd(total, b.fmul(weight, x)) for total, x in zip(totals, values, strict=True)
+    def _outputs(self, n: Value, count: int, index: Value, part: Part) -> None:
+        """A part of the outputs n to n + count, whose sums wait at `index`."""
+        b = self.b
+        numbers = [b.sum(n, i) for i in range(count)]
+        rows = [b.at(b.pointer("weight"), b.mul(i, b.given["stride"])) for i in numbers]
+        outputs = [(row, self.weights.key(i, count)) for row, i in zip(rows, numbers, strict=True)]
+        zero = b.vector(F32, 0.0)
+        for m in range(0, self.rows, self.step):
+            xs = self.xs[m : m + self.step]
+            places = [
+                self._waiting(b.sum(index, i), m + j) for i in range(count) for j in range(len(xs))
             ]
 
-        for m, total in enumerate(weights.rest(number, left_out, totals)):
-            y = Numbers(b, half, "y", b.sum(b.times(b.given["outputs"], first + m), number))
+            def turn(k: Value, whole: bool, sums: Values, xs: Values = xs) -> Values:
+                return self._block(k, whole, part, outputs, xs, sums)
+
+            sums = [zero if part.begins else b.read(self.vector, self.sums, at) for at in places]
+            sums = _each_block(b, self.weights, part.start, part.stop, turn, sums)
+            if part.ends:
+                for i, number in enumerate(numbers):
+                    self._finish(number, m, sums[i * len(xs) : (i + 1) * len(xs)])
+            else:
+                for at, value in zip(places, sums, strict=True):
+                    b.write(value, self.sums, at)
+
+    def _block(
+        self, k: Value, whole: bool, part: Part, outputs: Sequence[tuple[Value, Value]],
+        xs: Values, sums: Values,
+    ) -> Values:  # fmt: skip
+        """Adds the products of a block of inputs, with weights of each output where its row and its
+        key say."""
+        b, sums, place = self.b, list(sums), self.weights.place(k)
+        if whole:
+            ahead = self._ahead(place, part, len(outputs))
+            for line in self.weights.lines():
+                for row, _ in outputs:
+                    b.prefetch(row, b.sum(ahead, line))
+        blocks = [self.weights.words(row, key, place, whole) for row, key in outputs]
+        for together in zip(*blocks, strict=True):
+            for i, (first, words) in enumerate(together):
+                for j, value in enumerate(self._entries(words)):
+                    there = b.sum(b.times(b.sum(k, first), self.width), self.vector_bytes * j)
+                    for at, x in enumerate(xs, start=i * len(xs)):
+                        sums[at] = self._multiplied(value, b.read(self.vector, x, there), sums[at])
+        return sums
+
+    def _finish(self, n: Value, first: int, sums: Values) -> None:
+        """Output n of the rows from `first` on."""
+        b = self.b
+
+        def left_out(k: Value, weight: Value, totals: Values) -> Values:
+            values = [self._entry(m, k) for m in range(first, first + len(sums))]
+            return [b.fadd(t, b.fmul(weight, x)) for t, x in zip(totals, values, strict=True)]
+
+        totals = self.weights.rest(n, left_out, [b.total(value) for value in sums])
+        for m, total in enumerate(totals, start=first):
+            y = Numbers(b, self.half, "y", b.sum(b.times(b.given["outputs"], m), n))
             y.write(b.spread(total, 1), b.number(0))
 
+    def _waiting(self, index: Value, m: int) -> Value:
+        """Where the sum of an output and a row of x waits."""
+        b = self.b
+        return b.times(b.sum(b.times(index, self.rows), m), self.vector_bytes)
 
-def _value(b: Builder, half: bool, m: int, k: Value) -> Value:
-    """Entry k of row m of x."""
-    x = Numbers(b, half, "x", b.times(b.given["inputs"], m))
-    return b.extract_element(x.read(k, 1), ir.Constant(I32, 0))
+    def _ahead(self, place: Value, part: Part, count: int) -> Value:
+        """The place of the weights to ask for while those at `place` are used: of the same output,
+        or at the end of the part of the one that takes its place when `count` are done."""
+        b, end = self.b, self.weights.place(part.stop)
+        ahead = b.sum(place, AHEAD_BYTES // count // LINE * LINE)
+        size = b.sub(end, self.weights.place(part.start))
+        next_ = b.sub(b.sum(ahead, b.times(b.given["stride"], count)), size)
+        return b.select(b.icmp_signed(">=", ahead, end), next_, ahead)
 
+    def _entries(self, words: Value) -> Values:
+        """Two inputs a word, as weights that meet x."""
+        b = self.b
+        if self.paired:
+            return [words]
+        halves = b.shifted(words, 16), b.and_(words, b.vector(I32, UPPER))  # even places, odd ones
+        return [b.bitcast(bits, self.vector) for bits in halves]
 
-def _ahead(b: Builder, weights: Halves, k: Value, count: int) -> Value:
-    """From input k of an output to the weights to ask for meanwhile: of the same output, or at its
-    end of the one that takes its place when `count` are done."""
-    ahead, row = b.number(AHEAD_BYTES // count // 64 * 64), weights.place(b.given["inputs"])
-    over = b.icmp_signed(">=", b.sum(weights.place(k), ahead), row)
-    next_ = b.sub(b.sum(ahead, b.times(b.given["stride"], count)), row)
-    return b.select(over, next_, ahead)
+    def _multiplied(self, value: Value, x: Value, total: Value) -> Value:
+        """total + value * x, a float32 in each lane."""
+        return (self.b.dot_pairs if self.paired else self.b.multiply_add)(value, x, total)
 
-
-def _multiplied(b: Builder, paired: bool, value: Value, x: Value, total: Value) -> Value:
-    """total + value * x, a float32 in each lane."""
-    return (b.dot_pairs if paired else b.multiply_add)(value, x, total)
+    def _entry(self, m: int, k: Value) -> Value:
+        """Entry k of row m of x."""
+        b = self.b
+        x = Numbers(b, self.half, "x", b.times(b.given["inputs"], m))
+        return b.extract_element(x.read(k, 1), ir.Constant(I32, 0))
 
 
 def _each_block(
-    b: Builder, weights: Halves, turn: Callable[[Value, bool, Values], Values], carried: Values = ()
-) -> Values:
-    """Runs over the inputs: `turn(first input, whether the block is whole, carried)`, which returns
+    b: Builder, weights: Halves, start: Value, stop: Value,
+    turn: Callable[[Value, bool, Values], Values], carried: Values = (),
+) -> Values:  # fmt: skip
+    """Runs over inputs: `turn(first input, whether the block is whole, carried)`, which returns
     what is carried on."""
-    inputs, size = b.given["inputs"], weights.block(True)
-    full = b.and_(inputs, b.number(-size))
-    carried = b.loop(0, full, size, lambda k, c: turn(k, True, c), carried)
+    size = weights.block(True)
+    full = b.add(start, b.and_(b.sub(stop, start), b.number(-size)))
+    carried = b.loop(start, full, size, lambda k, c: turn(k, True, c), carried)
     if weights.block(False) == size:
         return carried
-    return b.loop(full, inputs, LEAST, lambda k, c: turn(k, False, c), carried)
+    return b.loop(full, stop, LEAST, lambda k, c: turn(k, False, c), carried)
 
 
-def _each_output(b: Builder, several: int, body: Callable[[Value, int], None]) -> None:
-    """Runs over this thread's share of the outputs, `body(first, count)`: `several` at a time, then
-    one."""
+def _share(b: Builder, several: int) -> tuple[Value, Value]:
+    """This thread's part of the outputs: its first, and the first of the next."""
     outputs, unit = b.given["outputs"], b.number(several)
     units = b.sdiv(b.sum(outputs, several - 1), unit)
     share = b.mul(b.sdiv(b.sum(units, b.threads, -1), b.threads), unit)
     start = b.least(b.mul(b.thread, share), outputs)
-    stop = b.least(b.add(start, share), outputs)
-    last = b.sub(stop, b.srem(b.sub(stop, start), unit))
-
-    b.run(start, last, lambda n: body(n, several), several)
-    if several > 1:
-        b.run(last, stop, lambda n: body(n, 1))
+    return start, b.least(b.add(start, share), outputs)

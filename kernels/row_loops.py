@@ -38,8 +38,8 @@ class Halves:
         """Where the lines of a whole block begin."""
         return range(0, 2 * self.block(True), LINE)
 
-    def key(self, n: Value) -> Value | None:
-        """What an output's weights are read with."""
+    def key(self, n: Value, ahead: int) -> Value | None:
+        """What an output's weights are read with; that of the output so many later is asked for."""
         return None
 
     def words(self, row: Value, key: Value | None, place: Value, whole: bool) -> Words:
@@ -64,14 +64,15 @@ class Twelve(Halves):
         return twelve.GROUP
 
     def place(self, k: Value) -> Value:
-        return self.b.sdiv(self.b.times(k, 3), self.b.number(2))
+        return self.b.lshr(self.b.times(k, 3), self.b.number(1))
 
     def lines(self) -> range:
         return range(0, twelve.GROUP_BYTES, LINE)
 
-    def key(self, n: Value) -> Value:
+    def key(self, n: Value, ahead: int) -> Value:
         """The upper bytes that codes stand for, once for every 16 bytes of a register."""
         b = self.b
+        b.prefetch(self._rest(b.sum(n, ahead)), b.number(0))
         table = b.read(ir.VectorType(I8, twelve.CODES), self._rest(n))
         return b.permute(table, table, list(range(twelve.CODES)) * (b.lanes // 4))
 

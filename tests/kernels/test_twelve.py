@@ -149,6 +149,22 @@ def test_the_same_bits_as_bf16_where_nothing_was_left_out(rows):
     assert torch.equal(y, products.linear(x, weight))
 
 
+@pytest.mark.parametrize("form", ["bf16", "bf12"])
+@pytest.mark.parametrize(("rows", "inputs"), [(1, 8320), (2, 4224), (5, 2176), (16, 4096)])
+def test_long_rows_are_multiplied_part_by_part(form, rows, inputs):
+    """More outputs than there are sums that wait, and not a multiple of those that go together."""
+    outputs = 2 * loops.WAITING + 5
+    weight = spread_out(outputs, inputs)
+    weight[0] = 0.0
+    weight[7, -FAR:] = weight[1, -FAR:] * 1e9
+    x = torch.randn(rows, inputs, generator=torch.Generator().manual_seed(rows)).to(HALF)
+    if form == "bf16":
+        return assert_close(products.linear(x, weight), x, weight.double())
+    codes, rest = twelve.packed(weight)
+    assert left_out(rest)[7] > 0
+    assert_close(products.quantized_linear("bf12", x, codes, rest), x, weight.double())
+
+
 def test_rows_of_x_do_not_change_one_another():
     weight = spread_out(48, 384)
     weight[0] = 0.0
