@@ -40,6 +40,13 @@ class Linear(nn.Linear):
         chosen = rows if isinstance(rows, slice) else slice(rows)
         return linear(x, self.weight[chosen, :columns])
 
+    def matrix(
+        self, tokens: int, rows: int | None = None, columns: int | None = None
+    ) -> Tensor | None:
+        """The weights of the first rows and columns, for a product with so many tokens; None where
+        they are not as numbers to be had."""
+        return self.weight[:rows, :columns]
+
 
 class TokenTable(nn.Embedding):
     """The embeddings of the vocabulary [V, D], which are the rows of the output head as well."""
@@ -181,10 +188,10 @@ class MLP(nn.Module):
         self, gate: Tensor, x: Tensor, width: int | None, deviations: float
     ) -> Tensor | None:
         """Through the open gates alone; None where it must be through all."""
-        if not isinstance(self.up_proj, Linear) or not isinstance(self.down_proj, Linear):
-            return None
-        up, down = self.up_proj.weight[:width], self.down_proj.weight[:, :width]
-        return sparse_mlp(gate, x, up, down, deviations)
+        tokens = x.shape[:-1].numel()
+        up = self.up_proj.matrix(tokens, rows=width)
+        down = None if up is None else self.down_proj.matrix(tokens, columns=width)
+        return None if up is None or down is None else sparse_mlp(gate, x, up, down, deviations)
 
 
 class Laurel(nn.Module):

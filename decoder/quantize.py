@@ -29,7 +29,8 @@ from kernels import twelve
 
 QUANTIZED = ("int8", "int4", "bf12")
 METHOD, FORMAT = "dragoman", 2  # of quantized weights in files
-PIECE = 2**19  # weights that are worked on at a time, so that they stay in the cache
+PIECE = 2**18  # weights that are worked on at a time, so that they stay in the cache
+INFINITE = 0x7F80  # bits of infinity in bf16; those of what is no number come after it
 DAMAGED = "weights are not finite: the checkpoint is damaged, get it again"
 SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8)
 
@@ -116,6 +117,15 @@ class QuantizedLinear(nn.Module):
                 scale = scale[:, : -(-columns // kernels.GROUPS[self.form]) * kernels.BLOCK]
         y = kernels.quantized_linear(self.form, x, weight, scale)
         return y if wanted is None else y[..., wanted]
+
+    def matrix(
+        self, tokens: int, rows: int | None = None, columns: int | None = None
+    ) -> Tensor | None:
+        """As `Linear.matrix`: of bf12 for many tokens, for which weights are unpacked anyway."""
+        if self.form != "bf12" or tokens <= kernels.MOST_ROWS[self.form]:
+            return None
+        weight = kernels.unpacked(self.form, self.weight[:rows], self.scale[:rows], torch.bfloat16)
+        return weight[:, :columns]
 
 
 class QuantizedTokenTable(nn.Module):
@@ -240,7 +250,7 @@ def _places(form: str, outputs: int, inputs: int) -> tuple[Tensor, Tensor]:
 
 def _twelve(weight: Tensor) -> tuple[Tensor, Tensor]:
     weight = weight.to(torch.bfloat16)
-    if not weight.isfinite().all():
+    if (weight.view(torch.int16) & 0x7FFF).amax() >= INFINITE:
         raise ValueError(DAMAGED)
     return twelve.packed(weight)
 

@@ -20,6 +20,7 @@ from decoder.cache import KVCache
 from decoder.config import TextConfig, kv_sources
 from decoder.layers import Attention, DecoderLayer
 from decoder.slices import Plan
+from kernels.products import beside
 from kernels.weights import Weights, stored
 
 if TYPE_CHECKING:
@@ -312,18 +313,19 @@ class TapedPass:
         from kernels.open_loops import raising_open
 
         mlp, at = layer.mlp, self._memory.at
-        form, up, _ = stored(mlp.up_proj)
+        form, up, scale = stored(mlp.up_proj)
         width = kernels.shape(form, up)[0] if width is None else width
         stride = width + -width % kernels.least(form)
         own = {"y": at("hidden"), "gate": at("gate"), "rows": rows, "width": width}
-        deviations = mlp.deviations if form == "bf16" else None
+        deviations = mlp.deviations if form in ("bf16", "bf12") else None
         sparse = deviations is not None
         self._product(mlp.gate_proj, at("normed_mixed"), at("gate"), rows, stride, wait=sparse)
         if sparse:
             self._tape.add(
-                raising_open(deviations), x=at("normed_mixed"), weight=_at(up),
-                weight_stride=2 * up.stride(0), scratch=_at(self._memory.lists), stride=stride,
-                inputs=up.shape[1], **own,
+                raising_open(deviations, form), x=at("normed_mixed"), weight=_at(up),
+                weight_stride=up.stride(0) * up.element_size(), stride=stride,
+                scratch=_at(self._memory.lists), inputs=kernels.shape(form, up)[1], **own,
+                **beside(scale),
             )  # fmt: skip
         else:
             self._product(mlp.up_proj, at("normed_mixed"), at("up"), rows, stride)

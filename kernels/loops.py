@@ -20,8 +20,7 @@ from functools import cache
 from llvmlite import ir
 
 from kernels.compiler import F32, I32, Builder, Program, Value, has_pairs, lanes
-from kernels.products import LEAST
-from kernels.row_loops import LINE, SOURCES, Halves
+from kernels.row_loops import LINE, SOURCES, Halves, each_block, evens_odds
 from kernels.rows import Numbers
 
 AHEAD_BYTES = 4096  # how far in front of their use weights are asked for, all outputs together
@@ -30,7 +29,6 @@ UNPACK = ("y", "weight", "outputs", "inputs", "stride")
 PART = 8192  # inputs of all rows of x at a time
 LEAST_PART = 2048  # of each
 WAITING = 96  # outputs whose sums wait for the next part; a multiple of those that go together
-UPPER = 0xFFFF0000
 Values = Sequence[Value]
 
 
@@ -60,7 +58,7 @@ def unpacking(form: str = "bf12", lanes_: int | None = None) -> Program:
         def output(n: Value) -> None:
             row = b.at(b.pointer("weight"), b.mul(n, b.given["stride"]))
             y = b.at(b.pointer("y"), b.times(b.mul(n, b.given["inputs"]), 2))
-            key = weights.key(n, 1)
+            key = weights.key(n)
 
             def turn(k: Value, whole: bool, _: Values) -> Values:
                 for first, words in weights.words(row, key, weights.place(k), whole):
@@ -71,7 +69,7 @@ def unpacking(form: str = "bf12", lanes_: int | None = None) -> Program:
                 b.write(b.narrowed(weight), y, b.times(k, 2))
                 return ()
 
-            _each_block(b, weights, b.number(0), b.given["inputs"], turn)
+            each_block(b, weights, b.number(0), b.given["inputs"], turn)
             weights.rest(n, left_out, ())
 
         b.run(*_share(b, 1), output)
@@ -175,7 +173,7 @@ class _Product:
                     b.write(vector, target, b.times(b.sum(k, i, odd * b.lanes), self.width))
             return ()
 
-        _each_block(b, laid, b.number(0), b.given["inputs"], turn)
+        each_block(b, laid, b.number(0), b.given["inputs"], turn)
 
     def _part(self, first: Value, last: Value, part: Part) -> None:
         """A part of the outputs first to last: of several at a time, then of one."""
@@ -194,7 +192,9 @@ class _Product:
         b = self.b
         numbers = [b.sum(n, i) for i in range(count)]
         rows = [b.at(b.pointer("weight"), b.mul(i, b.given["stride"])) for i in numbers]
-        outputs = [(row, self.weights.key(i, count)) for row, i in zip(rows, numbers, strict=True)]
+        outputs = [(row, self.weights.key(i)) for row, i in zip(rows, numbers, strict=True)]
+        for i in numbers:
+            self.weights.ask(b.sum(i, count))
         zero = b.vector(F32, 0.0)
         for m in range(0, self.rows, self.step):
             xs = self.xs[m : m + self.step]
@@ -206,7 +206,7 @@ class _Product:
                 return self._block(k, whole, part, outputs, xs, sums)
 
             sums = [zero if part.begins else b.read(self.vector, self.sums, at) for at in places]
-            sums = _each_block(b, self.weights, part.start, part.stop, turn, sums)
+            sums = each_block(b, self.weights, part.start, part.stop, turn, sums)
             if part.ends:
                 for i, number in enumerate(numbers):
                     self._finish(number, m, sums[i * len(xs) : (i + 1) * len(xs)])
@@ -264,11 +264,7 @@ class _Product:
 
     def _entries(self, words: Value) -> Values:
         """Two inputs a word, as weights that meet x."""
-        b = self.b
-        if self.paired:
-            return [words]
-        halves = b.shifted(words, 16), b.and_(words, b.vector(I32, UPPER))  # even places, odd ones
-        return [b.bitcast(bits, self.vector) for bits in halves]
+        return [words] if self.paired else evens_odds(self.b, words)
 
     def _multiplied(self, value: Value, x: Value, total: Value) -> Value:
         """total + value * x, a float32 in each lane."""
@@ -279,20 +275,6 @@ class _Product:
         b = self.b
         x = Numbers(b, self.half, "x", b.times(b.given["inputs"], m))
         return b.extract_element(x.read(k, 1), ir.Constant(I32, 0))
-
-
-def _each_block(
-    b: Builder, weights: Halves, start: Value, stop: Value,
-    turn: Callable[[Value, bool, Values], Values], carried: Values = (),
-) -> Values:  # fmt: skip
-    """Runs over inputs: `turn(first input, whether the block is whole, carried)`, which returns
-    what is carried on."""
-    size = weights.block(True)
-    full = b.add(start, b.and_(b.sub(stop, start), b.number(-size)))
-    carried = b.loop(start, full, size, lambda k, c: turn(k, True, c), carried)
-    if weights.block(False) == size:
-        return carried
-    return b.loop(full, stop, LEAST, lambda k, c: turn(k, False, c), carried)
 
 
 def _share(b: Builder, several: int) -> tuple[Value, Value]:

@@ -13,8 +13,8 @@ from llvmlite import ir
 
 from kernels.compiler import F32, I32, I64, Builder, Program, Value, has_pairs, lanes
 from kernels.gate_loops import cutoff_of, each_bit, gelu, rounded
+from kernels.row_loops import SOURCES, Halves, dot
 from kernels.rows import Numbers
-from kernels.sparse_loops import dot
 
 RAISE = (
     "y", "gate", "x", "weight", "weight_stride", "scratch", "rows", "width", "stride", "inputs",
@@ -32,29 +32,30 @@ def scratch_bytes(stride: int) -> int:
 
 @cache
 def raising_open(
-    deviations: float, lanes_: int | None = None, pairs: bool | None = None
+    deviations: float, form: str = "bf16", lanes_: int | None = None, pairs: bool | None = None
 ) -> Program:
     """y = GELU(how far gates are beyond a cutoff of their row) * (weight @ x), 0 where they are
     not.
 
     y, gate: bf16 [rows, stride], of which `width` columns count and the others of y become zero;
     stride is a multiple of the lanes, rows at most MOST_ROWS. x: bf16 [rows, inputs], inputs a
-    multiple of 32; weight: bf16 [width, inputs], its rows `weight_stride` bytes apart. A cutoff is
-    a row's mean and so many deviations; what is not a number is beyond it.
+    multiple of 32; weight: [width, inputs] in a `form` of `kernels.row_loops`, its rows
+    `weight_stride` bytes apart. A cutoff is a row's mean and so many deviations; what is not a
+    number is beyond it.
     """
     paired = has_pairs() if pairs is None else pairs
 
     def write(b: Builder) -> None:
-        lists = _Lists(b)
+        lists, weights = _Lists(b), SOURCES[form](b)
         _find_cutoffs(b, lists, deviations)
         count = _list(b, lists)
         first, last = (
             b.sdiv(b.mul(count, b.sum(b.thread, i)), b.threads) for i in range(2)
         )  # fmt: skip
         _clear(b, lists, first, last, count)
-        b.run(first, last, lambda k: _raise(b, lists, k, last, paired))
+        b.run(first, last, lambda k: _raise(b, lists, weights, k, last, paired))
 
-    return Program(RAISE, write, lanes_ or lanes())
+    return Program((*RAISE, *SOURCES[form].operands), write, lanes_ or lanes())
 
 
 class _Lists:
@@ -130,18 +131,19 @@ def _clear(b: Builder, lists: _Lists, first: Value, last: Value, count: Value) -
     b.run(0, b.given["rows"], row)
 
 
-def _raise(b: Builder, lists: _Lists, k: Value, last: Value, pairs: bool) -> None:
+def _raise(b: Builder, lists: _Lists, weights: Halves, k: Value, last: Value, pairs: bool) -> None:
     """The unit at place k of the list, for the rows that want it."""
     unit, next_ = lists.unit(k), lists.unit(b.least(b.sum(k, AHEAD), b.sum(last, -1)))
-    weights, ahead = (
+    weight, ahead = (
         b.at(b.pointer("weight"), b.mul(n, b.given["weight_stride"])) for n in (unit, next_)
     )
+    weights.ask(next_)
     for line in range(0, BEGUN_BYTES, 64):
         b.prefetch(ahead, line)
 
     def row(_: Value, m: Value) -> None:
         x = b.at(b.pointer("x"), b.times(b.mul(m, b.given["inputs"]), 2))
-        raised = rounded(b, b.spread(dot(b, x, weights, pairs), 1))
+        raised = rounded(b, b.spread(dot(b, weights, unit, weight, x, pairs), 1))
         beyond = b.fsub(_row(b, "gate", m).read(unit, 1), b.spread(lists.cutoff(m), 1))
         _row(b, "y", m).write(b.fmul(gelu(b, beyond), raised), unit)
 

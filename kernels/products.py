@@ -217,10 +217,12 @@ def _product(form: str, x: Tensor, weight: Tensor, scale: Tensor | None, outputs
 
 def operands(weight: Tensor, scale: Tensor | None) -> dict[str, int]:
     """Where weights are, as arguments of a program."""
-    found = {"weight": weight.data_ptr(), "stride": _stride(weight)}
-    if scale is not None:
-        found |= {"scale": scale.data_ptr(), "scale_stride": _stride(scale)}
-    return found
+    return {"weight": weight.data_ptr(), "stride": _stride(weight), **beside(scale)}
+
+
+def beside(scale: Tensor | None) -> dict[str, int]:
+    """Where scales are, the same way."""
+    return {} if scale is None else {"scale": scale.data_ptr(), "scale_stride": _stride(scale)}
 
 
 @cache

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from llvmlite import ir
 
 from kernels import twelve
-from kernels.compiler import I8, I16, I32, I64, Builder, Value
+from kernels.compiler import F32, I8, I16, I32, I64, Builder, Number, Value
 from kernels.products import LEAST
 
 LINE = 64  # bytes of memory that come together
 LOW_NIBBLES = 0x0F
+UPPER = 0xFFFF0000
 Values = Sequence[Value]
 Body = Callable[[Value, Value, Values], Values]
 Words = Iterator[tuple[int, Value]]  # (first input, counted from a block's, two inputs a word)
@@ -38,9 +39,12 @@ class Halves:
         """Where the lines of a whole block begin."""
         return range(0, 2 * self.block(True), LINE)
 
-    def key(self, n: Value, ahead: int) -> Value | None:
-        """What an output's weights are read with; that of the output so many later is asked for."""
+    def key(self, n: Value) -> Value | None:
+        """What the weights of output n are read with."""
         return None
+
+    def ask(self, n: Value) -> None:
+        """Asks for what lies beside the weights of an output."""
 
     def words(self, row: Value, key: Value | None, place: Value, whole: bool) -> Words:
         """A block of an output whose weights begin at `row`; it is at `place` of them."""
@@ -69,12 +73,14 @@ class Twelve(Halves):
     def lines(self) -> range:
         return range(0, twelve.GROUP_BYTES, LINE)
 
-    def key(self, n: Value, ahead: int) -> Value:
+    def key(self, n: Value) -> Value:
         """The upper bytes that codes stand for, once for every 16 bytes of a register."""
         b = self.b
-        b.prefetch(self._rest(b.sum(n, ahead)), b.number(0))
         table = b.read(ir.VectorType(I8, twelve.CODES), self._rest(n))
         return b.permute(table, table, list(range(twelve.CODES)) * (b.lanes // 4))
+
+    def ask(self, n: Value) -> None:
+        self.b.prefetch(self._rest(n), 0)
 
     def words(self, row: Value, key: Value | None, place: Value, whole: bool) -> Words:
         b = self.b
@@ -119,3 +125,47 @@ class Twelve(Halves):
 
 
 SOURCES = {"bf16": Halves, "bf12": Twelve}
+
+
+def each_block(
+    b: Builder, weights: Halves, start: Number, stop: Value,
+    turn: Callable[[Value, bool, Values], Values], carried: Values = (),
+) -> Values:  # fmt: skip
+    """Runs over inputs: `turn(first input, whether the block is whole, carried)`, which returns
+    what is carried on."""
+    start, size = b.number(start), weights.block(True)
+    full = b.add(start, b.and_(b.sub(stop, start), b.number(-size)))
+    carried = b.loop(start, full, size, lambda k, c: turn(k, True, c), carried)
+    if weights.block(False) == size:
+        return carried
+    return b.loop(full, stop, LEAST, lambda k, c: turn(k, False, c), carried)
+
+
+def evens_odds(b: Builder, words: Value) -> tuple[Value, Value]:
+    """The first and the second input of each word, as float32."""
+    kind = ir.VectorType(F32, words.type.count)
+    upper = b.and_(words, b.vector(I32, UPPER, words.type.count))
+    return b.bitcast(b.shifted(words, 16), kind), b.bitcast(upper, kind)
+
+
+def dot(b: Builder, weights: Halves, n: Value, row: Value, x: Value, pairs: bool) -> Value:
+    """The sum of the products of output n, whose weights begin at `row`, and of a row of bf16."""
+    kind, key = ir.VectorType(I32, b.lanes), weights.key(n)
+
+    def turn(k: Value, whole: bool, sums: Values) -> Values:
+        sums = list(sums)
+        for i, (first, words) in enumerate(weights.words(row, key, weights.place(k), whole)):
+            entries, at = b.read(kind, x, b.times(b.sum(k, first), 2)), i % len(sums)
+            if pairs:
+                sums[at] = b.dot_pairs(words, entries, sums[at])
+            else:
+                for both in zip(evens_odds(b, words), evens_odds(b, entries), strict=True):
+                    sums[at] = b.multiply_add(*both, sums[at])
+        return sums
+
+    def left_out(k: Value, weight: Value, totals: Values) -> Values:
+        return [b.fadd(totals[0], b.fmul(weight, b.widened(b.read(I16, x, b.times(k, 2)))))]
+
+    sums = each_block(b, weights, 0, b.given["inputs"], turn, [b.vector(F32, 0.0)] * 4)
+    total = b.total(b.fadd(b.fadd(sums[0], sums[1]), b.fadd(sums[2], sums[3])))
+    return weights.rest(n, left_out, [total])[0]

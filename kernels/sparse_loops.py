@@ -16,6 +16,7 @@ from llvmlite import ir
 
 from kernels.compiler import F32, I32, I64, Builder, Number, Program, Value, has_pairs, lanes
 from kernels.gate_loops import BLOCK, rounded
+from kernels.row_loops import UPPER, Halves, dot, evens_odds
 from kernels.rows import Numbers
 from kernels.squares import transposed
 
@@ -25,7 +26,6 @@ LOWER = (
     "width", "parts",
 )  # fmt: skip
 CHUNK = 8 * BLOCK  # hidden units that are copied at a time
-UPPER = 0xFFFF0000
 Values = Sequence[Value]
 
 
@@ -54,15 +54,16 @@ def raising(lanes_: int | None = None, pairs: bool | None = None) -> Program:
     paired = has_pairs() if pairs is None else pairs
 
     def write(b: Builder) -> None:
-        values = Numbers(b, False, "values")
+        values, up = Numbers(b, False, "values"), Halves(b)
 
         def block(i: Value) -> None:
             def token(m: Value) -> None:
                 x = b.at(b.pointer("x"), b.times(b.mul(m, b.given["inputs"]), 2))
 
                 def unit(k: Value) -> None:
-                    weights = b.at(b.pointer("weight"), b.mul(_unit(b, k), b.given["stride"]))
-                    product = rounded(b, b.spread(dot(b, x, weights, paired), 1))
+                    n = _unit(b, k)
+                    row = b.at(b.pointer("weight"), b.mul(n, b.given["stride"]))
+                    product = rounded(b, b.spread(dot(b, up, n, row, x, paired), 1))
                     values.write(rounded(b, b.fmul(values.read(k, 1), product)), k)
 
                 b.run(_mark(b, m, i), _mark(b, m, b.sum(i, 1)), unit)
@@ -111,30 +112,6 @@ def _mark(b: Builder, m: Value, block: Value) -> Value:
     marks = b.sum(b.sdiv(b.given["width"], b.number(BLOCK)), 1)
     place = b.add(b.mul(m, marks), block)
     return b.sext(b.read(I32, b.pointer("marks"), b.times(place, 4)), I64)
-
-
-def dot(b: Builder, x: Value, weights: Value, pairs: bool) -> Value:
-    """The sum of the products of two rows of bf16, `inputs` of them, a multiple of 32."""
-    kind, step = ir.VectorType(I32, b.lanes), least_inputs(b.lanes)
-
-    def turn(k: Value, sums: Values) -> Values:
-        after = []
-        for i, total in enumerate(sums):
-            place = b.sum(b.times(k, 2), 4 * b.lanes * i)
-            left, right = b.read(kind, x, place), b.read(kind, weights, place)
-            if pairs:
-                total = b.dot_pairs(left, right, total)
-            else:
-                for both in zip(_halves(b, left), _halves(b, right), strict=True):
-                    total = b.multiply_add(*both, total)
-            after.append(total)
-        return after
-
-    inputs = b.given["inputs"]
-    whole = b.and_(inputs, b.number(-step))
-    sums = b.loop(0, whole, step, turn, [b.vector(F32, 0.0)] * 4)
-    rest = b.loop(whole, inputs, 2 * b.lanes, turn, sums[:1])
-    return b.total(b.fadd(b.fadd(rest[0], sums[1]), b.fadd(sums[2], sums[3])))
 
 
 def _lower(b: Builder, output: Value, first: Value, last: Value, pairs: bool) -> None:
@@ -194,7 +171,7 @@ def _added(b: Builder, value: Value, weights: Value, totals: Values, pairs: bool
                 b.dot_pairs(words, upper, totals[i + 1]),
             ]
         else:
-            halves = zip(_halves(b, words), totals[i : i + 2], strict=True)
+            halves = zip(evens_odds(b, words), totals[i : i + 2], strict=True)
             after += [b.multiply_add(half, number, total) for half, total in halves]
     return after
 
@@ -225,12 +202,3 @@ def _copy(b: Builder, output: Value, start: Value, stop: Value, to: Value) -> No
 def _words(b: Builder, output: Value, unit: Number) -> Value:
     place = b.add(b.mul(output, b.given["stride"]), b.times(unit, 2))
     return b.read(ir.VectorType(I32, b.lanes), b.pointer("weight"), place)
-
-
-def _halves(b: Builder, words: Value) -> Values:
-    """The bf16 numbers in the lower and in the upper halves of words, as float32."""
-    kind = ir.VectorType(F32, b.lanes)
-    return [
-        b.bitcast(half, kind)
-        for half in (b.shifted(words, 16), b.and_(words, b.vector(I32, UPPER)))
-    ]

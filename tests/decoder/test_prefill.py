@@ -8,6 +8,7 @@ import torch
 
 import kernels
 from decoder import LanguageModel, Slice
+from decoder.quantize import QuantizedLinear, Scheme, quantize
 from kernels import attention, gates
 from tests.decoder.helpers import CONFIG, randomize
 
@@ -80,6 +81,25 @@ def test_sparse_layers_and_attention_run_our_code(wide, prompt, monkeypatch):
     passes(wide, prompt)
     assert seen["layers"] == 3 * 3
     assert seen["attention"] == 4 + 10 + 10
+
+
+def test_long_prompts_of_12_bits_are_those_of_16(wide, prompt, monkeypatch):
+    """Weights are unpacked for them, and closed gates are not multiplied either."""
+    packed = quantize(copy.deepcopy(wide), Scheme("bf12", "bf12"))
+    assert isinstance(packed.layers[0].mlp.up_proj, QuantizedLinear)
+    ids, answers, sparse = prompt[:, :45], [], []
+
+    def part(*args, original=gates._sparse_part):
+        sparse.append(original(*args))
+        return sparse[-1]
+
+    monkeypatch.setattr(gates, "_sparse_part", part)
+    for model in (wide, packed):
+        cache = model.new_cache(1, 16)
+        model.extend(model.embed(ids), ids, cache)
+        answers.append(torch.stack([torch.stack(cache.buffers(i)) for i in cache.plan.owners]))
+    assert sparse == [True] * 6
+    assert torch.equal(*answers)
 
 
 def test_reach_says_what_the_mask_says(wide):

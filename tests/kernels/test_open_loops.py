@@ -7,8 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kernels import available
+from kernels import available, twelve
 from kernels.open_loops import MOST_ROWS, raising_open, scratch_bytes
+from kernels.products import beside
+from tests.kernels.test_twelve import spread_out
 
 HALF = torch.bfloat16
 DEVIATIONS = NormalDist().inv_cdf(0.95)
@@ -35,7 +37,7 @@ def raised(gate, x, weight, cpu=(None, None), threads=2, deviations=DEVIATIONS) 
     (rows, stride), (width, inputs) = gate.shape, weight.shape
     y = torch.full_like(gate, 7.0)
     scratch = torch.full((threads * scratch_bytes(stride),), 255, dtype=torch.uint8)
-    raising_open(deviations, *cpu).run(
+    raising_open(deviations, "bf16", *cpu).run(
         threads, y.data_ptr(), gate.data_ptr(), x.data_ptr(), weight.data_ptr(),
         2 * weight.stride(0), scratch.data_ptr(), rows, width, stride, inputs,
     )  # fmt: skip
@@ -74,6 +76,26 @@ def test_any_rows_of_any_width(rows, width, cpu):
 def test_any_inputs(inputs, cpu):
     tensors = make(3, 200, inputs)
     assert_close(raised(*tensors, cpu), *tensors)
+
+
+@pytest.mark.parametrize("cpu", CPUS)
+@pytest.mark.parametrize("rows", [1, 5, 16])
+def test_weights_of_12_bits(rows, cpu):
+    """The same numbers, but for the order of sums."""
+    gate, x, _ = make(rows, 77, 384)
+    weight = spread_out(77, 384)
+    weight[0], gate[:, 1:3] = 0.0, 4.0  # where weights lie far apart
+    codes, rest = twelve.packed(weight)
+    y, scratch = torch.full_like(gate, 7.0), torch.empty(2 * scratch_bytes(96), dtype=torch.uint8)
+    program = raising_open(DEVIATIONS, "bf12", *cpu)
+    given = {
+        "y": y.data_ptr(), "gate": gate.data_ptr(), "x": x.data_ptr(), "rows": rows, "width": 77,
+        "weight_stride": codes.stride(0), "scratch": scratch.data_ptr(), "stride": 96,
+        "inputs": 384, "weight": codes.data_ptr(), **beside(rest),
+    }  # fmt: skip
+    program.run(2, *(given[name] for name in program.arguments))
+    assert y[:, 1:3].any()
+    assert_close(y[:, :77], gate, x, weight)
 
 
 @pytest.mark.parametrize("deviations", [-5.0, -0.5, 0.5])
