@@ -122,7 +122,7 @@ class QuantizedLinear(nn.Module):
         self, tokens: int, rows: int | None = None, columns: int | None = None
     ) -> Tensor | None:
         """As `Linear.matrix`: of bf12 for many tokens, for which weights are unpacked anyway."""
-        if self.form != "bf12" or tokens <= kernels.MOST_ROWS[self.form]:
+        if self.form != "bf12" or tokens <= kernels.MOST_ROWS:
             return None
         weight = kernels.unpacked(self.form, self.weight[:rows], self.scale[:rows], torch.bfloat16)
         return weight[:, :columns]

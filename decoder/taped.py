@@ -26,7 +26,7 @@ from kernels.weights import Weights, stored
 if TYPE_CHECKING:
     from kernels.tape import Arguments
 
-MOST = {"bf16": 16, "bf12": 16, "int8": 32, "int4": 32}  # positions
+MOST = 32  # positions
 KEPT = 48  # tapes of a model
 AT_ONCE = 8  # parts of products that no thread waits between
 EVERYTHING = 2**40  # a window that leaves nothing out
@@ -44,7 +44,7 @@ def serves(layers: nn.ModuleList, config: TextConfig, cache: KVCache, rows: int)
     )  # fmt: skip
     return (
         cache.batch == 1
-        and rows <= MOST[form]
+        and rows <= MOST
         and like.is_cpu
         and like.dtype == torch.bfloat16
         and config.head_dim % kernels.LEAST == 0
@@ -122,8 +122,7 @@ class Memory:
             "left": config.laurel_rank,
         }
         self.rows = {
-            name: torch.zeros(max(MOST.values()), width, dtype=torch.bfloat16)
-            for name, width in widths.items()
+            name: torch.zeros(MOST, width, dtype=torch.bfloat16) for name, width in widths.items()
         }
         self.scratch = Scratch(MOST, max(D, heads, widest), threads, AT_ONCE)
         self.lists = torch.empty(threads * lists_bytes(widest), dtype=torch.uint8)

@@ -28,7 +28,7 @@ from kernels.weights import Weights, stored
 if TYPE_CHECKING:
     from kernels.tape import Arguments
 
-MOST = 16  # frames of all streams together
+MOST = 32  # frames of all streams together
 KEPT = 8  # tapes of an encoder
 AT_ONCE = 6  # parts of products that no thread waits between
 
@@ -103,8 +103,7 @@ class Memory:
                 name: torch.zeros(MOST, width, dtype=torch.bfloat16)
                 for name, width in widths.items()
             }
-            most = dict.fromkeys(("bf16", "bf12", *kernels.GROUPS), MOST)
-            self.products = Scratch(most, 4 * D, threads, AT_ONCE)
+            self.products = Scratch(MOST, 4 * D, threads, AT_ONCE)
             self.sums = torch.empty(threads, D)
             self.heads = torch.empty(threads, 2 * config.head_dim + config.history + 1)
         self.stream = self._rows["stream"]

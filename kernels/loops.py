@@ -196,14 +196,18 @@ class _Product:
         for i in numbers:
             self.weights.ask(b.sum(i, count))
         zero = b.vector(F32, 0.0)
-        for m in range(0, self.rows, self.step):
+        for group, m in enumerate(range(0, self.rows, self.step)):
             xs = self.xs[m : m + self.step]
             places = [
                 self._waiting(b.sum(index, i), m + j) for i in range(count) for j in range(len(xs))
             ]
 
-            def turn(k: Value, whole: bool, sums: Values, xs: Values = xs) -> Values:
-                return self._block(k, whole, part, outputs, xs, sums)
+            def turn(
+                k: Value, whole: bool, sums: Values, xs: Values = xs, group: int = group
+            ) -> Values:
+                if whole:
+                    self._ask(k, part, [row for row, _ in outputs], group)
+                return self._block(k, whole, outputs, xs, sums)
 
             sums = [zero if part.begins else b.read(self.vector, self.sums, at) for at in places]
             sums = each_block(b, self.weights, part.start, part.stop, turn, sums)
@@ -215,17 +219,12 @@ class _Product:
                     b.write(value, self.sums, at)
 
     def _block(
-        self, k: Value, whole: bool, part: Part, outputs: Sequence[tuple[Value, Value]],
-        xs: Values, sums: Values,
+        self, k: Value, whole: bool, outputs: Sequence[tuple[Value, Value]], xs: Values,
+        sums: Values,
     ) -> Values:  # fmt: skip
         """Adds the products of a block of inputs, with weights of each output where its row and its
         key say."""
         b, sums, place = self.b, list(sums), self.weights.place(k)
-        if whole:
-            ahead = self._ahead(place, part, len(outputs))
-            for line in self.weights.lines():
-                for row, _ in outputs:
-                    b.prefetch(row, b.sum(ahead, line))
         blocks = [self.weights.words(row, key, place, whole) for row, key in outputs]
         for together in zip(*blocks, strict=True):
             for i, (first, words) in enumerate(together):
@@ -253,14 +252,28 @@ class _Product:
         b = self.b
         return b.times(b.sum(b.times(index, self.rows), m), self.vector_bytes)
 
-    def _ahead(self, place: Value, part: Part, count: int) -> Value:
-        """The place of the weights to ask for while those at `place` are used: of the same output,
-        or at the end of the part of the one that takes its place when `count` are done."""
-        b, end = self.b, self.weights.place(part.stop)
-        ahead = b.sum(place, AHEAD_BYTES // count // LINE * LINE)
-        size = b.sub(end, self.weights.place(part.start))
-        next_ = b.sub(b.sum(ahead, b.times(b.given["stride"], count)), size)
-        return b.select(b.icmp_signed(">=", ahead, end), next_, ahead)
+    def _ask(self, k: Value, part: Part, rows: Values, group: int) -> None:
+        """Asks for weights while those of the block at input k are used.
+
+        Those a little further on, of the same output, or at the end of the part of the one that
+        takes its place. Of several groups of rows of x only the first finds weights that were not
+        used yet; so, where it pays, each asks for some of the lines of the next outputs instead.
+        """
+        b, place = self.b, self.weights.place(k)
+        groups, after = -(-self.rows // self.step), b.times(b.given["stride"], len(rows))
+        if groups > 1 and self.weights.spreads:
+            ahead, lines = b.sum(place, after), self.weights.lines()[group::groups]
+        else:
+            ahead, end = (
+                b.sum(place, AHEAD_BYTES // len(rows) // LINE * LINE),
+                self.weights.place(part.stop),
+            )
+            next_ = b.sub(b.sum(ahead, after), b.sub(end, self.weights.place(part.start)))
+            ahead = b.select(b.icmp_signed(">=", ahead, end), next_, ahead)
+            lines = self.weights.lines()
+        for line in lines:
+            for row in rows:
+                b.prefetch(row, b.sum(ahead, line))
 
     def _entries(self, words: Value) -> Values:
         """Two inputs a word, as weights that meet x."""

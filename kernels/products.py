@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from kernels.compiler import Program
 
 GROUPS = {"int8": 128, "int4": 32}  # inputs that share a scale
+FORMS = ("bf16", "bf12", "int8", "int4")
 BITS = {"int8": 8, "int4": 4}
 LEAST = 32  # inputs come in multiples of this
 BLOCK = 16  # outputs of quantized weights beside each other
-MOST_ROWS = {"bf16": 16, "bf12": 32}  # of x; beyond, torch is quicker
+MOST_ROWS = 32  # of x for weights of bf16 and bf12; beyond, torch is quicker
 PART_ROWS = 16  # of those at a time
 BLOCKS_ROWS = 256  # of x for quantized weights at a time
 UNPACKED_BYTES = 8 * 2**20  # of weights at a time
@@ -44,7 +45,7 @@ FLOATS = (torch.bfloat16, torch.float32)
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
     """x [..., inputs] @ weight [outputs, inputs]^T -> [..., outputs], as `F.linear`."""
-    few = 0 < x.numel() <= MOST_ROWS["bf16"] * x.shape[-1]
+    few = 0 < x.numel() <= MOST_ROWS * x.shape[-1]
     alike = weight.dtype == x.dtype == torch.bfloat16 and weight.shape[-1] == x.shape[-1]
     if alike and few and _serves(x, weight):
         return _product("bf16", x, weight, None, weight.shape[0])
@@ -59,7 +60,7 @@ def quantized_linear(form: str, x: Tensor, weight: Tensor, scale: Tensor) -> Ten
     outputs, inputs = shape(form, weight)
     if x.shape[-1] != inputs:
         raise ValueError(f"expected x [..., {inputs}] for {form} weights, got {list(x.shape)}")
-    few = x.numel() <= MOST_ROWS.get(form, x.numel()) * inputs
+    few = form in BITS or x.numel() <= MOST_ROWS * inputs
     if x.dtype in FLOATS and x.numel() and few and _serves(x, weight, form):
         return _product(form, x, weight, scale, outputs)
     y, block = x.new_empty(*x.shape[:-1], outputs), blocks(form)

@@ -3,17 +3,17 @@
 import torch
 from torch import nn
 
-from kernels.products import operands, parts, scratch_bytes, shape
+from kernels.products import FORMS, operands, parts, scratch_bytes, shape
 from kernels.tape import Tape
 from kernels.weights import stored
 
 
 class Scratch:
-    """Memory for products of at most ``most`` rows in each form, with at most ``inputs``, of which
+    """Memory for products of at most ``rows`` in any form, with at most ``inputs``, of which
     ``together`` parts run without a wait between them: these must not meet in it."""
 
-    def __init__(self, most: dict[str, int], inputs: int, threads: int, together: int):
-        size = max(scratch_bytes(form, True, rows, inputs) for form, rows in most.items())
+    def __init__(self, rows: int, inputs: int, threads: int, together: int):
+        size = max(scratch_bytes(form, True, rows, inputs) for form in FORMS)
         self._memory = torch.empty(together, threads * size, dtype=torch.uint8)
 
     def at(self, part: int) -> int:

@@ -23,6 +23,9 @@ class Halves:
     """Weights of bf16, as they are."""
 
     operands = ()
+    # Whether lines of the next outputs may be asked for all along: rows of bf16 often lie a power
+    # of two apart, so that they would push each other out of the cache.
+    spreads = False
 
     def __init__(self, b: Builder):
         self.b = b
@@ -63,6 +66,7 @@ class Twelve(Halves):
     """Weights of bf16 in 12 bits; see `kernels.twelve`."""
 
     operands = ("scale", "scale_stride")
+    spreads = True
 
     def block(self, whole: bool) -> int:
         return twelve.GROUP

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from decoder.quantize import QuantizedLinear, quantized
 from encoders import AudioConfig, AudioEncoder, split_state, stack_states, taped
 from encoders.conformer import ConformerBlock
 from encoders.taped import Tapes
 from kernels import hearing, loops, products
-from models.quantized import quantize_tower
+from models.quantized import tower_plan
 from tests.encoders.helpers import noise, randomize, tiny_encoder
 from tests.streaming import relative_error, split
 
@@ -38,8 +39,10 @@ def make(form: str = "bf16", seed: int = 0) -> AudioEncoder:
     encoder = AudioEncoder(WIDE)
     randomize(encoder, seed)
     encoder = encoder.to(HALF).eval()
-    if form != "bf16":
-        quantize_tower(encoder, form)
+    for path, chosen in tower_plan(encoder, None if form == "bf16" else form).items():
+        parent, _, last = path.rpartition(".")
+        part = QuantizedLinear(chosen, *quantized(chosen, encoder.get_parameter(f"{path}.weight")))
+        setattr(encoder.get_submodule(parent), last, part)
     return encoder
 
 
