@@ -22,24 +22,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from demos import options
 from demos.loading import check_sizes, start
-from demos.options import (
-    Address,
-    Debug,
-    Device,
-    DraftSize,
-    Dtype,
-    Language,
-    Model,
-    NoRay,
-    PadAudio,
-    Size,
-    TargetLanguage,
-    Threads,
-    check_device,
-    check_languages,
-    log_to_stderr,
-)
 
 if TYPE_CHECKING:
     from demos.browser_visitors import Visitors
@@ -55,35 +39,34 @@ def demo(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 7860,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
-    language: Language = "es",
-    target_language: TargetLanguage = "en",
-    model: Model = "nano",
-    device: Device = "cpu",
-    dtype: Dtype = "auto",
-    size: Size = "",
-    draft_size: DraftSize = "",
-    pad_audio: PadAudio = False,
-    threads: Threads = None,
-    address: Address = None,
-    no_ray: NoRay = False,
+    language: options.Language = "es",
+    target_language: options.TargetLanguage = "en",
+    model: options.Model = "nano",
+    device: options.Device = "cpu",
+    dtype: options.Dtype = "auto",
+    size: options.Size = "",
+    draft_size: options.DraftSize = "",
+    pad_audio: options.PadAudio = False,
+    threads: options.Threads = None,
+    address: options.Address = None,
+    no_ray: options.NoRay = False,
     ssl_certfile: Annotated[
         Path | None,
         typer.Option(help="Certificate for https, which browsers want for another's microphone."),
     ] = None,
     ssl_keyfile: Annotated[Path | None, typer.Option(help="Its key.")] = None,
-    debug: Debug = False,
+    debug: options.Debug = False,
 ) -> int:
     """Captions and subtitles in a browser. Live ones of its microphone, and of video files."""
-    log_to_stderr(debug, logging.INFO)
-    if no_ray and address is not None:
-        raise typer.BadParameter("--no-ray runs here, --address elsewhere: give one of them")
-    check_languages(model, language, target_language, address)
+    options.log_to_stderr(debug, logging.INFO)
+    options.check_place(no_ray, address)
+    options.check_languages(model, language, target_language, address)
     check_sizes(model, size, draft_size)
-    check_device(device, address)
+    options.check_device(device, address)
     _check(host, port, ssl_certfile, ssl_keyfile)
     from stages.messages import SessionOptions
 
-    options = SessionOptions(
+    session = SessionOptions(
         language=language,
         target_language=target_language,
         pad_audio=pad_audio,
@@ -95,7 +78,7 @@ def demo(
     _end_politely()
     chain = start(model, device, dtype, threads, address, with_ray=not no_ray, bars=True)
     try:
-        with serve(chain, options, host, port, ssl_certfile, ssl_keyfile) as served:
+        with serve(chain, session, host, port, ssl_certfile, ssl_keyfile) as served:
             print(f"Dragoman is at {served.url}   (Ctrl-C to end)", flush=True)
             if browser:
                 webbrowser.open(served.url)

@@ -248,7 +248,16 @@
       player.scrollIntoView({ block: "nearest", behavior: "smooth" });
     }
   });
-  // A media element's errors do not bubble, but they can be caught on their way down.
+  // What a media element tells does not bubble, but it can be caught on its way down.
+  document.addEventListener(
+    "timeupdate",
+    (event) => {
+      const rows = [...document.querySelectorAll(".dg-table [data-seek]")];
+      const begun = rows.filter((row) => Number(row.dataset.seek) <= event.target.currentTime);
+      rows.forEach((row) => row.classList.toggle("dg-now", row === begun.at(-1)));
+    },
+    true,
+  );
   document.addEventListener(
     "error",
     (event) => {

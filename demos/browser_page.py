@@ -221,7 +221,7 @@ class Page:
         said = " ".join([video.media.name, *(f"· {warning}" for warning in video.warnings)])
         return (
             view.done(said) if captions else view.problem("No speech was heard in this file."),
-            view.player(video.media, view.tracks(paths, self._options)),
+            view.player(video.media, view.tracks(paths, self._options), video.info.has_video),
             view.downloads(paths),
             view.table(captions, self._options),
             view.gallery(video.pictures()),

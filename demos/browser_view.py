@@ -4,8 +4,6 @@ Every text that came from outside is escaped. Files are named relative to the pa
 works behind a proxy.
 """
 
-import json
-import os
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -13,8 +11,7 @@ from urllib.parse import quote
 
 from demos.terminal import clock
 from models.prompt import language_name
-from pipeline.outputs import FORMATS, document, planned
-from pipeline.subtitles import cues, write
+from pipeline import outputs
 from stages.messages import SAMPLE_RATE_HZ, Caption, Frame, SessionOptions, Text
 
 MICROPHONE_PROBLEM = '<div id="dg-mic" class="dg-help" role="alert" hidden></div>'
@@ -80,15 +77,18 @@ def table(captions: Sequence[Caption], options: SessionOptions) -> str:
     return f'<table class="dg-table"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
 
 
-def player(media: Path, tracks: Sequence[tuple[str, str, Path]]) -> str:
-    """A player with subtitles: ``tracks`` are language code, label and file; the first is shown."""
+def player(media: Path, tracks: Sequence[tuple[str, str, Path]], has_video: bool) -> str:
+    """A player with subtitles: ``tracks`` are language code, label and file; the first is shown.
+    Without pictures it has no room for them; the row of the table that is spoken is marked.
+    """
     lines = "".join(
         f'<track kind="subtitles" srclang="{escape(code)}" label="{escape(label)}" '
         f'src="{_url(path)}"{" default" if not at else ""}>'
-        for at, (code, label, path) in enumerate(tracks)
+        for at, (code, label, path) in enumerate(tracks if has_video else [])
     )
+    kind = "video" if has_video else "audio"
     return (
-        f'<video class="dg-player" controls preload="auto" src="{_url(media)}">{lines}</video>'
+        f'<{kind} class="dg-player" controls preload="auto" src="{_url(media)}">{lines}</{kind}>'
         '<p class="dg-status dg-unplayable" hidden>This browser cannot play the file; '
         "its subtitles are below.</p>"
     )
@@ -129,16 +129,9 @@ def save(
 ) -> list[Path]:
     """Writes what `dragoman translate` writes for a source called ``name``; the paths."""
     finals = [caption for caption in captions if caption.kind == "final"]
-    paths = []
-    for output in planned(Path(name).stem, options, FORMATS, bilingual=True):
-        path = folder / output.file
-        if output.which is None:
-            form = document(name, model, options, duration_s, finals, warnings)
-            _write(path, json.dumps(form, ensure_ascii=False, indent=1) + "\n")
-        else:
-            write(cues(finals, output.which), path)
-        paths.append(path)
-    return paths
+    form = outputs.document(name, model, options, duration_s, finals, warnings)
+    files = outputs.planned(Path(name).stem, options, outputs.FORMATS, bilingual=True)
+    return outputs.save(files, folder, finals, form)
 
 
 def tracks(paths: Sequence[Path], options: SessionOptions) -> list[tuple[str, str, Path]]:
@@ -187,9 +180,3 @@ def _seconds(samples: int) -> str:
 
 def _url(path: Path) -> str:
     return f"gradio_api/file={quote(str(path))}"
-
-
-def _write(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)

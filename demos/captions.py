@@ -6,7 +6,6 @@ words are still shown and saved. A second one does not wait for them. What a mic
 always saved: nobody can play it again.
 """
 
-import json
 import os
 import signal
 import sys
@@ -15,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -32,9 +30,8 @@ from pipeline.errors import InputError
 from pipeline.frames import read_frames
 from pipeline.media import read_audio
 from pipeline.microphone import Microphone
-from pipeline.outputs import FORMATS, document, planned
+from pipeline.outputs import FORMATS, document, planned, save
 from pipeline.session import Pace, Session
-from pipeline.subtitles import cues, write
 from stages.messages import Caption, Picture, SessionOptions
 
 INTERRUPTED = 130
@@ -148,18 +145,6 @@ def start(request: Request) -> Chain:
     )
 
 
-def save(
-    captions: list[Caption], folder: Path, stem: str, options: SessionOptions, form: dict[str, Any]
-) -> None:
-    """Writes subtitles in both languages and the document ``form``; each file whole or not."""
-    for output in planned(stem, options, FORMATS, bilingual=False):
-        if output.which is None:
-            text = json.dumps(form, ensure_ascii=False, indent=1) + "\n"
-            _write_whole(folder / output.file, text)
-        else:
-            write(cues(captions, output.which), folder / output.file)
-
-
 def _caption(
     request: Request, source: Source, chain: Chain, reference: str | None, console: Console
 ) -> int:
@@ -194,7 +179,8 @@ def _save_all(finals: list[Caption], source: Source, request: Request, duration_
     lost = "" if source.microphone is None else loss(source.microphone)
     warnings = [lost] if lost else []
     form = document(name, request.model, request.options, duration_s, finals, warnings)
-    save(finals, source.folder, source.stem, request.options, form)
+    outputs = planned(source.stem, request.options, FORMATS, bilingual=False)
+    save(outputs, source.folder, finals, form)
     if source.microphone is not None:
         languages = ",".join((request.language, request.target_language))
         path = source.folder / source.stem
@@ -288,16 +274,6 @@ def _make_writable(folder: Path) -> None:
         raise OSError(
             f"captions cannot be saved in {folder.absolute()}{reason}: choose a folder with -o"
         )
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Writes beside ``path`` and renames, so that a reader never sees half a file."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _say(line: str) -> None:

@@ -14,32 +14,11 @@ from typing import Annotated, Literal
 import typer
 from typer.exceptions import TyperException
 
-from demos import models
+from demos import models, options
 from demos.browser import demo
-from demos.options import (
-    Address,
-    Debug,
-    Device,
-    DraftSize,
-    Dtype,
-    Language,
-    Model,
-    NoRay,
-    PadAudio,
-    Size,
-    TargetLanguage,
-    Threads,
-    log_to_stderr,
-)
 from demos.translate import translate
 
 OK, FAILED, USAGE, NO_INPUT, NO_DEPENDENCY, INTERRUPTED = 0, 1, 2, 3, 4, 130
-
-
-class UsageError(TyperException):
-    """Options that make no sense, or none where one is needed."""
-
-    exit_code = USAGE
 
 
 app = typer.Typer(
@@ -88,7 +67,8 @@ def explain(error: Exception) -> tuple[str, int]:
     kinds = {kind.__name__ for kind in type(error).__mro__} | {getattr(error, "kind", "")}
     if isinstance(error, TyperException):
         hint = " (`--help` lists the options)" if error.exit_code == USAGE else ""
-        message = error.format_message().replace("Value error, ", "").rstrip(".")
+        message = error.format_message().removeprefix("Invalid value: ")
+        message = message.replace("Value error, ", "").rstrip(".")
         return message + hint, error.exit_code
     if kinds & {"LanguageError", "CheckpointError", "SizeError", "DeviceError"}:
         return str(error), USAGE
@@ -107,11 +87,11 @@ def _check_source(
     file: Path | None, microphone: str | None, duration: float | None, pace: str
 ) -> None:
     if file is not None and microphone is not None:
-        raise UsageError("a file and --microphone: give one of them")
+        raise typer.BadParameter("a file and --microphone: give one of them")
     if file is not None and duration is not None:
-        raise UsageError("--duration ends a microphone's session: leave it out with a file")
+        raise typer.BadParameter("--duration ends a microphone's session: leave it out with a file")
     if file is None and pace == "fast":
-        raise UsageError("--pace fast is for a file: give one")
+        raise typer.BadParameter("--pace fast is for a file: give one")
 
 
 def _print_version(wanted: bool) -> None:
@@ -156,8 +136,8 @@ def captions(
         float | None,
         typer.Option(min=0.1, metavar="SECONDS", help="End the microphone's session by itself."),
     ] = None,
-    language: Language = "es",
-    target_language: TargetLanguage = "en",
+    language: options.Language = "es",
+    target_language: options.TargetLanguage = "en",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON event a line, and nothing else.")
     ] = False,
@@ -176,25 +156,24 @@ def captions(
         Literal["real-time", "fast"],
         typer.Option(help="Hear a file as it would be spoken, or as fast as possible."),
     ] = "real-time",
-    model: Model = "nano",
-    device: Device = "cpu",
-    dtype: Dtype = "auto",
-    size: Size = "",
-    draft_size: DraftSize = "",
-    pad_audio: PadAudio = False,
-    threads: Threads = None,
-    address: Address = None,
-    no_ray: NoRay = False,
-    debug: Debug = False,
+    model: options.Model = "nano",
+    device: options.Device = "cpu",
+    dtype: options.Dtype = "auto",
+    size: options.Size = "",
+    draft_size: options.DraftSize = "",
+    pad_audio: options.PadAudio = False,
+    threads: options.Threads = None,
+    address: options.Address = None,
+    no_ray: options.NoRay = False,
+    debug: options.Debug = False,
 ) -> int:
     """Live captions of a microphone or a file. Transcript and translation as they are spoken."""
-    log_to_stderr(debug)
+    options.log_to_stderr(debug)
     if path is not None and file is not None:
-        raise UsageError(f"{path} and --file {file}: captions are of one file at a time")
+        raise typer.BadParameter(f"{path} and --file {file}: captions are of one file at a time")
     file = file or path
     _check_source(file, microphone, duration, pace)
-    if no_ray and address is not None:
-        raise UsageError("--no-ray runs here, --address elsewhere: give one of them")
+    options.check_place(no_ray, address)
     if list_devices:
         from demos.listening import list_devices as show_devices
 

@@ -1,12 +1,6 @@
 """The word error rate of a session against a transcript of what was said."""
 
-import unicodedata
-
-
-def words(text: str) -> str:
-    """Lower case, punctuation and symbols gone, single spaces: what is compared."""
-    kept = (" " if unicodedata.category(c)[0] in "PS" else c for c in text.lower())
-    return " ".join("".join(kept).split())
+from models.words import normalized
 
 
 def word_error_rate(reference: str, heard: str) -> float:
@@ -16,6 +10,6 @@ def word_error_rate(reference: str, heard: str) -> float:
     """
     import jiwer
 
-    if not words(reference):
+    if not normalized(reference):
         raise ValueError("the reference has no words to compare with")
-    return jiwer.wer(words(reference), words(heard))
+    return jiwer.wer(normalized(reference), normalized(heard))

@@ -15,21 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from demos import options
 from demos.loading import check_sizes, locate, read_ahead
-from demos.options import (
-    Address,
-    Debug,
-    Device,
-    Dtype,
-    Language,
-    Model,
-    PadAudio,
-    Size,
-    TargetLanguage,
-    check_device,
-    check_languages,
-    log_to_stderr,
-)
 from demos.stdout import own_stdout
 
 if TYPE_CHECKING:
@@ -47,8 +34,8 @@ def translate(
         Path | None,
         typer.Option("--output-dir", "-o", help="Folder for the outputs; else beside each file."),
     ] = None,
-    language: Language = "es",
-    target_language: TargetLanguage = "en",
+    language: options.Language = "es",
+    target_language: options.TargetLanguage = "en",
     output_format: Annotated[
         str, typer.Option("--output-format", "-f", help="Any of srt,vtt,json, with commas between.")
     ] = "srt,vtt,json",
@@ -58,34 +45,34 @@ def translate(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Do finished files again, replace any outputs.")
     ] = False,
-    model: Model = "nano",
-    device: Device = "cpu",
-    dtype: Dtype = "auto",
-    size: Size = "",
-    pad_audio: PadAudio = False,
+    model: options.Model = "nano",
+    device: options.Device = "cpu",
+    dtype: options.Dtype = "auto",
+    size: options.Size = "",
+    pad_audio: options.PadAudio = False,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes; else one for each core or GPU.")
     ] = None,
-    address: Address = None,
+    address: options.Address = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document about the run, nothing else.")
     ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print the paths of the outputs, nothing else.")
     ] = False,
-    debug: Debug = False,
+    debug: options.Debug = False,
 ) -> int:
     """Subtitles for files and folders. Transcript, translation, and both together."""
     if as_json and quiet:
         raise typer.BadParameter("--json and --quiet exclude each other: give one of them")
     formats = _formats(output_format)
-    log_to_stderr(debug)
-    check_languages(model, language, target_language, address)
-    check_device(device, address)
+    options.log_to_stderr(debug)
+    options.check_languages(model, language, target_language, address)
+    options.check_device(device, address)
     from pipeline.batch import BatchOptions
     from stages.messages import SessionOptions
 
-    options = BatchOptions(
+    asked = BatchOptions(
         session=SessionOptions(
             language=language, target_language=target_language, pad_audio=pad_audio, size=size
         ),
@@ -96,7 +83,7 @@ def translate(
         bilingual=bilingual,
         overwrite=overwrite,
     )
-    return run(paths, output_dir, options, workers, address, as_json=as_json, quiet=quiet)
+    return run(paths, output_dir, asked, workers, address, as_json=as_json, quiet=quiet)
 
 
 def run(

@@ -126,13 +126,18 @@ class Chain(ABC):
         """Ends ``session``: each stage's remainder goes through the stages after it."""
         last = self._send(session, seq, [], last=True)
         with self._changing:
-            self._opened.pop(session, None)
+            opened = self._opened.pop(session, None)
+        # What did not come through has not told the links behind it that the session is over.
+        last.add_done_callback(lambda done: self._forget(opened) if done.exception() else None)
         return last
 
     def drop(self, session: str) -> None:
         """Forgets ``session`` in every stage, without its last captions."""
         with self._changing:
             opened = self._opened.pop(session, None)
+        self._forget(opened)
+
+    def _forget(self, opened: _Opened | None) -> None:
         if opened is not None and not self._stopped:
             self._dispatcher.forget(opened.key)
             for link in range(len(self)):

@@ -14,7 +14,7 @@ from pipeline.errors import InputError
 
 NONE_FOUND = (
     "no microphone was found: plug one in, switch the sound system on, "
-    "or caption a recording with --file FILE"
+    "or caption a recording: `dragoman captions FILE`"
 )
 
 

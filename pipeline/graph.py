@@ -2,12 +2,14 @@
 
 A call passes object references on: the driver sends chunks to the first actor and asks the last one
 for captions, and does not open what lies between. Actors take calls in the order in which they
-were made, and hold any number of sessions.
+were made, and hold any number of sessions. A stage whose process has ended takes its sessions with
+it, and is started again for the next one.
 """
 
 import contextlib
+import logging
 import os
-import socket
+import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -34,10 +36,12 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 import ray  # noqa: E402  (reads the settings above when it is imported)
 from ray import exceptions  # noqa: E402
 
+from pipeline.knock import knock  # noqa: E402
+
+log = logging.getLogger(__name__)
+
 OBJECT_STORE_BYTES = 128 * 2**20  # messages are small and travel inline; this is the spare room
 PLACEMENT_S = 60.0
-KNOCK_S = 5.0
-HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
 
 class StageActor(Link):
@@ -70,8 +74,11 @@ class Graph(Chain):
     ) -> None:
         super().__init__(model, look)
         self._actors = actors
+        self._recipes: list[Recipe] = []  # of the actors
         self._owns_ray = owns_ray
         self._turns: Turns | None = None
+        self._healing = threading.RLock()
+        self._serving = self._ailing = False  # started; a process has ended since
 
     @classmethod
     def start(
@@ -102,10 +109,10 @@ class Graph(Chain):
                 else:  # its processes need not be on one machine
                     stages = spared(stages)
             for stage in stages:
-                actor = ray.remote(StageActor).options(num_cpus=1, num_gpus=stage.gpus)
-                graph._actors.append(actor.remote(stage, graph._turns))
-            graph._await_placement()
+                graph._append(stage)
+            graph._await_placement(graph._actors)
             graph.load()
+            graph._serving = True
         except BaseException:
             graph.stop()
             raise
@@ -114,9 +121,10 @@ class Graph(Chain):
     def stop(self) -> None:
         """Ends the actors, and the Ray that was started for them."""
         super().stop()
-        for actor in self._actors:
-            ray.kill(actor)
-        self._actors = []
+        with self._healing:
+            for actor in self._actors:
+                ray.kill(actor)
+            self._actors = []
         if self._turns is not None:
             self._turns.close()
         if self._owns_ray:
@@ -125,12 +133,64 @@ class Graph(Chain):
     def __len__(self) -> int:
         return len(self._actors)
 
+    def open(self, session: str, options: SessionOptions) -> None:
+        """As `Chain.open`; stages whose process has ended are started again first."""
+        self._heal()
+        try:
+            super().open(session, options)
+        except PipelineError:
+            if not self._ailing:
+                raise
+            self._heal()
+            super().open(session, options)
+
+    def _heal(self) -> None:
+        """Starts and loads anew what has ended; raises PipelineError where that cannot be done."""
+        with self._healing:
+            if self._stopped or not self._ailing:
+                return
+            self._ailing = False
+            for link in range(len(self)):
+                if not self._lives(link):
+                    self._replace(link)
+
+    def _replace(self, link: int) -> None:
+        recipe = self._recipes[link]
+        log.warning("the process of the stage %r ended: a new one takes its place", recipe.name)
+        fresh = self._spawn(recipe)
+        try:
+            self._await_placement([fresh])
+            failure = self._wait(fresh.load.remote())
+            if isinstance(failure, Failure):
+                raise PipelineError(failure.message, failure.stage, failure.kind, failure.trace)
+        except BaseException:
+            ray.kill(fresh)
+            self._ailing = True
+            raise
+        fresh.settle.remote()
+        self._actors[link] = fresh
+
+    def _lives(self, link: int) -> bool:
+        try:
+            return ray.get(self._actors[link].ready.remote())
+        except exceptions.RayError:
+            return False
+
     def _add(self, recipe: Recipe) -> int:
-        # No CPU of its own: it must find a place on a machine where the other stages took all, and
-        # works only while one of them waits for it.
-        actor = ray.remote(StageActor).options(num_cpus=0, num_gpus=recipe.gpus)
-        self._actors.append(actor.remote(recipe, self._turns))
+        with self._healing:
+            return self._append(recipe)
+
+    def _append(self, recipe: Recipe) -> int:
+        self._recipes.append(recipe)
+        self._actors.append(self._spawn(recipe))
         return len(self._actors) - 1
+
+    def _spawn(self, recipe: Recipe) -> Any:
+        # The lane has no CPU of its own: it must find a place on a machine where the other stages
+        # took all, and works only while one of them waits for it.
+        cpus = 0 if recipe is self._look else 1
+        actor = ray.remote(StageActor).options(num_cpus=cpus, num_gpus=recipe.gpus)
+        return actor.remote(recipe, self._turns)
 
     def _call(self, link: int, method: str, *args: Any) -> Any:
         return getattr(self._actors[link], method).remote(*args)
@@ -142,9 +202,9 @@ class Graph(Chain):
     def _future(self, handle: Any) -> Future:
         return handle.future()
 
-    def _await_placement(self) -> None:
+    def _await_placement(self, actors: Sequence[Any]) -> None:
         try:
-            ray.get([actor.ready.remote() for actor in self._actors], timeout=PLACEMENT_S)
+            ray.get([actor.ready.remote() for actor in actors], timeout=PLACEMENT_S)
         except exceptions.GetTimeoutError:
             raise PipelineError(
                 f"no place for {len(self)} stages within {PLACEMENT_S:.0f} s: every stage needs a "
@@ -156,9 +216,10 @@ class Graph(Chain):
     def _broken(self, session: str, error: Exception) -> PipelineError:
         if not isinstance(error, exceptions.RayActorError):
             return super()._broken(session, error)
-        where = f"session {session!r} was lost: " if session else ""
+        self._ailing = self._serving
+        lost = ", and what was being said is lost" if session else ""
         return PipelineError(
-            f"{where}the process of a stage ended (killed, or out of memory); start again",
+            f"the process of a stage ended (killed, or out of memory){lost}: start again",
             kind=type(error).__name__,
             trace=str(error),
         )
@@ -173,24 +234,40 @@ def connect(address: str | None, stages: int) -> bool:
     # `models` would hide ours: it shall see the folder of this project instead.
     with contextlib.chdir(ROOT):
         if address is None:
-            cores = max(stages, os.cpu_count() or 1)
-            ray.init(
-                address="local",
-                num_cpus=cores,
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                **quiet,
-            )
+            _start_own(stages, quiet)
             return True
         try:
-            _knock(address)
+            knock(address)
             ray.init(address=address, **quiet)
+        except exceptions.AuthenticationError as error:
+            raise PipelineError(
+                f"the Ray cluster at {address!r} wants its token, and did not get it: set "
+                "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to what `ray get-auth-token` prints on "
+                "its head node; on that machine --address auto finds both"
+            ) from error
         except (OSError, ValueError, RuntimeError) as error:
             raise PipelineError(
                 f"no Ray cluster at {address!r} ({error}): start one with `ray start --head`, or "
                 "leave --address out to run on this machine"
             ) from error
     return True
+
+
+def _start_own(stages: int, quiet: dict[str, Any]) -> None:
+    try:
+        ray.init(
+            address="local",
+            num_cpus=max(stages, os.cpu_count() or 1),
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            **quiet,
+        )
+    except OSError as error:
+        raise PipelineError(
+            f"Ray cannot start here ({error}): it keeps a token in ~/.ray and its files in "
+            "/tmp/ray; where the home folder cannot be written to, set RAY_AUTH_TOKEN to a secret "
+            "of your own"
+        ) from error
 
 
 def check_gpus(stages: Sequence[Recipe]) -> None:
@@ -200,23 +277,3 @@ def check_gpus(stages: Sequence[Recipe]) -> None:
             "--device cuda: no node of this Ray has a GPU: see what `ray status` shows, or leave "
             "the option out to run on CPUs"
         )
-
-
-def _knock(address: str) -> None:
-    """Raises OSError when no gRPC server is at `host:port`; Ray itself would try for minutes."""
-    host, colon, port = address.rpartition(":")
-    if not colon or "/" in host or not port.isdigit():
-        return
-    with socket.create_connection((host, int(port)), KNOCK_S) as server:
-        if os.environ.get("RAY_USE_TLS", "0").lower() not in ("1", "true"):
-            _greet(server)
-
-
-def _greet(server: socket.socket) -> None:
-    """Raises ConnectionError unless a SETTINGS frame opens the answer (RFC 9113, section 3.4)."""
-    start = b""
-    with contextlib.suppress(OSError), server.makefile("rb") as answer:
-        server.sendall(HTTP2_HELLO)
-        start = answer.read(9)
-    if start[3:4] != b"\4":
-        raise ConnectionError("what listens there does not answer as Ray does")

@@ -1,7 +1,7 @@
-"""The files that a batch writes for one source: subtitles in each language and both, and one JSON.
+"""The files that are written for one source: subtitles in each language and both, and one JSON.
 
-Last step of batch. All of a source's files are written under temporary names first and then
-renamed, so that what has its name is whole.
+Last step of all commands. Each file is written under a temporary name first and then renamed, so
+that what has its name is whole; a batch renames all of a source's files at once.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 
 from models.hub import name_of
 from pipeline.journal import DRAFT, Journal, digest
-from pipeline.subtitles import Which, cues, write
+from pipeline.subtitles import Which, cues, write, write_whole
 from stages.messages import Caption, SessionOptions
 
 FORMATS = ("srt", "vtt", "json")
@@ -81,6 +81,16 @@ def _segment(caption: Caption) -> dict[str, Any]:
     }
 
 
+def save(
+    outputs: Sequence[Output], folder: Path, captions: Sequence[Caption], form: dict[str, Any]
+) -> list[Path]:
+    """Writes ``outputs``, each whole or not, of ``captions`` and their document ``form``."""
+    paths = [folder / output.file for output in outputs]
+    for output, path in zip(outputs, paths, strict=True):
+        _write(path, output.which, captions, form)
+    return paths
+
+
 def write_all(
     outputs: Sequence[Output],
     folder: Path,
@@ -94,6 +104,7 @@ def write_all(
     try:
         for output, draft in drafts.items():
             _write(draft, output.which, captions, form)
+            _sync(draft)
         journal.announce(name, {output.file: digest(draft) for output, draft in drafts.items()})
         for output, draft in drafts.items():
             os.replace(draft, folder / output.file)
@@ -110,10 +121,9 @@ def _write(
 ) -> None:
     if which is None:
         text = json.dumps(form, ensure_ascii=False, indent=1) + "\n"
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text)
     else:
         write(cues(captions, which), path)
-    _sync(path)
 
 
 def _sync(path: Path) -> None:

@@ -81,7 +81,17 @@ def write(cues: Iterable[Cue], path: str | Path) -> None:
         text = "\n".join(_escape(line, name) for line in cue.lines)
         file.append(pysubs2.SSAEvent(cue.start_ms, cue.end_ms, text))
     # The lines hold no markup, so braces are braces, not styles.
-    _replace(path, file.to_string(name, keep_ssa_tags=True))
+    write_whole(path, file.to_string(name, keep_ssa_tags=True))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes beside ``path`` and renames, so that no reader ever sees half a file."""
+    written = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        written.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(written, path)
+    finally:
+        written.unlink(missing_ok=True)
 
 
 def _escape(line: str, name: str) -> str:
@@ -90,16 +100,6 @@ def _escape(line: str, name: str) -> str:
     if name == "vtt":
         line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return line
-
-
-def _replace(path: Path, text: str) -> None:
-    """Writes beside ``path`` and renames, so that no reader ever sees half a file."""
-    written = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        written.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(written, path)
-    finally:
-        written.unlink(missing_ok=True)
 
 
 def _ms(samples: int) -> int:

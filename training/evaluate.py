@@ -4,7 +4,6 @@ Greedy decoding of whole clips, as fast as possible; what a live session yields 
 is measured by `make bench`, through the stages themselves.
 """
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ import jiwer
 import sacrebleu
 import torch
 
+from models.words import normalized
 from training.batch import CHUNK_SAMPLES, Spoken
 from training.model import Nano
 
@@ -23,11 +23,6 @@ class Score:
     wer: float
     chrf: float
     utterances: int
-
-
-def normalized(text: str) -> str:
-    """Lower case, punctuation out, single spaces: what word error rates compare."""
-    return " ".join(re.sub(r"[^\w\s]", " ", text.lower()).split())
 
 
 def score(pairs: Iterable[tuple[str, str]], translations: Iterable[tuple[str, str]]) -> Score:

@@ -285,9 +285,19 @@ def test_uploads_work_or_say_why_not(playwright, chromium, served, spoken, tmp_p
         page.reload()
         page.get_by_role("tab", name="Video").click()
         page.locator("#dg-upload input[type=file]").set_input_files(spoken)
-        page.locator(".dg-player").wait_for()
-        assert page.locator("#dg-table tbody tr").count() > 0
+        player, rows = page.locator(".dg-player"), page.locator("#dg-table tbody tr")
+        player.wait_for()
+        assert rows.count() > 0
         assert page.locator("#dg-gallery img").count() == 0
+        assert player.bounding_box()["height"] < 80  # there is nothing to look at
+        page.wait_for_function("() => document.querySelector('.dg-player').readyState >= 2")
+        rows.last.click()
+        page.locator("#dg-table tr.dg-now").wait_for()
+        assert texts(page, "#dg-table .dg-now") == texts(page, "#dg-table tbody tr")[-1:]
+        page.set_viewport_size({"width": 390, "height": 844})
+        cell = rows.last.locator("td").last
+        assert cell.bounding_box()["width"] > 250  # texts stand below each other
+        assert page.evaluate("() => document.documentElement.scrollWidth") == 390
 
 
 @pytest.mark.timeout(240)

@@ -134,14 +134,14 @@ def test_subtitles_keep_the_rules_of_cues(translated):
 def test_the_bundled_model_hears_the_words_in_every_container(translated, name):
     import jiwer
 
-    from demos.score import words
+    from models.words import normalized
 
     (path,) = [path for path in translated[0][name].outputs if path.suffix == ".json"]
     events = json.loads(path.read_text())["segments"]
     said = media_files.SPOKEN.with_name("talk.es.txt").read_text().splitlines()
     said = " ".join(said[: media_files.SENTENCES])
     heard = " ".join(event["transcript"] for event in events)
-    assert jiwer.wer(words(said), words(heard)) <= 0.3
+    assert jiwer.wer(normalized(said), normalized(heard)) <= 0.3
     assert all(event["translation"] for event in events)
 
 

@@ -1,7 +1,6 @@
 import contextlib
 import os
 import signal
-import socketserver
 import subprocess
 import sys
 import textwrap
@@ -14,7 +13,7 @@ import pytest
 import ray
 
 from pipeline.chain import PipelineError, Recipe
-from pipeline.graph import Graph, _knock
+from pipeline.graph import Graph
 from pipeline.local import Local
 from pipeline.session import Session, run
 from stages.messages import CHUNK_SAMPLES
@@ -144,16 +143,55 @@ def test_a_stage_that_cannot_be_made_stops_the_start():
     assert raised.value.stage == "encode"
 
 
-def test_a_killed_actor_is_a_clear_error():
-    class Dying(CountingSegments):
-        def step(self, item, state):
-            if item.start:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return super().step(item, state)
+class Dying(CountingSegments):
+    """Its process is killed by a poisoned sample."""
 
+    def step(self, item, state):
+        if POISON in item.samples:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(item, state)
+
+
+def test_a_killed_actor_is_a_clear_error_and_replaced_for_the_next_session():
     graph = Graph.start(stages=(Recipe("segment", Making(Dying())), *fakes()[1:]))
-    with pytest.raises(PipelineError, match="process of a stage ended"):
-        list(run(graph, [tone(5)], pace="fast"))
+    expected = bare(run(graph, [tone(5)], pace="fast"))
+    for _ in range(2):
+        with pytest.raises(PipelineError, match="process of a stage ended.*start again"):
+            list(run(graph, [tone(2), tone(1, POISON)], pace="fast"))
+        assert bare(run(graph, [tone(5)], pace="fast")) == expected != []
+    assert graph.sessions() == []
+    graph.stop()
+
+
+def test_a_stage_that_dies_while_nobody_speaks_is_replaced():
+    graph = Graph.start(stages=fakes())
+    expected = bare(run(graph, [tone(5)], pace="fast"))
+    ray.kill(graph._actors[1])
+    ray.kill(graph._actors[2])
+    assert bare(run(graph, [tone(5)], pace="fast")) == expected != []
+    assert len(graph) == 3
+    graph.stop()
+
+
+def test_a_stage_that_cannot_be_loaded_again_says_why_until_it_can(tmp_path):
+    class Elsewhere:
+        """Makes a stage while a file is there."""
+
+        def __call__(self):
+            if not (tmp_path / "model").exists():
+                raise ValueError("no such folder")
+            return CountingSegments()
+
+    (tmp_path / "model").touch()
+    graph = Graph.start(stages=(Recipe("segment", Elsewhere()), *fakes()[1:]))
+    expected = bare(run(graph, [tone(5)], pace="fast"))
+    ray.kill(graph._actors[0])
+    (tmp_path / "model").unlink()
+    for _ in range(2):
+        with pytest.raises(PipelineError, match="no such folder"):
+            list(run(graph, [tone(5)], pace="fast"))
+    (tmp_path / "model").touch()
+    assert bare(run(graph, [tone(5)], pace="fast")) == expected
     graph.stop()
 
 
@@ -208,82 +246,3 @@ def test_a_ray_without_a_gpu_refuses_stages_that_want_one_at_once():
     *said, soon = done.stdout.splitlines()
     assert len(said) == 2 and soon == "True"
     assert all(s.startswith("DeviceError --device cuda: no node of this Ray has a") for s in said)
-
-
-@contextlib.contextmanager
-def listening(answer: bytes | None):
-    """The address of a server that sends ``answer`` to whoever speaks, or says nothing at all."""
-
-    class Answering(socketserver.BaseRequestHandler):
-        def handle(self):
-            while self.request.recv(1024):
-                if answer is not None:
-                    return self.request.sendall(answer)
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answering) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-
-
-def no_cluster(address: str) -> subprocess.CompletedProcess:
-    script = f"""
-        import time
-        from pipeline import graph
-        graph.KNOCK_S = 1.0
-        begin = time.monotonic()
-        try:
-            graph.Graph.start(address={address!r})
-        except graph.PipelineError as error:
-            print(error)
-        print(time.monotonic() - begin < 3)
-    """
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense"])
-def test_an_address_without_a_cluster_says_what_to_do(address):
-    done = no_cluster(address)
-    assert f"no Ray cluster at {address!r}" in done.stdout and "ray start --head" in done.stdout
-
-
-@pytest.mark.parametrize("answer", [None, b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH"])
-def test_an_address_where_another_server_listens_says_so_at_once(answer):
-    with listening(answer) as address:
-        done = no_cluster(address)
-    said, soon = done.stdout.splitlines()
-    assert said.startswith(f"no Ray cluster at {address!r} (what listens there does not answer")
-    assert "ray start --head" in said and soon == "True" and done.stderr == ""
-
-
-def test_a_driver_joins_a_cluster_at_its_address():
-    address = ray.get_runtime_context().gcs_address
-    script = f"""
-        import ray
-        from pipeline.graph import connect
-        print(connect({address!r}, 1), ray.get_runtime_context().gcs_address)
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    assert (done.stdout, done.stderr) == (f"True {address}\n", "")
-
-
-def test_a_cluster_behind_tls_is_not_asked_in_plain_text(monkeypatch):
-    with listening(b"") as address:
-        with pytest.raises(ConnectionError):
-            _knock(address)
-        monkeypatch.setenv("RAY_USE_TLS", "1")
-        _knock(address)

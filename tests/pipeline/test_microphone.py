@@ -78,7 +78,7 @@ def test_a_microphone_is_chosen_by_number_name_or_default():
 @pytest.mark.parametrize(
     ("wanted", "found", "message"),
     [
-        (None, [], "no microphone was found.*--file"),
+        (None, [], "no microphone was found.*captions FILE"),
         (None, DEVICES[:2], "no microphone is the default one.*0 'HDA.*3 'USB"),
         ("8", DEVICES, "there is no microphone 8: choose .* 9 'Webcam'"),
         ("rode", DEVICES, "no microphone is called 'rode': .*0 'HDA"),

@@ -10,14 +10,9 @@ from stages.elastic import AUTO, Pressure, Sizes
 from stages.messages import SessionOptions
 from stages.translate import TranslateStage
 from tests import nano_like
-from tests.stages.test_translate import NEVER_EARLY, OPTIONS, run, segment, texts
+from tests.stages.segments import NEVER_EARLY, OPTIONS, run, segment, texts
 
 PIECES = [2, 3, 0, 1, 2]
-
-
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory) -> TranslateStage:
-    return TranslateStage.load(str(nano_like.make(tmp_path_factory.mktemp("elastic"), 7)))
 
 
 def sizes_of(captions) -> list[tuple[str, str]]:
