@@ -1,6 +1,7 @@
 """`python -m benchmarks`: measures, prints, and writes what `docs/` publishes."""
 
 import argparse
+import signal
 import sys
 import time
 import traceback
@@ -24,10 +25,16 @@ def main() -> None:
         results.read(args.out / "benchmarks.json")
     except ValueError as error:
         sys.exit(f"benchmarks: {error}")
+    clean_up_when_ended()
     found = machine.measure(args.device)
     print(found.describe(), flush=True)
     if not run(Bench(found, quick=args.quick, corpus=args.corpus), wanted, args.out):
         sys.exit(1)
+
+
+def clean_up_when_ended() -> None:
+    """Lets SIGTERM end what was begun: processes, and files that are half written."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def run(bench: Bench, wanted: Iterable[Measurement], out: Path) -> bool:

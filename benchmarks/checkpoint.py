@@ -11,16 +11,16 @@ when it is whole, and `config.json` last, so that an interrupted run goes on wit
 
 import argparse
 import json
-import os
-import shutil
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 
+from benchmarks.room import SPARE_BYTES, MakeRoom, free_bytes, whole
 from benchmarks.vocabulary import Layout
 from benchmarks.vocabulary import write as write_vocabulary
 from decoder import LanguageModel, TextConfig, unused_tensor_names
@@ -74,10 +74,17 @@ SIZES = {
 }
 
 
-def ensure(size: Size, folder: Path, block: int = BLOCK, shard_bytes: int = SHARD_BYTES) -> Path:
+def ensure(
+    size: Size,
+    folder: Path,
+    block: int = BLOCK,
+    shard_bytes: int = SHARD_BYTES,
+    make_room: MakeRoom | None = None,
+) -> Path:
     """The folder of a random checkpoint, written now unless it is whole already.
 
-    Raises OSError when the disk has no room for what is missing.
+    ``make_room`` is told how many bytes are missing; without one, OSError is raised where the disk
+    has no room for them.
     """
     if (folder / "config.json").is_file():
         return folder
@@ -85,7 +92,8 @@ def ensure(size: Size, folder: Path, block: int = BLOCK, shard_bytes: int = SHAR
     shards = split(shapes(size), shard_bytes)
     names = [f"model-{i + 1:05}-of-{len(shards):05}.safetensors" for i in range(len(shards))]
     missing = [i for i, name in enumerate(names) if not (folder / name).is_file()]
-    _check_room(folder, sum(_bytes(shards[i]) for i in missing))
+    needed = sum(_bytes(shards[i]) for i in missing)
+    (make_room or partial(_check_room, folder))(needed)
     values = _random_block(block)
     for i in missing:
         _write_shard(folder / names[i], shards[i], values)
@@ -177,8 +185,8 @@ def _bytes(tensors: Mapping[str, torch.Size]) -> int:
 
 
 def _check_room(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed + SHARD_BYTES // 4:
+    free = free_bytes(folder)
+    if free < needed + SPARE_BYTES:
         raise OSError(
             f"{folder} needs {needed / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB left: "
             "make room, or give another folder with --folder"
@@ -201,12 +209,10 @@ def _write_shard(path: Path, tensors: Mapping[str, torch.Size], values: memoryvi
         header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
+    with whole(path) as half, half.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for i, shape in enumerate(tensors.values()):
             _write_tensor(file, shape, values, start=7919 * i)
-    os.replace(partial, path)
 
 
 def _write_tensor(file: BinaryIO, shape: Sequence[int], values: memoryview, start: int) -> None:
@@ -231,9 +237,8 @@ def _pieces(values: memoryview, count: int, start: int) -> Iterator[memoryview]:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    os.replace(partial, path)
+    with whole(path) as half:
+        half.write_text(json.dumps(value, indent=1), encoding="utf-8")
 
 
 def main() -> None:

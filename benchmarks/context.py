@@ -12,11 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import checkpoint as random_checkpoint
-from benchmarks.machine import Machine
+from benchmarks import gguf, ours
+from benchmarks.machine import Beside, Machine
+from benchmarks.peer import Peer
+from benchmarks.room import MakeRoom, Room
 from benchmarks.rows import Unavailable
+from decoder import LanguageModel
 from models.checkpoint import Checkpoint, CheckpointError
 
 NEEDED_BYTES = {"E2B": 10e9, "E4B": 14e9}  # weights without the PLE table, and room to work
+
+
+def _room() -> Room:
+    return Room(random_checkpoint.FOLDERS, tuple(NEEDED_BYTES), ours.FOLDERS)
 
 
 @dataclass
@@ -32,8 +40,9 @@ class Bench:
     folders: dict[str, Path] = field(default_factory=dict)
     nano: str = "nano"
     corpus: Path = Path("build/bench")
+    room: Room = field(default_factory=_room)
     _size: str = ""
-    _kept: dict[str, Any] = field(default_factory=dict)
+    _kept: dict[str, tuple[str, Any]] = field(default_factory=dict)
 
     @property
     def device(self) -> str:
@@ -43,16 +52,32 @@ class Bench:
     def rounds(self) -> int:
         return 1 if self.small else 3 if self.quick else 7
 
+    def beside(self, products: bool = False) -> Beside:
+        """To measure the machine between the rounds of a row."""
+        return Beside(self.device, 0.1 if self.small else 1.0, products)
+
     def folder(self, size: str, form: str = "bf16") -> Path:
-        """The checkpoint of ``size`` in ``form`` (`bf16`, `int8` or `int4`).
+        """The checkpoint of ``size`` in ``form`` (see `benchmarks.ours.FOLDERS`).
 
         Raises Unavailable without room in memory or on disk.
         """
-        from benchmarks.ours import quantized
-
         try:
-            return quantized(self._original(size), form)
+            original = self._original(size)
+            return ours.quantized(original, form, self._make_room(size, original))
         except (CheckpointError, OSError) as error:
+            raise Unavailable(str(error)) from error
+
+    def gguf(self, size: str, form: str) -> Path:
+        """What llama.cpp compares with ``form``; the folder of the form stays where it is.
+
+        Raises Unavailable without room on disk.
+        """
+        kind = gguf.NEAREST[form]
+        path = self.room.root / f"{size}-{kind}.gguf"
+        make_room = self._make_room(size, self.folder(size), self.folder(size, form))
+        try:
+            return gguf.ensure(random_checkpoint.SIZES[size], kind, path, make_room=make_room)
+        except OSError as error:
             raise Unavailable(str(error)) from error
 
     def _original(self, size: str) -> Path:
@@ -64,26 +89,32 @@ class Bench:
                 f"{size} wants {NEEDED_BYTES[size] / 1e9:.0f} GB of memory, "
                 f"{free / 1e9:.1f} GB are free: end what else runs, or take a larger machine"
             )
-        wanted = random_checkpoint.SIZES[size]
-        return random_checkpoint.ensure(wanted, random_checkpoint.FOLDERS / size)
+        folder = self.room.root / size
+        make_room = self._make_room(size, folder)
+        return random_checkpoint.ensure(random_checkpoint.SIZES[size], folder, make_room=make_room)
 
-    def checkpoint(self, size: str) -> Checkpoint:
-        folder = self.folder(size)
-        return self._keep(size, "checkpoint", lambda: Checkpoint.open(str(folder)))
+    def _make_room(self, size: str, *kept: Path) -> MakeRoom:
+        """Makes room for a file of ``size``; models go first, as they hold on to their files."""
 
-    def model(self, size: str, form: str = "bf16"):
-        """Our language model: `bf16`, `int8` or `int4`."""
-        from benchmarks.ours import language_model
+        def make(needed: int) -> None:
+            if self.room.lacks(needed):
+                self.release()
+                self.room.make(needed, size, kept)
 
-        folder = str(self.folder(size, form))
-        return self._keep(size, form, lambda: language_model(Checkpoint.open(folder), self.device))
+        return make
 
-    def peer(self, size: str):
+    def checkpoint(self, size: str, form: str = "bf16") -> Checkpoint:
+        return Checkpoint.open(str(self.folder(size, form)))
+
+    def model(self, size: str, form: str = "bf16") -> LanguageModel:
+        """Our language model; one form of it is open at a time."""
+        checkpoint = self.checkpoint(size, form)
+        return self._keep(size, "ours", form, lambda: ours.language_model(checkpoint, self.device))
+
+    def peer(self, size: str) -> Peer:
         """transformers' model, bf16."""
-        from benchmarks.peer import Peer
-
         folder = self.folder(size)
-        return self._keep(size, "peer", lambda: Peer.load(folder, self.device))
+        return self._keep(size, "peer", "bf16", lambda: Peer.load(folder, self.device))
 
     def release(self) -> None:
         """Forgets all models."""
@@ -91,17 +122,15 @@ class Bench:
         self._kept.clear()
         gc.collect()
 
-    def _keep(self, size: str, name: str, make: Callable[[], Any]) -> Any:
+    def _keep(self, size: str, side: str, form: str, make: Callable[[], Any]) -> Any:
         if size != self._size:
             self.release()
             self._size = size
-        if name not in self._kept:
-            for other in ("bf16", "int8", "int4"):
-                if name in ("bf16", "int8", "int4"):
-                    self._kept.pop(other, None)
+        if side not in self._kept or self._kept[side][0] != form:
+            self._kept.pop(side, None)
             gc.collect()
-            self._kept[name] = make()
-        return self._kept[name]
+            self._kept[side] = form, make()
+        return self._kept[side][1]
 
 
 def available_bytes() -> float:

@@ -2,11 +2,12 @@
 
 Streaming reads all weights once a step and can not do less alone; a clip in one pass reads them
 once. So the least a step can take is the reading of the weights, and sessions that share a step
-share that. A tower in int8 has half as many bytes to read; the peer keeps its bf16.
+share that. A tower in another form has fewer bytes to read; the peer keeps its bf16.
 """
 
 import statistics
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from benchmarks import limits, profile, sounds
 from benchmarks.context import Bench
+from benchmarks.machine import Beside
 from benchmarks.ours import audio_encoder
 from benchmarks.rows import Measurement, Result, Row
 from benchmarks.timing import Contender, alternate, clock, medians
@@ -24,27 +26,26 @@ SECONDS = 30
 SESSIONS = 4
 WINDOW = 20  # steps at either end that are compared
 
-STREAM = Row(
-    "encoder_stream_30s",
-    "30 s of sound in 160 ms steps, against transformers' one pass",
-    "s",
-    higher=False,
-    target=0.5,
-)
-STREAM_INT8 = Row(
-    "encoder_stream_30s_int8",
-    "30 s of sound in 160 ms steps, int8 tower, against transformers' one pass in bf16",
-    "s",
-    higher=False,
-    target=0.5,
-)
-STEP_INT8 = Row(
-    "encoder_step_int8",
-    "a 160 ms step with an int8 tower, against bf16",
-    "ms",
-    higher=False,
-    peer="bf16",
-)
+FORMS = ("bf16", "bf12", "int8")  # of the tower
+
+
+def _stream_row(form: str) -> Row:
+    title = "30 s of sound in 160 ms steps, against transformers' one pass"
+    if form != "bf16":
+        title = (
+            f"30 s of sound in 160 ms steps, {form} tower, against transformers' one pass in bf16"
+        )
+    suffix = "" if form == "bf16" else f"_{form}"
+    return Row(f"encoder_stream_30s{suffix}", title, "s", higher=False, target=0.5)
+
+
+def _step_row(form: str) -> Row:
+    title = f"a 160 ms step with a tower in {form}, against bf16"
+    return Row(f"encoder_step_{form}", title, "ms", higher=False, peer="bf16")
+
+
+STREAM = {form: _stream_row(form) for form in FORMS}
+STEP = {form: _step_row(form) for form in FORMS[1:]}
 OFFLINE = Row("encoder_offline_30s", "30 s of sound in one pass", "s", higher=False)
 FLAT = Row(
     "encoder_step_flat",
@@ -66,93 +67,96 @@ BATCH = Row(
 
 def encoder(bench: Bench) -> Iterable[Result]:
     """All rows of the encoder."""
-    ours = audio_encoder(bench.checkpoint("E2B"), bench.device)
-    small = audio_encoder(bench.checkpoint("E2B"), bench.device, "int8")
-    theirs = bench.peer("E2B")
+    checkpoint, theirs = bench.checkpoint("E2B"), bench.peer("E2B")
+    ours = {
+        form: audio_encoder(checkpoint, bench.device, None if form == "bf16" else form)
+        for form in FORMS
+    }
     samples = sounds.noise(4 if bench.small else SECONDS)
     clip = torch.from_numpy(samples)[None].to(bench.device)
     rounds = 1 if bench.small else 3 if bench.quick else 5
-    steps: list[list[float]] = []
-    small_steps: list[list[float]] = []
+    steps: dict[str, list[list[float]]] = {form: [] for form in FORMS}
+    beside = bench.beside(products=True)
     spent = alternate(
         {
-            "stream": Contender(lambda _: steps.append(stream(ours, clip))),
-            "int8": Contender(lambda _: small_steps.append(stream(small, clip))),
-            "offline": Contender(lambda _: _whole(ours, clip)),
+            **{
+                form: Contender(lambda _, form=form: steps[form].append(stream(ours[form], clip)))
+                for form in FORMS
+            },
+            "offline": Contender(lambda _: _whole(ours["bf16"], clip)),
             "theirs": Contender(lambda _: _finished(theirs.encode(samples))),
+            "machine": beside.contender,
         },
         rounds,
     )
-    count, seconds = clip.shape[1] // CHUNK_SAMPLES, medians(spent)
-    yield from _results(bench, ours, seconds, steps, count)
-    yield from _small(bench, small, seconds, steps, small_steps, count)
-    yield _together(bench, ours, clip)
+    streamed = Streamed(medians(spent), steps, clip.shape[1] // CHUNK_SAMPLES, rounds, beside)
+    yield from _plain(ours["bf16"], streamed)
+    for form in FORMS[1:]:
+        yield from _other(ours[form], form, streamed)
+    yield _together(bench, ours["bf16"], clip)
 
 
-def _results(
-    bench: Bench,
-    ours: StreamingAudioEncoder,
-    spent: dict[str, float],
-    steps: list[list[float]],
-    count: int,
-) -> Iterable[Result]:
-    weights = read_bytes(ours)
-    least = bench.machine.seconds(weights)
+@dataclass(frozen=True)
+class Streamed:
+    """What all forms of the tower took in the same rounds.
+
+    ``seconds`` of the contenders (medians); ``steps``: seconds of each step in each round and the
+    one that warms up; ``count`` of the steps in a round.
+    """
+
+    seconds: dict[str, float]
+    steps: dict[str, list[list[float]]]
+    count: int
+    rounds: int
+    beside: Beside
+
+    def result(self, form: str, weights: int, detail: dict[str, Any]) -> Result:
+        """The row of the whole stream; a step reads ``weights`` bytes."""
+        least, ours = self.beside.seconds(weights), self.seconds[form]
+        ms = self.step_ms(form)
+        found = {
+            "step_ms": round(statistics.median(ms), 2),
+            "step_p95_ms": round(sorted(ms)[int(0.95 * (len(ms) - 1))], 2),
+            "least_step_ms": round(1000 * least, 2),
+            "real_time_factor": round(ours / (self.count * CHUNK_MS / 1000), 3),
+        }
+        found |= self.beside.detail(weights) | detail
+        limit = self.count * least
+        return Result(STREAM[form], ours, self.seconds["theirs"], limit, self.rounds, detail=found)
+
+    def step_ms(self, form: str) -> list[float]:
+        """All steps but those of the round that warms up, if there are others."""
+        runs = self.steps[form]
+        return [1000 * seconds for run in runs[1:] or runs for seconds in run]
+
+
+def _plain(ours: StreamingAudioEncoder, streamed: Streamed) -> Iterable[Result]:
+    """Rows of the tower as it is stored."""
+    spent, beside, weights = streamed.seconds, streamed.beside, read_bytes(ours)
     detail = {
-        **_detail(ours, spent["stream"], steps, least, count),
-        "times_own_one_pass": round(spent["stream"] / spent["offline"], 2),
+        "close_ms": round(1000 * closing(ours), 2),
+        "times_own_one_pass": round(spent["bf16"] / spent["offline"], 2),
         "profile": profile.shares(lambda: _one_step(ours)),
     }
-    rounds = len(steps) - 1
-    yield Result(STREAM, spent["stream"], spent["theirs"], count * least, rounds, detail=detail)
+    yield streamed.result("bf16", weights, detail)
+    count, rounds, counted = streamed.count, streamed.rounds, beside.detail(weights)
     flops = 2.0 * sum(p.numel() for p in ours.parameters() if p.dim() == 2) * 4 * count
-    whole = bench.machine.seconds(weights, flops)
-    yield Result(OFFLINE, spent["offline"], spent["theirs"], whole, rounds)
-    window = min(WINDOW, count // 2)
-    first = [seconds for run in steps[1:] for seconds in run[2 : 2 + window]]
-    last = [seconds for run in steps[1:] for seconds in run[-window:]]
+    whole = beside.seconds(weights, flops)
+    yield Result(OFFLINE, spent["offline"], spent["theirs"], whole, rounds, detail=counted)
+    window, runs = min(WINDOW, count // 2), streamed.steps["bf16"][1:]
+    first = [seconds for run in runs for seconds in run[2 : 2 + window]]
+    last = [seconds for run in runs for seconds in run[-window:]]
     begin, end = (1000 * statistics.median(part) for part in (first, last))
-    yield Result(FLAT, end, begin, 1000 * least, rounds)
+    yield Result(FLAT, end, begin, 1000 * beside.seconds(weights), rounds, detail=counted)
 
 
-def _small(
-    bench: Bench,
-    small: StreamingAudioEncoder,
-    spent: dict[str, float],
-    steps: list[list[float]],
-    small_steps: list[list[float]],
-    count: int,
-) -> Iterable[Result]:
-    """Rows of a quantized tower."""
-    least, rounds = bench.machine.seconds(read_bytes(small)), len(steps) - 1
-    detail = _detail(small, spent["int8"], small_steps, least, count)
-    limit = count * least
-    yield Result(STREAM_INT8, spent["int8"], spent["theirs"], limit, rounds, detail=detail)
-    ours, theirs = (statistics.median(_step_ms(each)) for each in (small_steps, steps))
-    yield Result(STEP_INT8, ours, theirs, 1000 * least, rounds)
-
-
-def _detail(
-    encoder: StreamingAudioEncoder,
-    seconds: float,
-    steps: list[list[float]],
-    least: float,
-    count: int,
-) -> dict[str, Any]:
-    """Of a stream of ``count`` steps: how long one takes, could take at the least, and the end."""
-    ms = _step_ms(steps)
-    return {
-        "step_ms": round(statistics.median(ms), 2),
-        "step_p95_ms": round(sorted(ms)[int(0.95 * (len(ms) - 1))], 2),
-        "least_step_ms": round(1000 * least, 2),
-        "close_ms": round(1000 * closing(encoder), 2),
-        "real_time_factor": round(seconds / (count * CHUNK_MS / 1000), 3),
-    }
-
-
-def _step_ms(steps: list[list[float]]) -> list[float]:
-    """All steps but those of the round that warms up, if there are others."""
-    return [1000 * seconds for run in steps[1:] or steps for seconds in run]
+def _other(ours: StreamingAudioEncoder, form: str, streamed: Streamed) -> Iterable[Result]:
+    """Rows of the tower in another form."""
+    beside, weights = streamed.beside, read_bytes(ours)
+    yield streamed.result(form, weights, {"close_ms": round(1000 * closing(ours), 2)})
+    mine, plain = (statistics.median(streamed.step_ms(each)) for each in (form, "bf16"))
+    least, counted = 1000 * beside.seconds(weights), beside.detail(weights)
+    yield Result(STEP[form], mine, plain, least, streamed.rounds, detail=counted)
 
 
 def stream(encoder: StreamingAudioEncoder, clip: Tensor) -> list[float]:
@@ -206,10 +210,16 @@ def _together(bench: Bench, ours: StreamingAudioEncoder, clip: Tensor) -> Result
             for state in given[1]:
                 ours.step(piece[:1], state)
 
-    contenders = {"at once": Contender(at_once, states), "one": Contender(one_by_one, states)}
+    beside, weights = bench.beside(), read_bytes(ours)
+    contenders = {
+        "at once": Contender(at_once, states),
+        "one": Contender(one_by_one, states),
+        "machine": beside.contender,
+    }
     spent = medians(alternate(contenders, bench.rounds))
-    least = 1000 * bench.machine.seconds(read_bytes(ours))
-    return Result(BATCH, 1000 * spent["at once"], 1000 * spent["one"], least, bench.rounds)
+    together, alone = (1000 * spent[name] for name in ("at once", "one"))
+    least, counted = 1000 * beside.seconds(weights), beside.detail(weights)
+    return Result(BATCH, together, alone, least, bench.rounds, detail=counted)
 
 
 @torch.inference_mode()
@@ -228,6 +238,5 @@ def _one_step(encoder: StreamingAudioEncoder) -> None:
     encoder.step(samples, state)
 
 
-MEASUREMENTS = (
-    Measurement("encoder", (STREAM, OFFLINE, FLAT, STREAM_INT8, STEP_INT8, BATCH), encoder),
-)
+_FORMS = tuple(row for form in FORMS[1:] for row in (STREAM[form], STEP[form]))
+MEASUREMENTS = (Measurement("encoder", (STREAM["bf16"], OFFLINE, FLAT, *_FORMS, BATCH), encoder),)

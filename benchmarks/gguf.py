@@ -8,7 +8,6 @@ every form; in the 4-bit form the embedding tables are in 6 bits.
 """
 
 import argparse
-import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from benchmarks.checkpoint import FOLDERS, SIZES, Size
+from benchmarks.room import MakeRoom, whole
 from benchmarks.vocabulary import vocabulary
 
 ALIGNMENT = 32
@@ -44,16 +44,25 @@ FORMS = {
     "q6_k": Form(14, 256, 210),
     "bf16": Form(30, 1, 2),
 }
-# What our forms are called there, and the form of the embedding tables.
+# The forms of matrices and of embedding tables in a file of a kind.
 KINDS = {"bf16": ("bf16", "bf16"), "int8": ("q8_0", "q8_0"), "int4": ("q4_0", "q6_k")}
+# The kind that each of our forms is compared with.
+NEAREST = {"bf16": "bf16", "bf12": "bf16", "int8": "int8", "int4": "int4"}
 TABLES = ("token_embd.weight", "per_layer_token_embd.weight")
 LEFT_ALONE = ("altup", "laurel", "per_layer_model_proj")
 
 
-def ensure(size: Size, kind: str, path: Path, blocks: int = BLOCKS) -> Path:
-    """The file at ``path``, written now unless it is there; ``kind`` is `bf16`, `int8` or `int4`.
+def ensure(
+    size: Size,
+    kind: str,
+    path: Path,
+    blocks: int = BLOCKS,
+    make_room: MakeRoom = lambda needed: None,
+) -> Path:
+    """The file at ``path``, written now unless it is there; ``kind`` is one of KINDS.
 
-    Raises ValueError for a size whose rows are no whole number of blocks.
+    Raises ValueError for a size whose rows are no whole number of blocks, and OSError on a full
+    disk.
     """
     if path.is_file():
         return path
@@ -64,13 +73,12 @@ def ensure(size: Size, kind: str, path: Path, blocks: int = BLOCKS) -> Path:
                 f"{name} has rows of {shape[0]}, no multiple of the {FORMS[form].values} values "
                 f"in a block of {form}: take another kind than {kind}"
             )
+    make_room(sum(nbytes(shape, form) for _, shape, form in listed))
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
+    with whole(path) as half, half.open("wb") as file:
         _write_head(file, pairs(size), listed)
         for number, (_, shape, form) in enumerate(listed):
             _write_data(file, shape, form, blocks, start=number)
-    os.replace(partial, path)
     return path
 
 

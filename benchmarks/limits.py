@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from decoder import LanguageModel, TextConfig
 from decoder.layers import MLP
+from kernels.weights import stored
 
+LEAVE_OUT = ("bf16", "bf12")  # forms whose closed rows are not read
 PLE_TABLE = "embed_tokens_per_layer."
 
 
@@ -45,21 +47,23 @@ def read_bytes(module: nn.Module) -> int:
 
 def closed_bytes(model: LanguageModel) -> float:
     """Bytes of weights that our code does not read for a decoded token, as they are behind closed
-    gates: rows of `up`, of bf16; quantized ones are read. Gates are taken to be normal numbers, as
-    those of random weights are.
+    gates: rows of `up`, of bf16 and bf12; those of int8 and int4 are read. Gates are taken to be
+    normal numbers, as those of random weights are.
     """
     found = 0.0
     for mlp in model.modules():
         if isinstance(mlp, MLP) and mlp.deviations is not None:
-            weight = mlp.up_proj.weight
-            closed = NormalDist().cdf(mlp.deviations) if weight.dtype == torch.bfloat16 else 0.0
-            found += closed * weight.nbytes
+            form, *tensors = stored(mlp.up_proj)
+            if form in LEAVE_OUT:
+                whole = sum(tensor.nbytes for tensor in tensors if tensor is not None)
+                found += NormalDist().cdf(mlp.deviations) * whole
     return found
 
 
-def prompt_work(model: LanguageModel) -> Work:
-    """FLOPs of a prompt, from the shapes of the dense weights (also on the meta device)."""
-    config = model.config
+def prompt_work(config: TextConfig) -> Work:
+    """FLOPs of a prompt, from the shapes of the dense weights, whatever form they are in."""
+    with torch.device("meta"):
+        model = LanguageModel(config)
     matrices = {name: t.numel() for name, t in model.named_parameters() if t.dim() > 1}
     everywhere = sum(count for name, count in matrices.items() if _needed_everywhere(name, config))
     # Per-layer inputs of the layers that a position still passes through.

@@ -1,7 +1,7 @@
 """llama.cpp as the second peer, where its Python package `llama_cpp` is installed.
 
-It reads random GGUF files of the same shape: bf16 beside our bf16, Q8_0 beside int8, Q4_0 beside
-int4, on as many threads as we have.
+It reads random GGUF files of the same shape: bf16 beside our bf16 and bf12, neither of which loses
+anything, Q8_0 beside int8, Q4_0 beside int4, on as many threads as we have.
 """
 
 import importlib.util
@@ -9,15 +9,28 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks import gguf, limits
-from benchmarks.checkpoint import FOLDERS, SIZES
 from benchmarks.context import Bench
 from benchmarks.rows import Measurement, Result, Row, Unavailable
-from benchmarks.text import PROMPT, STEPS, TOKENS_S, own_step, prefill_ours, prompt, stepper
+from benchmarks.text import (
+    PROMPT,
+    STEPS,
+    TOKENS_S,
+    decoding_limit,
+    own_step,
+    prefill_ours,
+    prompt,
+    stepper,
+)
 from benchmarks.timing import Contender, alternate, medians
+from decoder import LanguageModel
 
 PEER = "llama.cpp"
-NAMES = {"bf16": "BF16", "int8": "Q8_0", "int4": "Q4_0"}
+NAMES = {
+    "bf16": "BF16",
+    "bf12": "BF16 (nothing is lost on either side)",
+    "int8": "Q8_0",
+    "int4": "Q4_0",
+}
 LENGTH = 512
 
 
@@ -69,33 +82,46 @@ class Llama:
             self._model.eval([1_000])
 
 
+def installed() -> bool:
+    return importlib.util.find_spec("llama_cpp") is not None
+
+
 def against_llama(bench: Bench, form: str) -> Iterable[Result]:
     """Decoding in ``form``; for bf16 a prompt as well."""
-    if importlib.util.find_spec("llama_cpp") is None:
+    if not installed():
         raise Unavailable(
             "llama_cpp is not installed: pip install llama-cpp-python (builds in minutes)"
         )
-    theirs = Llama(gguf.ensure(SIZES["E2B"], form, FOLDERS / f"E2B-{form}.gguf"))
+    theirs = Llama(bench.gguf("E2B", form))
     ours = bench.model("E2B", form)
-    ids = prompt(ours, PROMPT)
+    yield _decoding(bench, ROWS[form], ours, theirs)
+    if form == "bf16":
+        yield _prefilling(bench, ours, theirs)
+
+
+def _decoding(bench: Bench, row: Row, ours: LanguageModel, theirs: Llama) -> Result:
+    ids, beside = prompt(ours, PROMPT), bench.beside()
     theirs.read(ids[0].tolist())
     contenders = {
         "ours": Contender(stepper(*own_step(ours, ids))),
         "theirs": Contender(lambda _: theirs.steps(STEPS)),
+        "machine": beside.contender,
     }
     spent = medians(alternate(contenders, bench.rounds))
-    least = bench.machine.seconds(limits.read_bytes(ours))
-    row = ROWS[form]
-    yield Result(row, STEPS / spent["ours"], STEPS / spent["theirs"], 1 / least, bench.rounds)
-    if form == "bf16":
-        ids = prompt(ours, LENGTH)
-        row_ids = ids[0].tolist()
-        contenders = {
-            "ours": Contender(lambda _: prefill_ours(ours, ids)),
-            "theirs": Contender(lambda _: theirs.read(row_ids)),
-        }
-        spent = medians(alternate(contenders, min(3, bench.rounds)))
-        yield Result(PREFILL, LENGTH / spent["ours"], LENGTH / spent["theirs"])
+    most, detail = decoding_limit(ours, beside)
+    ours_s, theirs_s = (STEPS / spent[side] for side in ("ours", "theirs"))
+    return Result(row, ours_s, theirs_s, most, bench.rounds, detail=detail)
+
+
+def _prefilling(bench: Bench, ours: LanguageModel, theirs: Llama) -> Result:
+    ids, rounds = prompt(ours, LENGTH), min(3, bench.rounds)
+    row_ids = ids[0].tolist()
+    contenders = {
+        "ours": Contender(lambda _: prefill_ours(ours, ids)),
+        "theirs": Contender(lambda _: theirs.read(row_ids)),
+    }
+    spent = medians(alternate(contenders, rounds))
+    return Result(PREFILL, LENGTH / spent["ours"], LENGTH / spent["theirs"], rounds=rounds)
 
 
 def _measurement(form: str) -> Measurement:

@@ -2,21 +2,25 @@
 
 Decoding one token reads every weight once, so it is bound by how fast memory is read; a prompt is
 bound by matrix products. Unusual: the limits are the best of several tries, not medians, and are
-measured with torch on as many threads as the benchmarks use.
+measured with torch on as many threads as the benchmarks use. Memory is quick and slow by turns on
+a machine that is shared, so rows compare themselves with what it gave between their own rounds.
 """
 
 import os
 import platform
+import statistics
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from benchmarks.timing import clock
+from benchmarks.timing import Contender, clock
 
 READ_BYTES = {"cpu": 2**30, "cuda": 4 * 2**30}
 GEMM_WIDTH = {"cpu": 3072, "cuda": 8192}
 TRIES = 7
+ROUND_TRIES = 3  # between two rounds of a row
 
 
 @dataclass(frozen=True)
@@ -29,10 +33,6 @@ class Machine:
     memory_bytes: int
     read_bandwidth: float
     gemm_rate: float
-
-    def seconds(self, read_bytes: float = 0.0, flops: float = 0.0) -> float:
-        """The least time for reading so much and computing so much, at the same time."""
-        return max(read_bytes / self.read_bandwidth, flops / self.gemm_rate)
 
     @property
     def short(self) -> str:
@@ -50,14 +50,13 @@ class Machine:
 
 def measure(device: str, scale: float = 1.0) -> Machine:
     """Measures ``device``, `cpu` or `cuda`; ``scale`` below 1 makes the arrays smaller."""
-    width = max(64, int(GEMM_WIDTH[device] * scale))
     return Machine(
         device=device,
         name=_name(device),
         cores=len(os.sched_getaffinity(0)),
         memory_bytes=_memory(device),
         read_bandwidth=Reading(device, scale).bandwidth(),
-        gemm_rate=_gemm_rate(device, width),
+        gemm_rate=_gemm_rate(device, _width(device, scale)),
     )
 
 
@@ -72,9 +71,59 @@ class Reading:
         return self._values.nbytes / _best(lambda: self._values.sum(), tries)
 
 
-def _gemm_rate(device: str, width: int) -> float:
+class Beside:
+    """What the machine gave between the rounds of a row; medians over the rounds count.
+
+    ``contender`` takes its turn among the others. Matrix products are measured on demand only.
+    """
+
+    def __init__(self, device: str, scale: float = 1.0, products: bool = False) -> None:
+        self._reading = Reading(device, scale)
+        self._device, self._width = device, _width(device, scale) if products else 0
+        self._bandwidths: list[float] = []
+        self._rates: list[float] = []
+
+    @property
+    def contender(self) -> Contender:
+        return Contender(lambda _: self.measure())
+
+    def measure(self) -> None:
+        """One round."""
+        self._bandwidths.append(self._reading.bandwidth(ROUND_TRIES))
+        if self._width:
+            self._rates.append(_gemm_rate(self._device, self._width, ROUND_TRIES))
+
+    @property
+    def bandwidth(self) -> float:
+        """Bytes read a second; the first of several rounds warmed up."""
+        return statistics.median(self._bandwidths[1:] or self._bandwidths)
+
+    @property
+    def rate(self) -> float:
+        """FLOP/s; infinite where products were not measured."""
+        rates = self._rates[1:] or self._rates
+        return statistics.median(rates) if rates else float("inf")
+
+    def seconds(self, read_bytes: float, flops: float = 0.0) -> float:
+        """The least time for reading so much and computing so much, at the same time."""
+        return max(read_bytes / self.bandwidth, flops / self.rate)
+
+    def detail(self, read_bytes: float) -> dict[str, Any]:
+        """What a limit was made of."""
+        found = {
+            "weights_gb": round(read_bytes / 1e9, 3),
+            "reads_gb_s": round(self.bandwidth / 1e9, 1),
+        }
+        return found | ({"products_gflop_s": round(self.rate / 1e9)} if self._rates else {})
+
+
+def _width(device: str, scale: float) -> int:
+    return max(64, int(GEMM_WIDTH[device] * scale))
+
+
+def _gemm_rate(device: str, width: int, tries: int = TRIES) -> float:
     a, b = (torch.randn(width, width, device=device).to(torch.bfloat16) for _ in range(2))
-    return 2 * width**3 / _best(lambda: a @ b)
+    return 2 * width**3 / _best(lambda: a @ b, tries)
 
 
 def _best(work, tries: int = TRIES) -> float:

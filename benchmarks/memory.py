@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.context import Bench
+from benchmarks.ours import FORMS, SMALL_HEAD
 from benchmarks.rows import Measurement, Result, Row, Unavailable
 
 TIMEOUT_S = 600
-AT_MOST_GB = {"bf16": 6.5, "int8": 4.0, "int4": 3.0}
+AT_MOST_GB = {"bf16": 6.5, "bf12": 6.5, "int8": 4.0, "int4": 3.0}
 AUDIO = ("int8", "int4")  # forms in which the audio tower may be int8, too
 PEAK = 1.10  # of the final size, while loading
 
@@ -50,7 +51,7 @@ def _rows(form: str) -> tuple[Row, Row, Row]:
     return memory, peak, cold
 
 
-ROWS = {form: _rows(form) for form in AT_MOST_GB}
+ROWS = {form: _rows(form) for form in FORMS}
 AUDIO_ROWS = {
     form: Row(
         f"memory_{form}_audio_int8",
@@ -61,7 +62,6 @@ AUDIO_ROWS = {
     for form in AUDIO
 }
 
-HEAD = "int8-head4"
 HEAD_ROW = Row(
     "memory_int8_head_int4",
     "resident memory, live text and audio, E2B, int8 with an int4 head: at most "
@@ -102,7 +102,7 @@ def memory_with_audio(bench: Bench, form: str) -> Iterable[Result]:
 
 def memory_with_small_head(bench: Bench) -> Iterable[Result]:
     """The same with the output head in int4; nobody else wants its folder, so it goes."""
-    original, folder = bench.folder("E2B"), bench.folder("E2B", HEAD)
+    original, folder = bench.folder("E2B"), bench.folder("E2B", SMALL_HEAD)
     bench.release()
     try:
         ours = probe(folder, "dragoman", bench.device)
@@ -173,7 +173,7 @@ def _audio_measurement(form: str) -> Measurement:
 
 
 MEASUREMENTS = (
-    *(_measurement(form) for form in AT_MOST_GB),
+    *(_measurement(form) for form in FORMS),
     *(_audio_measurement(form) for form in AUDIO),
     Measurement(HEAD_ROW.name, (HEAD_ROW,), memory_with_small_head),
 )

@@ -4,6 +4,8 @@ Shown beside a row only while it misses its target; the figures and the profile 
 stand next to it.
 """
 
+from benchmarks.ours import FORMS
+
 _PREFILL = (
     "closed gates of the sparse layers are skipped, which the limit counts as work; the rest is "
     "mostly torch's matrix products. Next: no masks where nobody reads them"
@@ -24,11 +26,11 @@ _MEMORY = (
     "the audio tower quantized (`--dtype` with `+audio`)"
 )
 _ENCODER = (
-    "a step is one call, most of it the reading of bf16 weights: at the very speed of the memory "
-    "the target would just be met. Tried: four outputs together, weights asked for in the order of "
-    "use, all blocks as one recorded call. A quantized tower (`--dtype` with `+audio`) reads half "
-    "as much, and live sessions hand over the chunks of an update at once. Next: subsampling in "
-    "the same call"
+    "these are bf16 weights, mapped as they are stored: a step is one call, most of it their "
+    "reading, and at the very speed of the memory the target would just be met. The same weights "
+    "in bf12, of which nothing is lost, are fewer bytes: see the row of the bf12 tower. Tried: "
+    "four outputs together, weights asked for in the order of use, all blocks as one recorded "
+    "call. Next: subsampling in the same call"
 )
 _LIVE = (
     "a pass for each new token, and two passes an update over all that was said, which the newest "
@@ -39,7 +41,7 @@ NOTES: dict[str, str] = {
     **{f"prefill_{n}_bf16{size}": _PREFILL for n in (256, 512) for size in ("", "_e4b")},
     "decode_bf16": _DECODE,
     **{f"first_token_after_{seconds}s": _FIRST for seconds in (5, 10, 28)},
-    **{f"memory_{form}": _MEMORY for form in ("bf16", "int8", "int4")},
+    **{f"memory_{form}": _MEMORY for form in FORMS},
     "encoder_stream_30s": _ENCODER,
     "live_e2b_int8": _LIVE,
 }

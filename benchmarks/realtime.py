@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks import machine, sounds
 from benchmarks.context import Bench
-from benchmarks.ours import Stages, stages
+from benchmarks.ours import FORMS, Stages, stages
 from benchmarks.passes import Watched
 from benchmarks.rows import Measurement, Result, Row
 from benchmarks.timing import clock
@@ -28,7 +28,7 @@ FIRST_WORDS = (600, 750)  # of the two texts: ids of words, in the made tokenize
 UNSURE = (900, 902)  # the last word of either text is this id or the next
 SECONDS = 20
 UPDATE_CHUNKS = 4  # 640 ms
-READS = 3  # of a large array before a run; the quickest counts
+RUNS = 3  # at most: each has a few dozen updates
 
 
 def _row(form: str, target: float | None) -> Row:
@@ -42,7 +42,7 @@ def _row(form: str, target: float | None) -> Row:
     )
 
 
-ROWS = {"int8": _row("int8", 1.0), "bf16": _row("bf16", None), "int4": _row("int4", None)}
+ROWS = {form: _row(form, 1.0 if form == "int8" else None) for form in FORMS}
 
 
 @dataclass
@@ -96,15 +96,15 @@ class Run:
 def keeps_up(bench: Bench, form: str) -> Iterable[Result]:
     """Hears a sound through both stages, one after the other, on all threads; several times, since
     memory is quick and slow by turns on a shared machine."""
-    checkpoint = bench.checkpoint("E2B")
+    checkpoint = bench.checkpoint("E2B", form)
     ours = stages(checkpoint, bench.model("E2B", form), bench.device)
     script = Script(prompts.build(checkpoint.tokenizer, "es", "en"))
     sound = sounds.noise(3 if bench.small else 8 if bench.quick else SECONDS)
     reading, runs = machine.Reading(bench.device, 0.1 if bench.small else 1.0), []
     with Watched(ours.model, script.choose) as watched:
         hear(ours, sounds.noise(1), script)  # to warm up
-        for _ in range(bench.rounds):
-            bandwidth = reading.bandwidth(READS)
+        for _ in range(min(RUNS, bench.rounds)):
+            bandwidth = reading.bandwidth(machine.ROUND_TRIES)
             watched.reset()
             runs.append(Run(hear(ours, sound, script), bandwidth))
     audio, run = len(sound) / SAMPLE_RATE_HZ, statistics.median_low(runs)
@@ -112,6 +112,7 @@ def keeps_up(bench: Bench, form: str) -> Iterable[Result]:
     encoder, decoder = map(sum, zip(*run.spent, strict=True))
     updates = -(-len(spent) // UPDATE_CHUNKS)
     detail = {
+        "audio_tower": checkpoint.audio_form() or "bf16",
         "encoder_rtf": round(encoder / audio, 3),
         "decoder_rtf": round(decoder / audio, 3),
         "by_run_with_gb_s_read": [

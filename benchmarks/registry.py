@@ -5,42 +5,45 @@ the forms of one model in turn, because each change of form reads weights anew.
 """
 
 from benchmarks import answers, apart, crowd, encoding, llama, memory, realtime, text, updates
+from benchmarks.ours import FORMS
 from benchmarks.rows import Measurement, Row
 
-_PREFILL, _BF16, _INT8, _INT4 = text.MEASUREMENTS
+_BY_FORM = (
+    text.PREFILL,
+    text.DECODE,
+    llama.MEASUREMENTS,
+    answers.MEASUREMENTS,
+    realtime.MEASUREMENTS,
+    apart.MEASUREMENTS,
+)
+
+
+def _of(form: str) -> tuple[Measurement, ...]:
+    """What is measured of E2B in one form."""
+    return tuple(measurements[form] for measurements in _BY_FORM if form in measurements)
+
 
 MEASUREMENTS: tuple[Measurement, ...] = (
     *updates.MEASUREMENTS,
     *crowd.MEASUREMENTS,
     *memory.MEASUREMENTS,
     *encoding.MEASUREMENTS,
-    _PREFILL,
-    _BF16,
-    llama.MEASUREMENTS["bf16"],
-    *answers.MEASUREMENTS,
-    realtime.MEASUREMENTS["bf16"],
-    _INT8,
-    llama.MEASUREMENTS["int8"],
-    realtime.MEASUREMENTS["int8"],
-    *apart.MEASUREMENTS,
-    _INT4,
-    llama.MEASUREMENTS["int4"],
-    realtime.MEASUREMENTS["int4"],
+    *(measurement for form in FORMS for measurement in _of(form)),
     *text.LARGE,
 )
 
 GROUPS: tuple[tuple[str, tuple[Measurement, ...]], ...] = (
-    ("Prompts", (_PREFILL, text.LARGE[0])),
-    ("Decoding", (_BF16, _INT8, _INT4, text.LARGE[1])),
+    ("Prompts", (*text.PREFILL.values(), text.LARGE[0])),
+    ("Decoding", (*text.DECODE.values(), text.LARGE[1])),
     ("Against llama.cpp", tuple(llama.MEASUREMENTS.values())),
-    ("End of speech", answers.MEASUREMENTS),
+    ("End of speech", tuple(answers.MEASUREMENTS.values())),
     ("Audio encoder", encoding.MEASUREMENTS),
     (
         "Live",
         (
             *updates.MEASUREMENTS,
             *realtime.MEASUREMENTS.values(),
-            *apart.MEASUREMENTS,
+            *apart.MEASUREMENTS.values(),
             *crowd.MEASUREMENTS,
         ),
     ),

@@ -12,10 +12,10 @@ HEAD = """# Benchmarks
 Written by `make bench`; `docs/benchmarks.json` has the same figures. Random weights of true size
 (speed does not depend on their values), the same for both sides; in each comparison both run in one
 process, taking turns, and medians over the rounds count. *Ratio* is how many times better than the
-peer; *of limit* compares with what the machine reads or computes at best, measured in the same run.
-Memory is quick and slow by turns on a machine that is shared: decoding measures it in every round,
-the other rows once at the start, so that shares above 100 % occur. Rows that skip work (closed
-gates) are compared with all of it, but decoding with the bytes that our code reads.
+peer; *of limit* compares with what the machine reads or computes at best, measured in turn with the
+row's own rounds, since memory is quick and slow by turns on a machine that is shared. Rows that
+skip work (closed gates) are compared with all of it, but decoding with the bytes that our code
+reads. The forms: bf12 is bf16 in 12 bits a weight, and nothing is lost; the peer has bf16.
 A dagger marks a figure of an earlier run: see its date. What a row means in detail, and how it is
 measured, stands in the modules of `benchmarks/`.
 """

@@ -6,13 +6,13 @@ measured keeps its old figures and says why it has no new ones.
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.notes import NOTES
+from benchmarks.room import whole
 from benchmarks.rows import TRANSFORMERS, Result, Row
 
 Published = dict[str, dict[str, Any]]
@@ -128,9 +128,8 @@ def met(row: Mapping[str, Any]) -> bool | None:
 def write(path: Path, published_rows: Published) -> None:
     """Writes the file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(published_rows, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    with whole(path) as half:
+        half.write_text(json.dumps(published_rows, indent=1) + "\n", encoding="utf-8")
 
 
 def _rounded(value: float | None) -> float | None:

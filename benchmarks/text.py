@@ -4,14 +4,17 @@ Both sides get the same ids and the same weights. A prompt counts until its last
 are there; decoding feeds back the likeliest token, which both sides choose themselves.
 """
 
-import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks import limits, machine, profile
+from benchmarks import limits, profile
 from benchmarks.context import Bench
+from benchmarks.machine import Beside
+from benchmarks.ours import FORMS
 from benchmarks.peer import Peer
 from benchmarks.rows import Measurement, Result, Row
 from benchmarks.timing import Contender, alternate, medians
@@ -20,23 +23,22 @@ from decoder import LanguageModel
 LENGTHS = (64, 256, 512)
 PROMPT = 128  # tokens before the decoded ones
 STEPS = 8  # tokens a round
-READS = 3  # of a large array in a round; the quickest counts
 TOKENS_S = "tokens/s"
 
 
-def _prefill_row(length: int, size: str) -> Row:
+def _prefill_row(length: int, size: str, form: str) -> Row:
     targets = {"E2B": 2.0, "E4B": 2.3}
     return Row(
-        f"prefill_{length}_bf16" + _suffix(size),
-        f"prompt of {length} tokens, {size}, bf16",
+        f"prefill_{length}_{form}" + _suffix(size),
+        f"prompt of {length} tokens, {size}, {form}",
         TOKENS_S,
         higher=True,
-        target=targets[size] if length >= 256 else None,
+        target=targets[size] if length >= 256 and form == "bf16" else None,
     )
 
 
 def _decode_row(form: str, size: str) -> Row:
-    targets = {"bf16": (1.9, 0.80), "int8": (3.0, 0.65), "int4": (4.8, 0.60)}
+    targets = {"bf16": (1.9, 0.80), "bf12": (1.9, 0.80), "int8": (3.0, 0.65), "int4": (4.8, 0.60)}
     target, limit = targets[form] if size == "E2B" else (None, None)
     title = f"decoding, {size}, {form}"
     name = f"decode_{form}" + _suffix(size)
@@ -47,73 +49,48 @@ def _suffix(size: str) -> str:
     return "" if size == "E2B" else f"_{size.lower()}"
 
 
-PREFILL = {(n, size): _prefill_row(n, size) for size in ("E2B", "E4B") for n in LENGTHS}
-DECODE = {
-    (form, size): _decode_row(form, size)
-    for form, size in (("bf16", "E2B"), ("int8", "E2B"), ("int4", "E2B"), ("bf16", "E4B"))
-}
-
-
-def prefill(bench: Bench, size: str) -> Iterable[Result]:
-    """Prompts, bf16, against transformers."""
-    ours, theirs = bench.model(size), bench.peer(size)
-    work, weights = limits.prompt_work(ours), limits.read_bytes(ours)
-    for length in LENGTHS:
-        ids = prompt(ours, length)
+def prefill(bench: Bench, rows: Mapping[int, Row], size: str, form: str) -> Iterable[Result]:
+    """Prompts of the lengths that have ``rows``; the peer is transformers in bf16."""
+    ours, theirs = bench.model(size, form), bench.peer(size)
+    work, weights = limits.prompt_work(ours.config), limits.read_bytes(ours)
+    for length, row in rows.items():
+        ids, beside = prompt(ours, length), bench.beside(products=True)
         contenders = {
             "ours": Contender(lambda _, ids=ids: prefill_ours(ours, ids)),
             "theirs": Contender(lambda _, ids=ids: _prefill_theirs(theirs, ids)),
+            "machine": beside.contender,
         }
         spent = medians(alternate(contenders, bench.rounds))
-        least = bench.machine.seconds(weights, work.flops(length))
-        detail = {}
+        least = beside.seconds(weights, work.flops(length))
+        detail = beside.detail(weights)
         if length == LENGTHS[-1]:
             detail["profile"] = profile.shares(lambda ids=ids: prefill_ours(ours, ids))
-        yield Result(
-            PREFILL[length, size],
-            length / spent["ours"],
-            length / spent["theirs"],
-            length / least,
-            bench.rounds,
-            detail=detail,
-        )
+        ours_s, theirs_s = (length / spent[side] for side in ("ours", "theirs"))
+        yield Result(row, ours_s, theirs_s, length / least, bench.rounds, detail=detail)
 
 
-def decode(bench: Bench, size: str, form: str) -> Iterable[Result]:
-    """Tokens behind a prompt; the peer is transformers in bf16, whatever our form is.
-
-    On a shared machine memory is quick and slow by turns, so its speed is measured in every round.
-    """
+def decode(bench: Bench, row: Row, size: str, form: str) -> Iterable[Result]:
+    """Tokens behind a prompt; the peer is transformers in bf16, whatever our form is."""
     ours, theirs = bench.model(size, form), bench.peer(size)
-    ids, reading = prompt(ours, PROMPT), machine.Reading(bench.device, 0.1 if bench.small else 1.0)
-    bandwidths: list[float] = []
-    spent = medians(
-        alternate(
-            {
-                "ours": Contender(stepper(*own_step(ours, ids))),
-                "theirs": Contender(stepper(*_theirs(theirs, ids))),
-                "memory": Contender(lambda _: bandwidths.append(reading.bandwidth(READS))),
-            },
-            bench.rounds,
-        )
-    )
-    weights, closed = limits.read_bytes(ours), limits.closed_bytes(ours)
-    bandwidth = statistics.median(bandwidths[1:])
-    one_round = stepper(*own_step(ours, ids[:, :8]))
-    detail = {
-        "weights_gb": round(weights / 1e9, 3),
-        "of_that_behind_closed_gates_gb": round(closed / 1e9, 3),
-        "reads_gb_s": round(bandwidth / 1e9, 1),
-        "profile": profile.shares(lambda: one_round(None)),
+    ids, beside = prompt(ours, PROMPT), bench.beside()
+    contenders = {
+        "ours": Contender(stepper(*own_step(ours, ids))),
+        "theirs": Contender(stepper(*_theirs(theirs, ids))),
+        "machine": beside.contender,
     }
-    yield Result(
-        DECODE[form, size],
-        STEPS / spent["ours"],
-        STEPS / spent["theirs"],
-        bandwidth / (weights - closed),
-        bench.rounds,
-        detail=detail,
-    )
+    spent = medians(alternate(contenders, bench.rounds))
+    most, detail = decoding_limit(ours, beside)
+    one_round = stepper(*own_step(ours, ids[:, :8]))
+    detail["profile"] = profile.shares(lambda: one_round(None))
+    ours_s, theirs_s = (STEPS / spent[side] for side in ("ours", "theirs"))
+    yield Result(row, ours_s, theirs_s, most, bench.rounds, detail=detail)
+
+
+def decoding_limit(model: LanguageModel, beside: Beside) -> tuple[float, dict[str, Any]]:
+    """Tokens/s at most, by the bytes that our code reads for one; and what was counted."""
+    weights, closed = limits.read_bytes(model), limits.closed_bytes(model)
+    counted = {"of_that_behind_closed_gates_gb": round(closed / 1e9, 3)}
+    return 1 / beside.seconds(weights - closed), beside.detail(weights) | counted
 
 
 def prompt(model: LanguageModel, length: int) -> Tensor:
@@ -160,18 +137,23 @@ def stepper(step: Step, token: Tensor) -> Callable[[object], None]:
     return run
 
 
-def _measure_prefill(size: str, heavy: bool) -> Measurement:
-    rows = tuple(row for (_, wanted), row in PREFILL.items() if wanted == size)
-    return Measurement(f"prefill{_suffix(size)}", rows, lambda b: prefill(b, size), heavy)
+def _measure_prefill(size: str, form: str, lengths: Sequence[int]) -> Measurement:
+    rows = {length: _prefill_row(length, size, form) for length in lengths}
+    run = partial(prefill, rows=rows, size=size, form=form)
+    name = "prefill" + ("" if form == "bf16" else f"_{form}") + _suffix(size)
+    return Measurement(name, tuple(rows.values()), run, heavy=size != "E2B")
 
 
-def _measure_decode(form: str, size: str) -> Measurement:
-    row = DECODE[form, size]
-    return Measurement(row.name, (row,), lambda b: decode(b, size, form), heavy=size != "E2B")
+def _measure_decode(size: str, form: str) -> Measurement:
+    row = _decode_row(form, size)
+    run = partial(decode, row=row, size=size, form=form)
+    return Measurement(row.name, (row,), run, heavy=size != "E2B")
 
 
-MEASUREMENTS = (
-    _measure_prefill("E2B", heavy=False),
-    *(_measure_decode(form, "E2B") for form in ("bf16", "int8", "int4")),
-)
-LARGE = (_measure_prefill("E4B", heavy=True), _measure_decode("bf16", "E4B"))
+# bf12 unpacks its weights for a long prompt: what that costs, one length shows.
+PREFILL = {
+    "bf16": _measure_prefill("E2B", "bf16", LENGTHS),
+    "bf12": _measure_prefill("E2B", "bf12", LENGTHS[-1:]),
+}
+DECODE = {form: _measure_decode("E2B", form) for form in FORMS}
+LARGE = (_measure_prefill("E4B", "bf16", LENGTHS), _measure_decode("E4B", "bf16"))

@@ -3,7 +3,6 @@
 import json
 import shutil
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -82,8 +81,7 @@ def test_an_interrupted_run_goes_on(folder, tmp_path):
 
 
 def test_a_full_disk_is_an_error_before_anything_is_written(tmp_path, monkeypatch):
-    usage = SimpleNamespace(free=10**6)
-    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(checkpoint, "free_bytes", lambda _: 10**6)
     with pytest.raises(OSError, match="needs 0.0 GB and the disk has 0.0 GB left: make room"):
         ensure(SIZES["tiny"], tmp_path / "new", BLOCK)
     assert not list((tmp_path / "new").iterdir())

@@ -1,14 +1,15 @@
 """Every measurement runs end to end on a tiny checkpoint and gives the rows that it promised."""
 
-import importlib.util
 import json
 import math
+from pathlib import Path
 
 import pytest
 
-from benchmarks import apart, crowd, memory, registry
+from benchmarks import apart, crowd, llama, memory, registry
 from benchmarks.__main__ import run
 from benchmarks.context import Bench
+from benchmarks.ours import FORMS
 from benchmarks.rows import Measurement, Result, Row, Unavailable
 from stages.messages import CHUNK_SAMPLES
 
@@ -16,22 +17,53 @@ APART = {
     "sessions_nano",
     "live_e2b_int8_graph",
     *(measurement.name for measurement in memory.MEASUREMENTS),
+    *(measurement.name for measurement in llama.MEASUREMENTS.values()),
 }
 HERE = [m for m in registry.MEASUREMENTS if m.name not in APART]
 
 
 @pytest.mark.parametrize("measurement", HERE, ids=lambda m: m.name)
 def test_it_gives_its_rows(measurement, bench: Bench):
-    if measurement.name.startswith("llama_cpp"):
-        if importlib.util.find_spec("llama_cpp") is None:
-            with pytest.raises(Unavailable, match="pip install llama-cpp-python"):
-                list(measurement.run(bench))
-        return
     found = list(measurement.run(bench))
     assert [result.row for result in found] == list(measurement.rows)
     for result in found:
         assert result.ours > 0 and result.ratio is not None and math.isfinite(result.ratio)
+        assert result.limit is None or result.detail["reads_gb_s"] > 0
         json.dumps(result.detail)
+
+
+@pytest.fixture
+def no_llama(monkeypatch):
+    """A llama.cpp that does nothing, and needs no file; it notes what it was asked to open."""
+    opened = []
+
+    class Nothing:
+        def __init__(self, path: Path) -> None:
+            opened.append(path)
+
+        def read(self, ids: list[int]) -> None:
+            pass
+
+        steps = read
+
+    monkeypatch.setattr(llama, "Llama", Nothing)
+    monkeypatch.setattr(llama, "installed", lambda: True)
+    monkeypatch.setattr(Bench, "gguf", lambda self, size, form: Path(f"{size}-{form}"))
+    return opened
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_llama_cpp_gives_its_rows(form, bench: Bench, no_llama):
+    found = list(llama.MEASUREMENTS[form].run(bench))
+    assert [result.row for result in found] == list(llama.MEASUREMENTS[form].rows)
+    assert no_llama == [Path(f"E2B-{form}")]
+    assert found[0].ours > 0 and found[0].limit_fraction and "reads_gb_s" in found[0].detail
+
+
+def test_without_llama_cpp_its_rows_say_so(bench: Bench, monkeypatch):
+    monkeypatch.setattr(llama, "installed", lambda: False)
+    with pytest.raises(Unavailable, match="pip install llama-cpp-python"):
+        list(llama.MEASUREMENTS["bf12"].run(bench))
 
 
 def test_fresh_processes_report_their_memory(bench: Bench):

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import registry, report, results
+from benchmarks.ours import FORMS
 from benchmarks.results import Stamp, merge, met
 from benchmarks.rows import Result, Row
 
@@ -106,12 +107,14 @@ def test_every_target_has_a_row(tmp_path):
         "prefill_512_bf16_e4b": 2.3, "decode_bf16": 1.9, "decode_int8": 3.0, "decode_int4": 4.8,
         "first_token_after_5s": 10.0, "first_token_after_10s": 10.0, "first_token_after_28s": 10.0,
         "encoder_stream_30s": 0.5, "live_passes_nano": 3.0, "sessions_nano": 24.0,
-        "live_e2b_int8": 1.0,
+        "live_e2b_int8": 1.0, "decode_bf12": 1.9, "encoder_stream_30s_bf12": 0.5,
+        "decode_bf12_llama_cpp": 1.0, "prefill_512_bf12": None,
     }  # fmt: skip
     assert {name: found[name]["target"] for name in targets} == targets
-    limits = {"decode_bf16": 0.8, "decode_int8": 0.65, "decode_int4": 0.6}
+    limits = {"decode_bf16": 0.8, "decode_bf12": 0.8, "decode_int8": 0.65, "decode_int4": 0.6}
     assert {name: found[name]["limit_target"] for name in limits} == limits
-    assert {"memory_bf16", "memory_int8", "memory_int4", "cold_start_bf16"} <= set(found)
+    assert {f"memory_{form}" for form in FORMS} <= set(found)
+    assert {"load_peak_bf12", "cold_start_bf12", "live_e2b_bf12", "encoder_step_bf12"} <= set(found)
 
 
 def test_damaged_figures_are_not_written_over(tmp_path):
@@ -163,5 +166,5 @@ def test_notes_are_of_rows_that_exist():
     assert not any(
         character.isdigit()
         for note in results.NOTES.values()
-        for character in note.replace("bf16", "")
+        for character in note.replace("bf16", "").replace("bf12", "")
     )

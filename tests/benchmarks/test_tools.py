@@ -6,8 +6,8 @@ import torch
 from benchmarks import limits, machine, realtime
 from benchmarks.checkpoint import SIZES
 from benchmarks.context import Bench
-from benchmarks.machine import Machine
-from benchmarks.ours import SCHEMES
+from benchmarks.machine import Beside
+from benchmarks.ours import FORMS, SCHEMES, quantized_bytes
 from benchmarks.passes import Watched
 from benchmarks.profile import shares
 from benchmarks.sounds import noise
@@ -45,13 +45,30 @@ def test_medians_and_rounds():
         alternate({}, rounds=0)
 
 
-def test_a_machine_is_measured_and_bounds_work():
+def test_a_machine_is_measured():
     found = machine.measure("cpu", scale=0.005)
     assert found.read_bandwidth > 0 and found.gemm_rate > 0 and found.cores >= 1
     assert "GB/s" in found.describe() and "GFLOP/s" in found.describe()
-    known = Machine("cpu", "m", 2, 1, read_bandwidth=10.0, gemm_rate=100.0)
-    assert known.seconds(read_bytes=50.0) == 5.0
-    assert known.seconds(read_bytes=50.0, flops=1000.0) == 10.0
+
+
+def test_the_machine_beside_a_row_bounds_its_work(monkeypatch):
+    """Medians of the rounds but the first; whichever of reading and computing takes longer."""
+    bandwidths, rates = iter([99e9, 5e9, 30e9, 10e9]), iter([9e9, 100e9, 300e9, 200e9])
+    monkeypatch.setattr(machine.Reading, "bandwidth", lambda self, tries: next(bandwidths))
+    monkeypatch.setattr(machine, "_gemm_rate", lambda device, width, tries: next(rates))
+    beside = Beside("cpu", 0.001, products=True)
+    alternate({"machine": beside.contender}, rounds=3, warm_up=1)
+    assert (beside.bandwidth, beside.rate) == (10e9, 200e9)
+    assert beside.seconds(50e9) == 5.0 and beside.seconds(50e9, 2e12) == 10.0
+    counted = {"weights_gb": 4.0, "reads_gb_s": 10.0, "products_gflop_s": 200}
+    assert beside.detail(4e9) == counted
+
+
+def test_products_are_measured_on_demand():
+    beside = Beside("cpu", 0.001)
+    beside.measure()
+    assert beside.bandwidth > 0 and beside.seconds(0.0, 1e30) == 0.0
+    assert set(beside.detail(1e9)) == {"weights_gb", "reads_gb_s"}
 
 
 @pytest.mark.parametrize(("size", "gigabytes", "gflop"), [("E2B", 4.84, 2.41), ("E4B", 8.97, 4.32)])
@@ -59,12 +76,12 @@ def test_what_true_sizes_read_and_compute(size, gigabytes, gflop):
     with torch.device("meta"):
         model = LanguageModel(SIZES[size].text).to(torch.bfloat16)
     assert limits.read_bytes(model) / 1e9 == pytest.approx(gigabytes, abs=0.01)
-    work = limits.prompt_work(model)
+    work = limits.prompt_work(SIZES[size].text)
     assert work.per_token / 1e9 == pytest.approx(gflop, abs=0.01)
     assert work.flops(1) == pytest.approx(2 * limits.read_bytes(model) / 2, rel=0.01)
 
 
-@pytest.mark.parametrize(("form", "gigabytes"), [("int8", 2.42), ("int4", 1.36)])
+@pytest.mark.parametrize(("form", "gigabytes"), [("bf12", 3.65), ("int8", 2.42), ("int4", 1.36)])
 def test_what_quantized_weights_read(form, gigabytes):
     with torch.device("meta"):
         model = LanguageModel(SIZES["E2B"].text).to(torch.bfloat16)
@@ -73,12 +90,32 @@ def test_what_quantized_weights_read(form, gigabytes):
 
 
 def test_what_closed_gates_hide():
-    """95 % of the `up` weights of ten layers; quantized ones are read."""
-    with torch.device("meta"):
-        model = LanguageModel(SIZES["E2B"].text).to(torch.bfloat16)
-        hidden = 10 * 0.95 * 2 * 8192 * 2048
-        assert limits.closed_bytes(model) == pytest.approx(hidden, rel=1e-6)
-        assert limits.closed_bytes(quantize(model, SCHEMES["int8"], torch.bfloat16)) == 0
+    """95 % of the `up` weights of ten layers; those of int8 and int4 are read."""
+    hidden = {"bf16": 10 * 0.95 * 8192 * 2 * 2048, "bf12": 10 * 0.95 * 8192 * (1.5 * 2048 + 64)}
+    for form in FORMS:
+        with torch.device("meta"):
+            model = LanguageModel(SIZES["E2B"].text).to(torch.bfloat16)
+            if form in SCHEMES:
+                model = quantize(model, SCHEMES[form], torch.bfloat16)
+        found = limits.closed_bytes(model)
+        assert found == pytest.approx(hidden.get(form, 0), rel=1e-6), form
+
+
+def test_what_a_folder_of_another_form_takes_on_the_disk(bench: Bench):
+    """At least what it does take, and little more."""
+    for form in SCHEMES:
+        counted = quantized_bytes(bench.checkpoint("E2B"), SCHEMES[form])
+        files = bench.folder("E2B", form).glob("*.safetensors")
+        taken = sum(path.stat().st_size for path in files)
+        assert 0.9 * counted < taken < counted + 2**17, form
+
+
+def test_one_form_of_a_model_is_open_at_a_time(bench: Bench):
+    peer = bench.peer("E2B")
+    weights = {form: bench.model("E2B", form).layers[0].mlp.down_proj.weight for form in FORMS}
+    assert len({(weight.dtype, weight.shape) for weight in weights.values()}) == len(FORMS)
+    assert bench.model("E2B", "int4").layers[0].mlp.down_proj.weight is weights["int4"]
+    assert bench.peer("E2B") is peer
 
 
 def test_passes_are_counted_once_and_the_model_is_left_as_it_was(bench: Bench):
