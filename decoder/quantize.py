@@ -197,6 +197,8 @@ def plan(model: LanguageModel, scheme: Scheme) -> dict[str, str]:
 def fits(form: str, weight: Tensor) -> bool:
     """Whether a matrix [outputs, inputs] can have a form."""
     outputs, inputs = weight.shape
+    if form == "bf12" and inputs > twelve.MOST_INPUTS:
+        return False
     return not (outputs % kernels.blocks(form) or inputs % kernels.least(form))
 
 
@@ -211,7 +213,7 @@ def quantized(form: str, weight: Tensor) -> tuple[Tensor, Tensor]:
     if not fits(form, weight):
         raise ValueError(
             f"expected a multiple of {kernels.blocks(form)} outputs and of {kernels.least(form)} "
-            f"inputs, got {outputs} and {inputs}"
+            f"inputs, of bf12 at most {twelve.MOST_INPUTS}, got {outputs} and {inputs}"
         )
     if weight.is_meta:
         return _places(form, outputs, inputs)

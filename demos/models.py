@@ -95,19 +95,32 @@ def quantize_(
     model: Source,
     output_dir: OutputDir,
     dtype: Annotated[
-        Literal["int8", "int4"], typer.Option(help="Of the language model's matrices.")
+        Literal["bf12", "int8", "int4"],
+        typer.Option(
+            help="Of the language model's matrices; bf12: bf16 in 12 bits, nothing is lost."
+        ),
     ] = "int8",
     head: Annotated[
-        Literal["bf16", "int8", "int4"],
-        typer.Option(help="Of the token table, which is the output head too; bf16: as it is."),
-    ] = "int8",
+        Literal["bf16", "bf12", "int8", "int4"] | None,
+        typer.Option(
+            help="Of the token table, which is the output head too; bf16: as it is. Else bf12 with "
+            "bf12, and int8.",
+            show_default=False,
+        ),
+    ] = None,
+    audio: Annotated[
+        Literal["bf16", "bf12", "int8"],
+        typer.Option(help="Of the audio tower's matrices; bf16: as they are."),
+    ] = "bf12",
     as_json: AsJson = False,
 ) -> int:
-    """Write a model with quantized weights as a model folder. It loads at once."""
+    """Write a model with quantized or packed weights as a model folder. It loads at once."""
     from models.checkpoint import Checkpoint
+    from models.quantized import HEADS
     from models.quantizing import Scheme, write_quantized
 
-    scheme = Scheme(dtype, None if head == "bf16" else head)
+    forms = (None if form == "bf16" else form for form in (head or HEADS[dtype], audio))
+    scheme = Scheme(dtype, *forms)
     with _bar("quantizing") as progress:
         write_quantized(Checkpoint.open(model), scheme, output_dir, progress=progress)
     return _tell_of(output_dir, as_json)

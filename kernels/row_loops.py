@@ -15,7 +15,7 @@ LINE = 64  # bytes of memory that come together
 LOW_NIBBLES = 0x0F
 UPPER = 0xFFFF0000
 Values = Sequence[Value]
-Body = Callable[[Value, Value, Values], Values]
+Body = Callable[[Value, Value, Values], Values]  # (input, weight, sums) -> sums
 Words = Iterator[tuple[int, Value]]  # (first input, counted from a block's, two inputs a word)
 
 
@@ -55,9 +55,7 @@ class Halves:
         for first in range(0, self.block(whole), 2 * self.b.lanes):
             yield first, self.b.read(kind, row, self.b.sum(place, 2 * first))
 
-    def rest(
-        self, n: Value, body: Callable[[Value, Value, Values], Values], sums: Values
-    ) -> Values:
+    def rest(self, n: Value, body: Body, sums: Values) -> Values:
         """Runs over weights that are not among the words: `body(input, weight, sums)`."""
         return sums
 
@@ -106,9 +104,7 @@ class Twelve(Halves):
                     words = b.bitcast(b.permute(low, high, order), kind)
                     yield twelve.HALF * half + first + part // 2, words
 
-    def rest(
-        self, n: Value, body: Callable[[Value, Value, Values], Values], sums: Values
-    ) -> Values:
+    def rest(self, n: Value, body: Body, sums: Values) -> Values:
         b = self.b
         entries = b.at(self._rest(n), twelve.CODES)
 

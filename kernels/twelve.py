@@ -5,7 +5,7 @@ powers of two. So the upper byte of each, its sign and seven of its eight bits o
 a code of 4 bits: the sign, and the place of those seven bits in a list of the row's own. The lower
 byte stays. The few weights that the list leaves out are zeros there, and lie beside the row.
 
-Weights [outputs, inputs], inputs a multiple of 128, become
+Weights [outputs, inputs], inputs a multiple of 128 and at most `MOST_INPUTS`, become
     codes  uint8 [outputs, 1.5 inputs]: for every 128 inputs the lower bytes of the first 64, those
            of the others, and 64 bytes with codes, of the first 64 below and of the others above; of
            64 the order is `ORDER`
@@ -27,6 +27,7 @@ CODES = 16  # upper bytes that a row can name
 LISTED = CODES // 2 - 1  # exponents; zero is always one more
 ENTRY_BYTES = 4  # of a weight that was left out
 END = 0xFFFF  # in place of an input
+MOST_INPUTS = END // GROUP * GROUP
 REST_BYTES = 64  # the rest of a row comes in multiples of this
 # Byte p of 64 belongs to input ORDER[p]: of every 16 bytes, 8 go to a first register.
 ORDER = [8 * (p // 16) + p % 8 + 32 * (p % 16 // 8) for p in range(HALF)]
@@ -40,10 +41,12 @@ def packed(weight: Tensor) -> tuple[Tensor, Tensor]:
         codes = weight.new_empty(outputs, inputs * 3 // 2, dtype=torch.uint8)
         return codes, weight.new_empty(outputs, REST_BYTES, dtype=torch.uint8)
     low, high = weight.contiguous().view(torch.uint8).view(outputs, inputs, 2).unbind(-1)
-    named = high.long() + BYTES * torch.arange(outputs)[:, None]  # a row and an upper byte
+    rows = torch.arange(outputs, device=weight.device)[:, None]
+    named = high.long() + BYTES * rows  # a row and an upper byte
     table = _table(torch.bincount(named.flatten(), minlength=BYTES * outputs))
-    places = torch.full((outputs, BYTES), CODES, dtype=torch.uint8)
-    places.scatter_(1, table.long(), torch.arange(CODES, dtype=torch.uint8).expand_as(table))
+    places = table.new_full((outputs, BYTES), CODES)
+    codes = torch.arange(CODES, dtype=torch.uint8, device=weight.device)
+    places.scatter_(1, table.long(), codes.expand_as(table))
     codes = places.take(named)
     left_out = codes == CODES
     kept = (~left_out).view(torch.uint8)
@@ -93,11 +96,11 @@ def _rest(weight: Tensor, table: Tensor, left_out: Tensor) -> Tensor:
     counts = left_out.sum(1)
     bytes_ = CODES + ENTRY_BYTES * (int(counts.max()) + 1)  # one that ends them
     bytes_ = -(-bytes_ // REST_BYTES) * REST_BYTES
-    rest = torch.full((len(weight), bytes_), 255, dtype=torch.uint8)
+    rest = table.new_full((len(weight), bytes_), 255)
     rest[:, :CODES] = table
     row, column = left_out.nonzero(as_tuple=True)
     starts = counts.cumsum(0) - counts
-    entry = torch.arange(len(row)) - starts[row]
+    entry = torch.arange(len(row), device=weight.device) - starts[row]
     entries = rest.view(torch.int16)[:, CODES // 2 :].unflatten(1, (-1, 2))
     entries[row, entry, 0] = column.to(torch.int16)
     entries[row, entry, 1] = weight.view(torch.int16)[row, column]

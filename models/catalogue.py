@@ -9,6 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from decoder import Slice, TextConfig, unused_tensor_names
+from encoders import AudioEncoder
+from models import weights
 from models.checkpoint import Checkpoint
 from models.costs import Group, cost, on_disk
 from models.hub import BUNDLED
@@ -61,8 +63,12 @@ def _groups(checkpoint: Checkpoint) -> list[Group]:
     groups = on_disk(checkpoint.tensors)
     if "quantization_config" not in checkpoint.config:
         return groups
-    whole = cost(checkpoint.text_config).resident
-    return [replace(g, parameters=whole) if g.name == "language_model" else g for g in groups]
+    whole = {"language_model": cost(checkpoint.text_config).resident}
+    if checkpoint.audio_form() is not None:
+        with weights.shapes_only():
+            tower = AudioEncoder(checkpoint.audio_config)
+        whole["audio_tower"] = sum(parameter.numel() for parameter in tower.parameters())
+    return [replace(g, parameters=whole.get(g.name, g.parameters)) for g in groups]
 
 
 def _size(name: str, size: Slice, config: TextConfig, unused_too: bool) -> dict[str, Any]:

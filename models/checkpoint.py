@@ -12,13 +12,13 @@ its file as it is stored, and each pass reads the rows of its tokens (:mod:`mode
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from decoder import LanguageModel, TextConfig, unused_tensor_names
 from decoder.quantize import QUANTIZED, Scheme, plan, quantize
@@ -27,7 +27,15 @@ from encoders.attention import RelativePosition
 from encoders.vision import RESOLUTION, RESOLUTIONS
 from models import resident, weights
 from models.hub import find, listed, name_of, read_config
-from models.quantized import quantize_tower, quantized_tensors
+from models.quantized import (
+    HEADS,
+    LOSSLESS,
+    check_rests,
+    quantize_tower,
+    quantized_tensors,
+    tower_plan,
+    widen_rests,
+)
 from models.reading import (
     GROUPS,
     TOKEN_TABLE,
@@ -44,7 +52,7 @@ __all__ = ["FORMS", "GROUPS", "Checkpoint", "CheckpointError"]
 # The forms that weights may take in memory, besides "auto" and the quantized ones; see
 # `Checkpoint.dtype` and `Checkpoint.scheme`.
 FORMS = {"float32": torch.float32, "bf16": torch.bfloat16}
-AUDIO, AUDIO_FORM = "+audio", "int8"  # a quantized form may have the audio tower in int8, too
+AUDIO, AUDIO_FORM = "+audio", "int8"  # with a quantized form the audio tower may be int8, too
 SMALL_BYTES = 2**30
 
 # The special tokens of every Gemma 3n, and the key under which config.json repeats an id.
@@ -178,7 +186,7 @@ class Checkpoint:
         "auto" is float32 for a small model, less than SMALL_BYTES on the disk, as it costs little
         there and agrees with the reference to rounding; and for a larger one what it is stored as,
         which needs no copy (float16 becomes bf16, whose range the model was trained in). Of
-        "int8" and "int4" it is what the other weights are, and what is computed in.
+        "bf12", "int8" and "int4" it is what the other weights are, and what is computed in.
         """
         if form.removesuffix(AUDIO) in QUANTIZED or form == "auto":
             small = sum(stored.bytes for stored in self.tensors.values()) < SMALL_BYTES
@@ -192,24 +200,35 @@ class Checkpoint:
         return FORMS[form]
 
     def audio_form(self, form: str = "auto") -> str | None:
-        """How the audio tower is quantized in memory: only where ``form`` ends in "+audio"."""
-        return AUDIO_FORM if form.endswith(AUDIO) else None
+        """The form of the audio tower's matrices in memory; None: they are what `dtype` says."""
+        scheme = self.scheme(form)
+        return None if scheme is None else scheme.audio
 
     def scheme(self, form: str = "auto") -> Scheme | None:
-        """How the decoder's matrices are quantized in memory; None: they are not.
+        """The forms of the matrices in memory; None: they are what `dtype` says.
 
-        A folder of quantized weights says itself how; of any other, "int8" and "int4" do.
+        A folder of quantized weights says itself. Of any other, ``form`` is for the decoder, and
+        the audio tower is packed to bf12 where that loses nothing. "+audio" makes the tower int8.
         """
-        form = form.removesuffix(AUDIO)
-        if "quantization_config" not in self.config:
-            return Scheme(form) if form in QUANTIZED else None
-        own = self._read("quantization_config", Scheme.from_dict)
-        if form not in ("auto", own.layers):
-            raise CheckpointError(
-                f"{self.folder} is quantized to {own.layers} already: take the original weights "
-                f"for {form}"
-            )
-        return own
+        layers = form.removesuffix(AUDIO)
+        if "quantization_config" in self.config:
+            scheme = self._read("quantization_config", Scheme.from_dict)
+            if layers not in ("auto", scheme.layers):
+                raise CheckpointError(
+                    f"{self.folder} is in {scheme.layers} already: take the original weights for "
+                    f"{layers}"
+                )
+        elif layers in QUANTIZED:
+            packed = layers == LOSSLESS or self._tower_in_bf16
+            scheme = Scheme(layers, HEADS[layers], LOSSLESS if packed else None)
+        else:
+            return None
+        return replace(scheme, audio=AUDIO_FORM) if form.endswith(AUDIO) else scheme
+
+    @property
+    def _tower_in_bf16(self) -> bool:
+        tower = (n for n in self.tensors if n.startswith(GROUPS["audio_tower"]))
+        return all(self.tensors[name].dtype == "BF16" for name in tower)
 
     def language_model(
         self,
@@ -232,9 +251,7 @@ class Checkpoint:
         if own is None and scheme is not None:
             made = dict(quantized_tensors(stored, plan(module, scheme)))
             quantize(module, scheme, dtype)
-        left = {name: tensor for name, tensor in stored.items() if name not in made}
-        whole = {name for name, _ in module.named_buffers()}  # codes and scales stay what they are
-        model = weights.fill(module, left, dtype, device, {TOKEN_TABLE, *whole}, made)
+        model = self._filled(module, stored, made, dtype, device)
         table = self.tensors[GROUPS["language_model"] + TOKEN_TABLE]
         model.embed_tokens_per_layer = StoredTable(model.embed_tokens_per_layer.weight, table)
         return model
@@ -245,18 +262,26 @@ class Checkpoint:
         device: str = "cpu",
         form: str | None = None,
     ) -> AudioEncoder:
-        """The audio tower; ``form`` quantizes its matrices on the way.
+        """The audio tower; ``form`` quantizes its matrices on the way, also where they are bf12.
 
         What only its constants are made of is read here, and not kept in memory.
         """
+        own = self.scheme()
+        there = None if own is None else own.audio
+        if form is not None and there not in (None, LOSSLESS, form):
+            raise CheckpointError(
+                f"the audio tower of {self.folder} is in {there} already: take the original "
+                f"weights for {form}"
+            )
         with weights.shapes_only():
             module = AudioEncoder(self.audio_config)
+        held, wanted = tower_plan(module, there), tower_plan(module, form)
+        quantize_tower(module, held)
         stored = self._checked(module, "audio_tower")
-        made = {}
-        if form is not None:
-            made = dict(quantized_tensors(stored, quantize_tower(module, form)))
-        left = {name: tensor for name, tensor in stored.items() if name not in made}
-        encoder = weights.fill(module, left, dtype or self.dtype(), device, made=made)
+        changed = {name: form for name, form in wanted.items() if held.get(name) != form}
+        made = dict(quantized_tensors(stored, changed))
+        quantize_tower(module, changed)
+        encoder = self._filled(module, stored, made, dtype or self.dtype(), device)
         positions = [part for part in encoder.modules() if isinstance(part, RelativePosition)]
         with torch.no_grad():
             for position in positions:
@@ -308,6 +333,22 @@ class Checkpoint:
         stored = self._checked(module, group)
         return weights.fill(module, stored, dtype or self.dtype(), device)
 
+    def _filled(
+        self,
+        module: ModuleT,
+        stored: Mapping[str, Stored],
+        made: Mapping[str, Tensor],
+        dtype: torch.dtype,
+        device: str,
+    ) -> ModuleT:
+        """A module with what was ``made`` of its tensors, and the others as they are stored."""
+        widen_rests(module, {name: tensor.shape for name, tensor in made.items()})
+        left = {name: tensor for name, tensor in stored.items() if name not in made}
+        whole = {name for name, _ in module.named_buffers()}  # codes and scales stay what they are
+        filled = weights.fill(module, left, dtype, device, {TOKEN_TABLE, *whole}, made)
+        check_rests(filled, left)
+        return filled
+
     def _checked(
         self, module: nn.Module, group: str, unused: Collection[str] = ()
     ) -> dict[str, Stored]:
@@ -318,6 +359,7 @@ class Checkpoint:
             for name, tensor in self.tensors.items()
             if name.startswith(prefix) and name not in unused
         }
+        widen_rests(module, {name: tensor.shape for name, tensor in stored.items()})
         weights.check(module, stored, self.folder, prefix)
         return stored
 

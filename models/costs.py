@@ -8,14 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from decoder import TextConfig
-from kernels import BLOCK, GROUPS, LEAST
+from kernels import GROUPS, blocks, least
+from kernels.products import BITS
+from kernels.twelve import REST_BYTES
 from models import reading
+from models.quantized import HEADS
 from models.reading import TOKEN_TABLE, Stored
 
 Shapes = list[tuple[int, int]]  # outputs and inputs
 CACHE_BYTES = 2  # of one number of a key or value, in bf16
 SMALL_BYTES = SCALE_BYTES = 2  # of weights that are not quantized beside those that are; of scales
-HEAD = "int8"  # the form of the token table where the other matrices are int8 or int4
 
 
 @dataclass(frozen=True)
@@ -81,20 +83,26 @@ def _memory_bytes(config: TextConfig, resident: int) -> dict[str, int]:
     ]
     others = SMALL_BYTES * (resident - _count(matrices) - _count(head))
     found = {"float32": 4 * resident, "bf16": 2 * resident}
-    for form in GROUPS:
-        found[form] = others + _quantized_bytes(matrices, form) + _quantized_bytes(head, HEAD)
+    for form, head_form in HEADS.items():
+        found[form] = others + _packed_bytes(matrices, form) + _packed_bytes(head, head_form)
     return found
 
 
-def _quantized_bytes(matrices: Shapes, form: str) -> int:
+def _packed_bytes(matrices: Shapes, form: str) -> int:
     """Bytes of matrices with their scales; those of odd widths stay as they are."""
-    bits, group = {"int8": 8, "int4": 4}[form], GROUPS[form]
     return sum(
-        outputs * (inputs * bits // 8 + -(-inputs // group) * SCALE_BYTES)
-        if not (outputs % BLOCK or inputs % LEAST)
+        outputs * _row_bytes(form, inputs)
+        if not (outputs % blocks(form) or inputs % least(form))
         else outputs * inputs * SMALL_BYTES
         for outputs, inputs in matrices
     )
+
+
+def _row_bytes(form: str, inputs: int) -> int:
+    """Of one output; of bf12 where few weights are left out, as nearly always."""
+    if form == "bf12":
+        return inputs * 3 // 2 + REST_BYTES
+    return inputs * BITS[form] // 8 + -(-inputs // GROUPS[form]) * SCALE_BYTES
 
 
 def _matrices(config: TextConfig, width: int) -> Shapes:

@@ -1,8 +1,9 @@
-"""A model with its language model in int8 or int4, as a model folder that loads straight in.
+"""A model with its matrices in int8, int4 or bf12, as a model folder that loads straight in.
 
 Used by `dragoman models quantize`. The quantized matrices are made one after the other, read a few
-megabytes at a time, and go into files of their own; everything else, the towers and the per-layer
-table too, is copied as it is stored. `config.json` says in `quantization_config` what was done. The
+megabytes at a time, and go into files of their own: those of the language model, and of the audio
+tower if it is given a form. Everything else, the vision tower and the per-layer table too, is
+copied as it is stored. `config.json` says in `quantization_config` what was done. The
 folder appears under its name only when it is whole.
 """
 
@@ -11,20 +12,20 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from decoder import LanguageModel, unused_tensor_names
 from decoder.quantize import Scheme, plan, quantize
+from encoders import AudioEncoder
 from models import shards, weights
 from models.checkpoint import Checkpoint
-from models.quantized import quantized_tensors
+from models.quantized import quantize_tower, quantized_tensors, tower_plan
 from models.reading import GROUPS, CheckpointError, Progress, Stored
 from models.shards import Part
 from models.slicing import appearing, companions
 
-PREFIX = GROUPS["language_model"]
+TEXT, AUDIO = GROUPS["language_model"], GROUPS["audio_tower"]
 FILE_BYTES = 2**29  # of quantized weights, which are held until their file is written
 
 
@@ -40,17 +41,14 @@ def write_quantized(
     Raises CheckpointError for a model that is quantized already, not whole, or damaged, a folder
     that exists, and a disk that is too full.
     """
-    stored = _language_model(checkpoint)
-    with torch.device("meta"):
-        module = LanguageModel(checkpoint.text_config)
-    weights.check(module, stored, checkpoint.folder, PREFIX)
-    forms = plan(module, scheme)
+    stored = _used(checkpoint)
+    text, text_forms = _language_model(checkpoint, stored, scheme)
+    audio, audio_forms = _audio_tower(checkpoint, stored, scheme.audio)
+    forms = text_forms | audio_forms
     taken = {f"{name}.weight" for name in forms}
-    copied = {PREFIX + n: Part(s) for n, s in stored.items() if n not in taken}
-    copied |= {n: Part(s) for n, s in checkpoint.tensors.items() if not n.startswith(PREFIX)}
+    copied = {name: Part(tensor) for name, tensor in stored.items() if name not in taken}
     copied_bytes = sum(part.bytes for part in copied.values())
-    quantize(module, scheme)
-    made_bytes = sum(buffer.nbytes for buffer in module.buffers())
+    made_bytes = sum(buffer.nbytes for part in (text, audio) for buffer in part.buffers())
     total = copied_bytes + sum(stored[name].bytes for name in taken)
     with appearing(folder, copied_bytes + made_bytes) as building:
         shards.write(building, copied, progress=lambda done, _: progress(done, total))
@@ -65,20 +63,46 @@ def write_quantized(
         (building / "config.json").write_text(text, encoding="utf-8")
 
 
-def _language_model(checkpoint: Checkpoint) -> dict[str, Stored]:
-    """What the language model uses of a folder, by its names there."""
+def _used(checkpoint: Checkpoint) -> dict[str, Stored]:
+    """What of a folder's tensors anybody reads."""
     said = checkpoint.config.get("quantization_config")
     if said is not None:
         raise CheckpointError(
             f"{checkpoint.folder} is quantized already ({json.dumps(said)}): give the original"
         )
-    unused = set(unused_tensor_names(checkpoint.text_config))
-    names = {
-        name.removeprefix(PREFIX): stored
-        for name, stored in checkpoint.tensors.items()
-        if name.startswith(PREFIX)
-    }
-    return {name: stored for name, stored in names.items() if name not in unused}
+    unused = {TEXT + name for name in unused_tensor_names(checkpoint.text_config)}
+    return {name: tensor for name, tensor in checkpoint.tensors.items() if name not in unused}
+
+
+def _language_model(
+    checkpoint: Checkpoint, stored: Mapping[str, Stored], scheme: Scheme
+) -> tuple[nn.Module, dict[str, str]]:
+    """The module as it will be, without memory, and the forms of its matrices by official name."""
+    with weights.shapes_only():
+        module = LanguageModel(checkpoint.text_config)
+    weights.check(module, _of(stored, TEXT), checkpoint.folder, TEXT)
+    forms = plan(module, scheme)
+    return quantize(module, scheme), {TEXT + name: form for name, form in forms.items()}
+
+
+def _audio_tower(
+    checkpoint: Checkpoint, stored: Mapping[str, Stored], form: str | None
+) -> tuple[nn.Module, dict[str, str]]:
+    """The same of the audio tower; nothing of a folder without one."""
+    own = _of(stored, AUDIO)
+    if not own:
+        return nn.Module(), {}
+    with weights.shapes_only():
+        module = AudioEncoder(checkpoint.audio_config)
+    weights.check(module, own, checkpoint.folder, AUDIO)
+    forms = tower_plan(module, form)
+    quantize_tower(module, forms)
+    return module, {AUDIO + name: form for name, form in forms.items()}
+
+
+def _of(stored: Mapping[str, Stored], prefix: str) -> dict[str, Stored]:
+    """The tensors of a group by their names in its module."""
+    return {n.removeprefix(prefix): t for n, t in stored.items() if n.startswith(prefix)}
 
 
 def _write(folder: Path, made: Iterator[tuple[str, Tensor]], file_bytes: int) -> None:
@@ -86,7 +110,7 @@ def _write(folder: Path, made: Iterator[tuple[str, Tensor]], file_bytes: int) ->
     held: dict[str, Tensor] = {}
     number = 0
     for name, tensor in made:
-        held[PREFIX + name] = tensor
+        held[name] = tensor
         if sum(tensor.nbytes for tensor in held.values()) >= file_bytes:
             number += 1
             _save(held, folder, number)

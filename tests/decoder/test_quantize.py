@@ -27,6 +27,7 @@ WIDE = dataclasses.replace(
     head_dim=16,
     intermediate_size=256,
 )
+WIDER = dataclasses.replace(WIDE, hidden_size=128, head_dim=32)  # what bf12 takes
 E2B = TextConfig(num_hidden_layers=30, num_kv_shared_layers=10, intermediate_size=8192)
 SCHEMES = [Scheme("int8"), Scheme("int4"), Scheme("int4", "int4"), Scheme("int8", None)]
 
@@ -118,10 +119,10 @@ def test_large_matrices_are_done_in_pieces(monkeypatch):
     assert all(map(torch.equal, quantized("int4", weight), whole))
 
 
-@pytest.mark.parametrize("form", ["int8", "int4"])
-@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+@pytest.mark.parametrize("form", ["int8", "int4", "bf12"])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 def test_weights_that_are_not_numbers(form, bad):
-    weight = torch.zeros(16, 64)
+    weight = torch.zeros(16, 128)
     weight[1, 40] = bad
     with pytest.raises(ValueError, match="not finite"):
         quantized(form, weight)
@@ -131,6 +132,8 @@ def test_other_widths_and_forms_are_refused():
     for shape in ((16, 40), (24, 64)):
         with pytest.raises(ValueError, match=f"16 outputs and of 32 inputs, got {shape[0]} and"):
             quantized("int8", torch.zeros(shape))
+    with pytest.raises(ValueError, match="1 outputs and of 128 inputs, got 16 and 64"):
+        quantized("bf12", torch.zeros(16, 64))
     with pytest.raises(ValueError, match="'int3'"):
         Scheme("int3")
     with pytest.raises(ValueError, match="'bf16'"):
@@ -241,3 +244,42 @@ def test_quantized_on_the_meta_device_is_the_same_model():
     empty.load_state_dict(weights, assign=True)
     ids = torch.arange(5)[None]
     assert torch.equal(logits(empty.eval(), ids), logits(model, ids))
+
+
+def made_of_halves(config: TextConfig) -> LanguageModel:
+    """A model in float32 whose weights bf16 can hold."""
+    return made(config).to(torch.bfloat16).float()
+
+
+def test_bf12_keeps_every_bit_whatever_the_pieces(monkeypatch):
+    weight = torch.randn(40, 256, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    weight[3] *= 2.0 ** torch.arange(-128, 128).clamp(-100, 100)
+    weight[5, ::2], weight[6] = -0.0, 0.0
+    codes, rest = quantized("bf12", weight)
+    assert rest.shape[0] == 40 and rest.shape[1] > 64
+    numbers = kernels.unpacked("bf12", codes, rest, torch.bfloat16)
+    assert torch.equal(numbers.view(torch.int16), weight.view(torch.int16))
+    monkeypatch.setattr("decoder.quantize.PIECE", 256 * 7)
+    assert all(map(torch.equal, quantized("bf12", weight), (codes, rest)))
+
+
+def test_a_model_in_bf12_is_the_model():
+    scheme = Scheme("bf12", "bf12")
+    plain, model = made_of_halves(WIDER), quantize(made_of_halves(WIDER), scheme)
+    assert isinstance(model.embed_tokens, QuantizedTokenTable)
+    assert isinstance(model.layers[0].mlp.up_proj, QuantizedLinear)
+    ids = torch.randint(0, 200, (2, 9), generator=torch.Generator().manual_seed(1))
+    assert torch.equal(model.embed(ids), plain.embed(ids))
+    for size in (None, Slice.cut(WIDER, 128, skip=(5, 6, 7)), Slice.cut(WIDER, 99)):
+        torch.testing.assert_close(
+            logits(model, ids, size), logits(plain, ids, size), atol=2e-4, rtol=0
+        )
+
+
+def test_bf12_on_the_meta_device_has_the_places_of_the_model():
+    scheme = Scheme("bf12", "bf12")
+    model = quantize(made_of_halves(WIDER), scheme)
+    with torch.device("meta"):
+        empty = quantize(LanguageModel(WIDER), scheme)
+    found, expected = empty.state_dict(), model.state_dict()
+    assert {n: t.shape for n, t in found.items()} == {n: t.shape for n, t in expected.items()}

@@ -46,7 +46,7 @@ def test_json_lists_bundled_given_and_published_models(tiny_folder, capsys):
     assert f"{nano['parameters'] / 1e6:.1f} M" in (ROOT / "README.md").read_text()
     held = groups["language_model"]["parameters"]
     assert (full["memory_bytes"]["float32"], full["memory_bytes"]["bf16"]) == (4 * held, 2 * held)
-    assert list(full["memory_bytes"]) == ["float32", "bf16", "int8", "int4"]
+    assert list(full["memory_bytes"]) == ["float32", "bf16", "bf12", "int8", "int4"]
     assert full["parameters"] - half["parameters"] == 6 * 3 * 32 * 32
 
 
@@ -64,6 +64,7 @@ def test_json_has_the_published_sizes_in_full(capsys):
         "memory_bytes": {
             "float32": 9_687_667_072,
             "bf16": 4_843_833_536,
+            "bf12": 3_704_244_416,
             "int8": 2_468_243_648,
             "int4": 1_618_225_344,
         },
@@ -82,9 +83,11 @@ def test_the_table_for_people(tiny_folder, capsys):
     assert cli.main(["models", "--model", str(tiny_folder)]) == cli.OK
     out = capsys.readouterr().out
     rows = [line.split() for line in out.splitlines()]
-    assert ["E2B", "30", "4.46", "1.91", "9.7", "4.8", "2.5", "1.6", "4.0"] in [r[:9] for r in rows]
-    assert ["E4B", "35", "6.87", "3.98", "17.9", "9.0", "4.6", "2.8", "4.7"] in [
-        r[:9] for r in rows
+    assert ["E2B", "30", "4.46", "1.91", "9.7", "4.8", "3.7", "2.5", "1.6", "4.0"] in [
+        r[:10] for r in rows
+    ]
+    assert ["E4B", "35", "6.87", "3.98", "17.9", "9.0", "6.8", "4.6", "2.8", "4.7"] in [
+        r[:10] for r in rows
     ]
     assert f"on disk: {tiny_folder}\n" in out and "\ntiny\n" in out
     units = [row[2:5] for row in rows if row[:1] == ["size"]]
@@ -142,17 +145,44 @@ def test_quantize_writes_a_model_that_can_be_listed(tiny_folder, tmp_path, capsy
     whole = describe(Checkpoint.open(str(tiny_folder)))
     assert written["folder"] == str(small)
     assert written["parameters"] == whole["parameters"] and written["bytes"] < whole["bytes"]
-    said = json.loads((small / "config.json").read_text())["quantization_config"]
-    assert said == {"quant_method": "dragoman", "format": 2, "layers": "int4", "head": None}
+    assert forms_of(small) == {"layers": "int4", "head": None, "audio": "bf12"}
     assert cli.main(["models", "--json", "--model", str(small)]) == cli.OK
     listed = json.loads(capsys.readouterr().out)["models"][1]
     groups = {group["name"]: group["dtypes"] for group in listed["on_disk"]}
-    assert groups["language_model"] == ["BF16", "U8"] and groups["audio_tower"] == ["BF16"]
+    assert groups["language_model"] == groups["audio_tower"] == ["BF16", "U8"]
+    assert groups["embed_audio"] == ["BF16"]
     again = ["models", "quantize", "--model", str(small), "-o", str(tmp_path / "new")]
     assert cli.main(again) == cli.USAGE
     err = capsys.readouterr().err
     assert "is quantized already" in err and err.count("\n") == 1
     assert not (tmp_path / "new").exists()
+
+
+def forms_of(folder: Path) -> dict[str, str | None]:
+    """What `config.json` says of the matrices' forms."""
+    said = json.loads((folder / "config.json").read_text())["quantization_config"]
+    assert (said.pop("quant_method"), said.pop("format")) == ("dragoman", 2)
+    return said
+
+
+@pytest.mark.parametrize(
+    ("options", "forms"),
+    [
+        ([], {"layers": "int8", "head": "int8", "audio": "bf12"}),
+        (["--dtype", "bf12"], {"layers": "bf12", "head": "bf12", "audio": "bf12"}),
+        (["--audio", "bf16"], {"layers": "int8", "head": "int8"}),
+        (
+            ["--dtype", "bf12", "--head", "int8", "--audio", "int8"],
+            {"layers": "bf12", "head": "int8", "audio": "int8"},
+        ),
+        (["--head", "bf12"], {"layers": "int8", "head": "bf12", "audio": "bf12"}),
+    ],
+)
+def test_forms_that_quantize_writes(tiny_folder, tmp_path, capsys, options, forms):
+    small = tmp_path / "small"
+    args = ["models", "quantize", "--model", str(tiny_folder), "-o", str(small), *options]
+    assert cli.main(args) == cli.OK, capsys.readouterr().err
+    assert forms_of(small) == forms
 
 
 def test_help_needs_no_torch():
@@ -182,3 +212,27 @@ def test_a_model_of_the_hub_is_counted_without_its_weights(tiny_folder, tmp_path
         assert hub.sent < weights.stat().st_size
     whole_model = describe(Checkpoint.open(str(tiny_folder))) | {"folder": None}
     assert model == json.loads(json.dumps(whole_model))
+
+
+def test_captions_in_bf12_are_those_of_bf16(capsys):
+    """Of the bundled model, by the command itself."""
+
+    def said(dtype: str) -> list[tuple[str, str]]:
+        talk = str(ROOT / "samples" / "talk.wav")
+        options = ["--no-ray", "--json", "--pace", "fast", "--dtype", dtype]
+        assert cli.main(["captions", talk, *options]) == cli.OK
+        events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        finals = [event for event in events if event["kind"] == "final"]
+        return [(e["transcript"]["committed"], e["translation"]["committed"]) for e in finals]
+
+    plain = said("bf16")
+    assert len(plain) >= 8 and said("bf12") == plain
+
+
+def test_a_packed_folder_is_not_sliced(tiny_folder, tmp_path, capsys):
+    small = tmp_path / "small"
+    args = ["--model", str(tiny_folder), "-o", str(small), "--dtype", "bf12"]
+    assert cli.main(["models", "quantize", *args]) == cli.OK
+    args = ["--model", str(small), "--size", "half", "-o", str(tmp_path / "half")]
+    assert cli.main(["models", "slice", *args]) == cli.USAGE
+    assert "is quantized: slice the original weights" in capsys.readouterr().err

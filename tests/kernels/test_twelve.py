@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels import compiler, loops, products, twelve
-from tests.kernels.test_products import FULL, HALF, assert_close, run
+from kernels.recorded import Products, Scratch
+from kernels.tape import Tape
+from tests.kernels.test_products import FULL, HALF, assert_close, multiply, run
 
 FAR = 12  # weights that need more exponents than a row can list
 THREADS = torch.get_num_threads()
@@ -74,6 +76,24 @@ def test_numbers_of_all_kinds(special):
     weight[1, 200] = special
     codes, rest = twelve.packed(weight)
     assert torch.equal(bits(twelve.unpacked(codes, rest)), bits(weight))
+
+
+def test_as_many_inputs_as_can_be_numbered():
+    """Numbers of inputs are uint16 without a sign, and the last one ends a row's."""
+    weight = normal(3, twelve.MOST_INPUTS)
+    weight[0, [0, 2**15 - 1, 2**15, -1]] = 1e20
+    codes, rest = twelve.packed(weight)
+    assert torch.equal(bits(twelve.unpacked(codes, rest)), bits(weight))
+    assert torch.equal(bits(products.unpacked("bf12", codes, rest, HALF)), bits(weight))
+
+
+def test_packing_is_done_where_the_weights_are():
+    """Not where new tensors are made when nothing else is said."""
+    weight = spread_out(5, 256)
+    expected = twelve.packed(weight)
+    with torch.device("meta"):
+        found = twelve.packed(weight)
+    assert all(map(torch.equal, found, expected))
 
 
 def test_zeros_need_no_place_beside_the_row():
@@ -163,6 +183,28 @@ def test_long_rows_are_multiplied_part_by_part(form, rows, inputs):
     codes, rest = twelve.packed(weight)
     assert left_out(rest)[7] > 0
     assert_close(products.quantized_linear("bf12", x, codes, rest), x, weight.double())
+
+
+@pytest.mark.parametrize("form", ["bf16", "bf12"])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_sums_that_wait_do_not_meet(form, threads):
+    """Those of two recorded products without a wait between them: the bits of each row alone."""
+    rows, outputs, inputs = 3, loops.WAITING + 5, 2 * loops.PART + 128
+    weights = [spread_out(outputs, inputs), normal(outputs, inputs)]
+    weights[0][0] = 0.0
+    x, y = torch.randn(rows, inputs).to(HALF), torch.zeros(2, rows, outputs, dtype=HALF)
+    tape = Tape(threads)
+    recorded = Products(tape, Scratch(rows, inputs, threads, 2))
+    matrices = [twelve.packed(w) if form == "bf12" else (w, None) for w in weights]
+    for i, (weight, scale) in enumerate(matrices):
+        module = torch.nn.Module()
+        module.form = form
+        module.register_buffer("weight", weight)
+        module.register_buffer("scale", scale)
+        recorded.add(module, x.data_ptr(), y[i].data_ptr(), rows, wait=i == 1)
+    tape.run()
+    for matrix, found in zip(matrices, y, strict=True):
+        assert torch.equal(found, torch.cat([multiply(form, row[None], *matrix) for row in x]))
 
 
 def test_rows_of_x_do_not_change_one_another():

@@ -78,7 +78,7 @@ def mapped(file: Path) -> int:
 def touch(model: LanguageModel) -> int:
     """Reads a number of every page but the table's; gives the bytes of what it went over."""
     total = 0
-    for name, weight in model.named_parameters():
+    for name, weight in (*model.named_parameters(), *model.named_buffers()):
         if name != TOKEN_TABLE:
             weight.flatten()[:: 4096 // weight.element_size()].sum()
             total += weight.nbytes
@@ -89,7 +89,8 @@ def main(folder: str, dtype: str) -> None:
     checkpoint = Checkpoint.open(folder)
     Path("/proc/self/clear_refs").write_text("5")  # forgets the peak
     before = memory()["now"]
-    model = checkpoint.language_model(checkpoint.dtype(dtype))
+    scheme = checkpoint.scheme(dtype)
+    model = checkpoint.language_model(checkpoint.dtype(dtype), scheme=scheme)
     weights = touch(model)
     loaded = memory()
     for first in range(2):  # the first answer makes code for this machine, once

@@ -9,6 +9,7 @@ import torch
 from decoder import LanguageModel, TextConfig, unused_tensor_names
 from decoder.quantize import Scheme, quantize
 from models.costs import Group, cost, on_disk
+from models.quantized import HEADS
 from models.reading import Stored
 from models.sizes import E4B, PUBLISHED
 from tests.decoder.helpers import CONFIG
@@ -56,24 +57,24 @@ def test_effective_parameters_are_near_the_published(name):
 
 def test_arithmetic_and_memory_of_the_official_sizes():
     for config, prefill_all, prefill, decode, memory in (
-        (E2B, 3.77, 2.41, 4.84, (9.69, 4.84, 2.47, 1.62)),
-        (E4B, 7.90, 4.32, 8.97, (17.95, 8.97, 4.57, 2.78)),
+        (E2B, 3.77, 2.41, 4.84, (9.69, 4.84, 3.70, 2.47, 1.62)),
+        (E4B, 7.90, 4.32, 8.97, (17.95, 8.97, 6.85, 4.57, 2.78)),
     ):
         found = cost(config)
         assert round(found.prefill_all / 1e9, 2) == prefill_all
         assert round(found.prefill / 1e9, 2) == prefill
         assert round(found.decode / 1e9, 2) == decode
-        assert tuple(found.memory_bytes) == ("float32", "bf16", "int8", "int4")
+        assert tuple(found.memory_bytes) == ("float32", "bf16", "bf12", "int8", "int4")
         assert tuple(round(count / 1e9, 2) for count in found.memory_bytes.values()) == memory
         assert found.cache_bytes == 40 * 1024
     assert (cost(E2B).table_row * 2, cost(E4B).table_row * 2) == (15 * 1024, 35 * 512)
 
 
-@pytest.mark.parametrize("form", ["int8", "int4"])
+@pytest.mark.parametrize("form", ["bf12", "int8", "int4"])
 @pytest.mark.parametrize("config", [E2B, CONFIG, dataclasses.replace(CONFIG, hidden_size=160)])
 def test_quantized_memory_is_what_the_quantized_model_holds(config, form):
     with torch.device("meta"):
-        model = quantize(LanguageModel(config).bfloat16(), Scheme(form))
+        model = quantize(LanguageModel(config).bfloat16(), Scheme(form, HEADS[form]))
     held = [*model.parameters(), *model.buffers()]
     table = model.embed_tokens_per_layer.weight.nbytes
     assert cost(config).memory_bytes[form] == sum(tensor.nbytes for tensor in held) - table

@@ -1,6 +1,7 @@
 """An audio tower with its matrices in int8: what it holds, computes, and who asks for it."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -46,9 +47,10 @@ def test_what_is_no_matrix_stays_as_it_is_stored(checkpoint):
 
 @pytest.mark.parametrize("form", ["int8", "int4"])
 def test_a_form_may_ask_for_it(checkpoint, form):
-    assert checkpoint.audio_form(form) is None and checkpoint.audio_form("bf16") is None
+    assert checkpoint.audio_form(form) == "bf12" and checkpoint.audio_form("bf16") is None
     assert checkpoint.audio_form(f"{form}+audio") == "int8"
-    assert checkpoint.scheme(f"{form}+audio") == checkpoint.scheme(form)
+    scheme = checkpoint.scheme(form)
+    assert scheme and checkpoint.scheme(f"{form}+audio") == replace(scheme, audio="int8")
     assert checkpoint.dtype(f"{form}+audio") == checkpoint.dtype(form)
 
 

@@ -52,6 +52,13 @@ def test_loading_takes_no_more_memory_than_the_result(folder, dtype):
     assert not found["compiler"]  # 100 MB that nobody asked for
 
 
+def test_packing_takes_little_more_memory_than_the_result(folder):
+    """Not the weights a second time, nor as bf16: those are another 230 MB."""
+    found, plain = measured(folder, "bf12"), measured(folder, "bf16")
+    assert found["weights"] < 0.8 * plain["weights"]
+    assert found["peak"] < found["weights"] + 120 * MB
+
+
 def test_pieces_are_the_whole(tiny_folder, monkeypatch):
     expected = Checkpoint.open(str(tiny_folder)).audio_encoder().state_dict()
     monkeypatch.setattr(weights, "PIECE_BYTES", 100)
