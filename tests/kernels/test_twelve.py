@@ -185,6 +185,16 @@ def test_long_rows_are_multiplied_part_by_part(form, rows, inputs):
     assert_close(products.quantized_linear("bf12", x, codes, rest), x, weight.double())
 
 
+class Held(torch.nn.Module):
+    """Weights of a form, as modules have them."""
+
+    def __init__(self, form: str, weight: torch.Tensor, scale: torch.Tensor | None):
+        super().__init__()
+        self.form = form
+        self.register_buffer("weight", weight)
+        self.register_buffer("scale", scale)
+
+
 @pytest.mark.parametrize("form", ["bf16", "bf12"])
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_sums_that_wait_do_not_meet(form, threads):
@@ -197,10 +207,7 @@ def test_sums_that_wait_do_not_meet(form, threads):
     recorded = Products(tape, Scratch(rows, inputs, threads, 2))
     matrices = [twelve.packed(w) if form == "bf12" else (w, None) for w in weights]
     for i, (weight, scale) in enumerate(matrices):
-        module = torch.nn.Module()
-        module.form = form
-        module.register_buffer("weight", weight)
-        module.register_buffer("scale", scale)
+        module = Held(form, weight, scale)
         recorded.add(module, x.data_ptr(), y[i].data_ptr(), rows, wait=i == 1)
     tape.run()
     for matrix, found in zip(matrices, y, strict=True):
