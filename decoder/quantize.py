@@ -213,7 +213,7 @@ def quantized(form: str, weight: Tensor) -> tuple[Tensor, Tensor]:
     if not fits(form, weight):
         raise ValueError(
             f"expected a multiple of {kernels.blocks(form)} outputs and of {kernels.least(form)} "
-            f"inputs, of bf12 at most {twelve.MOST_INPUTS}, got {outputs} and {inputs}"
+            f"inputs, got {outputs} and {inputs} (bf12: at most {twelve.MOST_INPUTS} inputs)"
         )
     if weight.is_meta:
         return _places(form, outputs, inputs)

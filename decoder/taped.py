@@ -28,14 +28,16 @@ if TYPE_CHECKING:
 
 MOST = 32  # positions
 KEPT = 48  # tapes of a model
-AT_ONCE = 8  # parts of products that no thread waits between
+AT_ONCE = 8  # parts of products that no thread waits between: two of k, v, q and LAuReL's first
+# A matrix of each number of inputs, which decides its form.
+MATRICES = ("self_attn.q_proj", "self_attn.o_proj", "mlp.down_proj", "per_layer_projection")
 EVERYTHING = 2**40  # a window that leaves nothing out
 Rotary = Mapping[bool, tuple[Tensor, Tensor]]  # cos and sin, by whether a layer slides
 
 
 def serves(layers: nn.ModuleList, config: TextConfig, cache: KVCache, rows: int) -> bool:
     """Whether a pass of `rows` positions can be one call."""
-    form, weight, _ = stored(layers[0].get_submodule("mlp.down_proj"))
+    matrices = [stored(layers[0].get_submodule(name)) for name in MATRICES]
     like = cache.buffers(cache.plan.owners[0])[0]
     heads = config.num_attention_heads * config.head_dim
     inputs = (
@@ -49,7 +51,7 @@ def serves(layers: nn.ModuleList, config: TextConfig, cache: KVCache, rows: int)
         and like.dtype == torch.bfloat16
         and config.head_dim % kernels.LEAST == 0
         and not any(n % kernels.LEAST for n in inputs)
-        and kernels.multiplies(form, weight)
+        and all(kernels.multiplies(form, weight) for form, weight, _ in matrices)
     )
 
 
@@ -314,7 +316,7 @@ class TapedPass:
         mlp, at = layer.mlp, self._memory.at
         form, up, scale = stored(mlp.up_proj)
         width = kernels.shape(form, up)[0] if width is None else width
-        stride = width + -width % kernels.least(form)
+        stride = width + -width % kernels.least(stored(mlp.down_proj)[0])
         own = {"y": at("hidden"), "gate": at("gate"), "rows": rows, "width": width}
         deviations = mlp.deviations if form in ("bf16", "bf12") else None
         sparse = deviations is not None

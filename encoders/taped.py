@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MOST = 32  # frames of all streams together
 KEPT = 8  # tapes of an encoder
-AT_ONCE = 6  # parts of products that no thread waits between
+AT_ONCE = 6  # parts of products that no thread waits between: two of q, k and v
 
 
 class Tapes:

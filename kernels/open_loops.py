@@ -38,10 +38,10 @@ def raising_open(
     not.
 
     y, gate: bf16 [rows, stride], of which `width` columns count and the others of y become zero;
-    stride is a multiple of the lanes, rows at most MOST_ROWS. x: bf16 [rows, inputs], inputs a
-    multiple of 32; weight: [width, inputs] in a `form` of `kernels.row_loops`, its rows
-    `weight_stride` bytes apart. A cutoff is a row's mean and so many deviations; what is not a
-    number is beyond it.
+    stride is a multiple of the lanes, rows at most MOST_ROWS. x: bf16 [rows, inputs];
+    weight: [width, inputs] in a `form` of `kernels.row_loops`, of whose inputs there is a multiple,
+    its rows `weight_stride` bytes apart. A cutoff is a row's mean and so many deviations; what is
+    not a number is beyond it.
     """
     paired = has_pairs() if pairs is None else pairs
 

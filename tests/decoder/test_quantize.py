@@ -11,6 +11,7 @@ from decoder.quantize import (
     QuantizedLinear,
     QuantizedTokenTable,
     Scheme,
+    fits,
     plan,
     quantize,
     quantized,
@@ -283,3 +284,11 @@ def test_bf12_on_the_meta_device_has_the_places_of_the_model():
         empty = quantize(LanguageModel(WIDER), scheme)
     found, expected = empty.state_dict(), model.state_dict()
     assert {n: t.shape for n, t in found.items()} == {n: t.shape for n, t in expected.items()}
+
+
+def test_bf12_takes_no_more_inputs_than_it_can_number():
+    most = torch.empty(1, 65408, dtype=torch.bfloat16)
+    more = torch.empty(1, 65536, dtype=torch.bfloat16)
+    assert fits("bf12", most) and not fits("bf12", more)
+    with pytest.raises(ValueError, match="at most 65408"):
+        quantized("bf12", more)

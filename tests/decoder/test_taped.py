@@ -6,8 +6,8 @@ import dataclasses
 import pytest
 import torch
 
-from decoder import LanguageModel, Slice, greedy, taped
-from decoder.quantize import Scheme, quantize
+from decoder import LanguageModel, Slice, TextConfig, greedy, taped
+from decoder.quantize import QuantizedLinear, Scheme, quantize
 from tests.decoder.helpers import CONFIG, randomize
 
 WIDE = dataclasses.replace(
@@ -24,8 +24,8 @@ PASSES = ((5, 5), (1, 1), (16, 3), (7, 0), (1, 1), (10, 10), (16, 1), (1, 0), (2
 FORMS = ("bf16", "bf12", "int8", "int4")
 
 
-def make(form: str) -> LanguageModel:
-    model = LanguageModel(WIDE).eval()
+def make(form: str, config: TextConfig = WIDE) -> LanguageModel:
+    model = LanguageModel(config).eval()
     randomize(model)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -97,6 +97,21 @@ def test_as_near_to_exact_as_the_layers_of_torch(model, ids, plain, size):
     errors = [(found - reference).square().mean().sqrt() for found in (ours, theirs)]
     assert errors[0] < 1.2 * errors[1]
     assert (ours - theirs).square().mean().sqrt() < 0.2 * reference.std()
+
+
+@pytest.mark.parametrize(
+    ("hidden", "width", "cut"), [(128, 160, None), (96, 256, 72), (96, 256, 160)]
+)
+def test_layers_of_mixed_forms(hidden, width, cut, ids):
+    """Where only the ways up, or only those down, come in multiples of what bf12 takes."""
+    config = dataclasses.replace(WIDE, hidden_size=hidden, intermediate_size=width)
+    size = None if cut is None else Slice.cut(config, cut)
+    model = make("bf12", config)
+    mlp = model.layers[0].mlp
+    assert isinstance(mlp.up_proj, QuantizedLinear) != isinstance(mlp.down_proj, QuantizedLinear)
+    expected = passes(make("bf16", config), ids, size)
+    missed = (passes(model, ids, size) - expected).square().mean().sqrt()
+    assert missed < 0.1 * expected.std()
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
