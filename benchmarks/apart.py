@@ -42,7 +42,7 @@ APART = Row(
 
 def keeps_up(bench: Bench, start: Start | None = None) -> Iterable[Result]:
     """Hears a sound through the graph as fast as it is taken."""
-    sound = sounds.noise(3 if bench.small else 8 if bench.quick else SECONDS)
+    sound = sounds.noise(3 if bench.small else SECONDS)
     folder = str(bench.folder("E2B", FORM).resolve())
     rounds = min(RUNS, bench.rounds)
     factors = real_time_factors(folder, bench.device, sound, start or _graph, rounds)

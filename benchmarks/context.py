@@ -13,11 +13,12 @@ from typing import Any
 
 from benchmarks import checkpoint as random_checkpoint
 from benchmarks import gguf, ours
-from benchmarks.machine import Beside, Machine
+from benchmarks.machine import Beside, Machine, forget_files
 from benchmarks.peer import Peer
 from benchmarks.room import MakeRoom, Room
 from benchmarks.rows import Unavailable
 from decoder import LanguageModel
+from models import reading
 from models.checkpoint import Checkpoint, CheckpointError
 
 NEEDED_BYTES = {"E2B": 10e9, "E4B": 14e9}  # weights without the PLE table, and room to work
@@ -43,6 +44,7 @@ class Bench:
     room: Room = field(default_factory=_room)
     _size: str = ""
     _kept: dict[str, tuple[str, Any]] = field(default_factory=dict)
+    _brought: set[Path] = field(default_factory=set)
 
     @property
     def device(self) -> str:
@@ -104,7 +106,13 @@ class Bench:
         return make
 
     def checkpoint(self, size: str, form: str = "bf16") -> Checkpoint:
-        return Checkpoint.open(str(self.folder(size, form)))
+        """The checkpoint, brought into memory as the command does it before anything is loaded."""
+        found = Checkpoint.open(str(self.folder(size, form)))
+        if found.folder not in self._brought and self.device == "cpu":
+            forget_files(found.folder)  # what was just written lies there in small pages
+            reading.read_ahead(reading.used_by_speech(found.tensors), lambda done, total: None)
+            self._brought.add(found.folder)
+        return found
 
     def model(self, size: str, form: str = "bf16") -> LanguageModel:
         """Our language model; one form of it is open at a time."""

@@ -8,7 +8,6 @@ of a machine takes a second or two longer: it makes the kernels that `kernels.ob
 """
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.context import Bench
+from benchmarks.machine import forget_files
 from benchmarks.ours import FORMS, SMALL_HEAD
 from benchmarks.rows import Measurement, Result, Row, Unavailable
 
@@ -138,14 +138,6 @@ def probe(folder: Path, side: str, device: str) -> dict[str, Any]:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         raise Unavailable(f"the process of {side} failed: {lines[-1]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
-
-
-def forget_files(folder: Path) -> None:
-    """Asks the kernel to drop the files of ``folder`` from its page cache."""
-    for path in folder.glob("*.safetensors"):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 _seen: dict[tuple[str, str], dict[str, Any]] = {}

@@ -14,6 +14,7 @@ _BY_FORM = (
     llama.MEASUREMENTS,
     answers.MEASUREMENTS,
     realtime.MEASUREMENTS,
+    realtime.LONG_MEASUREMENTS,
     apart.MEASUREMENTS,
 )
 
@@ -43,6 +44,7 @@ GROUPS: tuple[tuple[str, tuple[Measurement, ...]], ...] = (
         (
             *updates.MEASUREMENTS,
             *realtime.MEASUREMENTS.values(),
+            *realtime.LONG_MEASUREMENTS.values(),
             *apart.MEASUREMENTS.values(),
             *crowd.MEASUREMENTS,
         ),

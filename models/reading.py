@@ -7,10 +7,12 @@ nobody reads is known before any weight is. Free of torch: the command itself ne
 
 import json
 import math
+import mmap
 import os
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,6 +28,7 @@ TOKEN_TABLE = "embed_tokens_per_layer.weight"  # of the language model: read a r
 ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4, "I8": 1, "U8": 1}  # types of stored weights
 MOST_HEADER_BYTES = 100_000_000  # what safetensors itself accepts
 PIECE_BYTES = 16 * 2**20
+POPULATE_READ = 22  # of madvise since Linux 5.14: maps pages as if they had been read
 AGAIN = "download it again"
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
@@ -120,17 +123,51 @@ def read_ahead(
     """
     wanted = list(wanted)
     done, total = 0, sum(stored.bytes for stored in wanted)
-    buffer = memoryview(bytearray(PIECE_BYTES))
     for stored in wanted:
-        with stored.file.open("rb", buffering=0) as file:
-            file.seek(stored.start)
-            left = stored.bytes
-            while left and not stopped():
-                count = file.readinto(buffer[: min(left, PIECE_BYTES)])
-                if not count:
-                    return
-                left, done = left - count, done + count
-                progress(done, total)
+        for count in _bring(stored):
+            done += count
+            progress(done, total)
+            if stopped():
+                return
+
+
+def _bring(stored: Stored) -> Iterator[int]:
+    """Brings a tensor into memory piece by piece; how many bytes each has.
+
+    Where the system can, in pages of 2 MiB: with those of 4 KiB a decoded token of a true-size
+    model takes some 5 % longer. What is in memory already stays as it is.
+    """
+    if not stored.bytes:
+        return
+    done = 0
+    with stored.file.open("rb", buffering=0) as file:
+        try:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                mapped.madvise(mmap.MADV_HUGEPAGE)
+                mapped.madvise(mmap.MADV_RANDOM)  # else Linux reads on in small pages by itself
+                for count in _populated(mapped, stored):
+                    done += count
+                    yield count
+        except (AttributeError, OSError):  # another system, or an old one
+            file.seek(stored.start + done)
+            yield from _read(file, stored.bytes - done)
+
+
+def _populated(mapped: mmap.mmap, stored: Stored) -> Iterator[int]:
+    page = mmap.PAGESIZE
+    step = max(page, PIECE_BYTES // page * page)
+    for start in range(stored.start // page * page, stored.stop, step):
+        stop = min(start + step, stored.stop)
+        mapped.madvise(POPULATE_READ, start, stop - start)
+        mapped.madvise(mmap.MADV_DONTNEED, start, stop - start)  # by this process
+        yield stop - max(start, stored.start)
+
+
+def _read(file: FileIO, left: int) -> Iterator[int]:
+    buffer = memoryview(bytearray(PIECE_BYTES))
+    while left and (count := file.readinto(buffer[: min(left, PIECE_BYTES)])):
+        left -= count
+        yield count
 
 
 def some(names: Iterable[str], most: int = 5) -> str:

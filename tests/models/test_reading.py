@@ -1,7 +1,11 @@
+import ctypes
 import json
+import mmap
+import os
 import re
 import shutil
 import struct
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -221,14 +225,51 @@ def test_speech_reads_neither_the_per_layer_table_nor_eyes(seeing_folder):
     ]
 
 
-def test_reading_ahead_tells_how_far_it_is(sharded, monkeypatch):
-    monkeypatch.setattr(reading, "PIECE_BYTES", 1000)
+@pytest.mark.parametrize("able", [True, False])
+def test_reading_ahead_tells_how_far_it_is(sharded, monkeypatch, able):
+    """Also where the system cannot bring in pages, or not all of them."""
+    monkeypatch.setattr(reading, "PIECE_BYTES", mmap.PAGESIZE)
+    if not able:
+        monkeypatch.setattr(reading, "POPULATE_READ", 9999)
     wanted = reading.used_by_speech(tensors(sharded))
     total, told = sum(stored.bytes for stored in wanted), []
     reading.read_ahead(wanted, lambda done, of: told.append((done, of)))
     assert told[-1] == (total, total) and {of for _, of in told} == {total}
     done = [count for count, _ in told]
-    assert done == sorted(set(done)) and max(b - a for a, b in pairwise(done)) <= 1000
+    assert done == sorted(set(done)) and max(b - a for a, b in pairwise(done)) <= mmap.PAGESIZE
+
+
+def in_memory(stored) -> bool:
+    """Whether all pages of a tensor are there, without touching them."""
+    with (
+        stored.file.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as all_,
+    ):
+        view = (ctypes.c_char * len(all_)).from_buffer(all_)
+        pages = (ctypes.c_ubyte * -(-len(all_) // mmap.PAGESIZE))()
+        size = ctypes.c_size_t(len(all_))
+        asked = ctypes.CDLL(None).mincore(ctypes.c_void_p(ctypes.addressof(view)), size, pages)
+        del view
+    assert asked == 0
+    first, last = stored.start // mmap.PAGESIZE, (stored.stop - 1) // mmap.PAGESIZE
+    return all(page & 1 for page in pages[first : last + 1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems are asked in other ways")
+@pytest.mark.parametrize("able", [True, False])
+def test_what_was_read_ahead_is_in_memory(sharded, tmp_path, monkeypatch, able):
+    if not able:
+        monkeypatch.setattr(reading, "POPULATE_READ", 9999)
+    folder = shutil.copytree(sharded, tmp_path / "unmapped")
+    wanted = reading.used_by_speech(tensors(folder))
+    for path in {stored.file for stored in wanted}:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    if any(map(in_memory, wanted)):
+        pytest.skip("this file system keeps files in memory")
+    reading.read_ahead(wanted, lambda done, of: None)
+    assert all(map(in_memory, wanted))
 
 
 def test_reading_ahead_ends_when_it_shall(sharded):
