@@ -5,12 +5,14 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import ray
+from ray.exceptions import RayActorError
 
 from pipeline.chain import PipelineError, Recipe
 from pipeline.graph import Graph
@@ -163,11 +165,20 @@ def test_a_killed_actor_is_a_clear_error_and_replaced_for_the_next_session():
     graph.stop()
 
 
+def end(actor) -> None:
+    """Kills an actor, which may go on for a moment, and waits until it is gone."""
+    ray.kill(actor)
+    until = time.monotonic() + 20
+    with pytest.raises(RayActorError):
+        while time.monotonic() < until:
+            ray.get(actor.ready.remote())
+
+
 def test_a_stage_that_dies_while_nobody_speaks_is_replaced():
     graph = Graph.start(stages=fakes())
     expected = bare(run(graph, [tone(5)], pace="fast"))
-    ray.kill(graph._actors[1])
-    ray.kill(graph._actors[2])
+    end(graph._actors[1])
+    end(graph._actors[2])
     assert bare(run(graph, [tone(5)], pace="fast")) == expected != []
     assert len(graph) == 3
     graph.stop()
@@ -185,7 +196,7 @@ def test_a_stage_that_cannot_be_loaded_again_says_why_until_it_can(tmp_path):
     (tmp_path / "model").touch()
     graph = Graph.start(stages=(Recipe("segment", Elsewhere()), *fakes()[1:]))
     expected = bare(run(graph, [tone(5)], pace="fast"))
-    ray.kill(graph._actors[0])
+    end(graph._actors[0])
     (tmp_path / "model").unlink()
     for _ in range(2):
         with pytest.raises(PipelineError, match="no such folder"):
