@@ -33,7 +33,7 @@ FORM = "int8"
 
 APART = Row(
     f"live_e2b_{FORM}_graph",
-    f"live E2B, {FORM}, as above, through the Ray graph: time / audio time",
+    f"live E2B, {FORM}, {SECONDS} s as above, through the Ray graph: time / audio time",
     "RTF",
     higher=False,
     peer="real time",
