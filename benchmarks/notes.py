@@ -31,10 +31,10 @@ _ENCODER = (
     "call. Next: subsampling in the same call"
 )
 _ENCODER_BF12 = (
-    "most of a step is the reading of weights, below the speed of the memory; the front end and the "
-    "convolutions before the Conformer take about as long as what is missed. Tried: three outputs "
-    "together (four leave no registers for what is unpacked), long rows part by part, large pages. "
-    "Next: the convolutions in the same call"
+    "most of a step is the reading of weights, below the speed of the memory; the front end and "
+    "the convolutions before the Conformer take about as long as what is missed. Tried: three "
+    "outputs together (four leave no registers for what is unpacked), long rows part by part, "
+    "large pages. Next: the convolutions in the same call"
 )
 _LIVE = (
     "a pass for each new token, and two passes an update over all that was said, which the newest "
