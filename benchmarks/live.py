@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
+from models.words import normalized
 from pipeline.chain import Chain
 from pipeline.local import Local
 from pipeline.session import run
 from stages.messages import SAMPLE_RATE_HZ, Caption
 from training.corpus import Corpus, Example, load
-from training.evaluate import normalized, score
+from training.evaluate import score
 
 QUIET_SAMPLES = SAMPLE_RATE_HZ
 NOISE = 1e-3  # -60 dBFS

@@ -202,39 +202,30 @@ class Builder(_IRBuilder):
         carried: Sequence[Value] = (),
     ) -> Sequence[Value]:
         """`for i in range(start, stop, step): carried = body(i, carried)`; what is carried."""
-        start, stop, step = self.number(start), self.number(stop), self.number(step)
-        before = self.block
-        head, inside, after = (self.append_basic_block() for _ in range(3))
-        self.branch(head)
-        self.position_at_end(head)
-        variables = [self.phi(value.type) for value in (start, *carried)]
-        self.cbranch(self.icmp_signed("<", variables[0], stop), inside, after)
-        self.position_at_end(inside)
-        values = body(variables[0], variables[1:])
-        values = (self.add(variables[0], step), *values)
-        for variable, first, later in zip(variables, (start, *carried), values, strict=True):
-            variable.add_incoming(first, before)
-            variable.add_incoming(later, self.block)
-        self.branch(head)
-        self.position_at_end(after)
-        return variables[1:]
+        stop = self.number(stop)
+        return self.while_(
+            lambda i: self.icmp_signed("<", i, stop), body, carried, start=start, step=step
+        )
 
     def while_(
         self,
         holds: Callable[[Value], Value],
         body: Callable[[Value, Sequence[Value]], Sequence[Value]],
         carried: Sequence[Value] = (),
+        start: Number = 0,
+        step: Number = 1,
     ) -> Sequence[Value]:
-        """`i = 0; while holds(i): carried = body(i, carried); i += 1`; what is carried."""
-        before, zero = self.block, self.number(0)
+        """`i = start; while holds(i): carried = body(i, carried); i += step`; what is carried."""
+        start, step, before = self.number(start), self.number(step), self.block
         head, inside, after = (self.append_basic_block() for _ in range(3))
         self.branch(head)
         self.position_at_end(head)
-        variables = [self.phi(value.type) for value in (zero, *carried)]
+        variables = [self.phi(value.type) for value in (start, *carried)]
         self.cbranch(holds(variables[0]), inside, after)
         self.position_at_end(inside)
-        values = (self.sum(variables[0], 1), *body(variables[0], variables[1:]))
-        for variable, first, later in zip(variables, (zero, *carried), values, strict=True):
+        values = body(variables[0], variables[1:])
+        values = (self.add(variables[0], step), *values)
+        for variable, first, later in zip(variables, (start, *carried), values, strict=True):
             variable.add_incoming(first, before)
             variable.add_incoming(later, self.block)
         self.branch(head)

@@ -26,8 +26,8 @@ from kernels.rows import Numbers
 AHEAD_BYTES = 4096  # how far in front of their use weights are asked for, all outputs together
 PRODUCT = ("y", "x", "weight", "scratch", "outputs", "inputs", "stride")
 UNPACK = ("y", "weight", "outputs", "inputs", "stride")
-PART = 8192  # inputs of all rows of x at a time
-LEAST_PART = 2048  # of each
+PART = 8192  # inputs at a time of one row of x, half as many for each row more
+LEAST_PART = 2048  # but no fewer
 WAITING = 96  # outputs whose sums wait for the next part; a multiple of those that go together
 Values = Sequence[Value]
 

@@ -3,9 +3,9 @@
 Used to write a quantized folder (:mod:`models.quantizing`) and to quantize while a model is loaded
 (:mod:`models.checkpoint`). A few megabytes are read at a time, not mapped, so that neither takes
 more memory than the result. Unusual: several threads work on pieces of a matrix, each without the
-threads of torch: those wait by spinning, so that two processes that load at once took a minute and
-a half in place of ten seconds. And how wide the rests of bf12 are (see `kernels.twelve`) depends on
-the weights, so places for them take their width from the header of a file, or from what was made.
+threads of torch: those wait by spinning, so that two processes that load at once took many times as
+long. And how wide the rests of bf12 are (see `kernels.twelve`) depends on the weights, so places
+for them take their width from the header of a file, or from what was made.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
