@@ -21,8 +21,8 @@ from benchmarks.ours import Stages, stages
 from benchmarks.passes import Watched
 from benchmarks.rows import Measurement, Result, Row
 from benchmarks.timing import Contender, alternate, clock, medians
-from models import prompt as prompts
-from stages.messages import SessionOptions
+from dragoman.models import prompt as prompts
+from dragoman.stages.messages import SessionOptions
 
 SECONDS = (5, 10, 28)
 WAITING = 3  # chunks heard since the last update

@@ -19,13 +19,20 @@ from benchmarks.context import Bench
 from benchmarks.passes import Watched
 from benchmarks.realtime import RUNS, SECONDS, UPDATE_CHUNKS, Script
 from benchmarks.rows import Measurement, Result, Row
-from models import prompt as prompts
-from models.checkpoint import Checkpoint
-from pipeline.chain import Chain, recipes
-from pipeline.link import Recipe
-from stages.contract import Stage
-from stages.messages import SAMPLE_RATE_HZ, Caption, Chunk, SessionOptions, SoftTokens, Speech
-from stages.translate import TranslateStage, TranslateState
+from dragoman.models import prompt as prompts
+from dragoman.models.checkpoint import Checkpoint
+from dragoman.pipeline.chain import Chain, recipes
+from dragoman.pipeline.link import Recipe
+from dragoman.stages.contract import Stage
+from dragoman.stages.messages import (
+    SAMPLE_RATE_HZ,
+    Caption,
+    Chunk,
+    SessionOptions,
+    SoftTokens,
+    Speech,
+)
+from dragoman.stages.translate import TranslateStage, TranslateState
 
 Start = Callable[[Sequence[Recipe]], Chain]
 NOTHING = np.zeros(0, np.float32)
@@ -121,7 +128,7 @@ class Scripted:
 
 
 def _graph(stages: Sequence[Recipe]) -> Chain:
-    from pipeline.graph import Graph
+    from dragoman.pipeline.graph import Graph
 
     return Graph.start(stages=stages)
 

@@ -23,9 +23,15 @@ import torch
 from benchmarks.room import SPARE_BYTES, MakeRoom, free_bytes, whole
 from benchmarks.vocabulary import Layout
 from benchmarks.vocabulary import write as write_vocabulary
-from decoder import LanguageModel, TextConfig, unused_tensor_names
-from encoders import AudioConfig, AudioEncoder, MultimodalEmbedder, VisionConfig, VisionTower
-from models.checkpoint import GROUPS
+from dragoman.decoder import LanguageModel, TextConfig, unused_tensor_names
+from dragoman.encoders import (
+    AudioConfig,
+    AudioEncoder,
+    MultimodalEmbedder,
+    VisionConfig,
+    VisionTower,
+)
+from dragoman.models.checkpoint import GROUPS
 
 BLOCK = 16_777_213  # a prime: values of the block
 SHARD_BYTES = 2 * 2**30

@@ -17,9 +17,9 @@ from benchmarks.machine import Beside, Machine, forget_files
 from benchmarks.peer import Peer
 from benchmarks.room import MakeRoom, Room
 from benchmarks.rows import Unavailable
-from decoder import LanguageModel
-from models import reading
-from models.checkpoint import Checkpoint, CheckpointError
+from dragoman.decoder import LanguageModel
+from dragoman.models import reading
+from dragoman.models.checkpoint import Checkpoint, CheckpointError
 
 NEEDED_BYTES = {"E2B": 10e9, "E4B": 14e9}  # weights without the PLE table, and room to work
 

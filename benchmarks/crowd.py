@@ -17,9 +17,9 @@ import numpy as np
 from benchmarks import sounds
 from benchmarks.context import Bench
 from benchmarks.rows import Measurement, Result, Row
-from pipeline.chain import Chain
-from pipeline.session import Session
-from stages.messages import CHUNK_SAMPLES, SAMPLE_RATE_HZ
+from dragoman.pipeline.chain import Chain
+from dragoman.pipeline.session import Session
+from dragoman.stages.messages import CHUNK_SAMPLES, SAMPLE_RATE_HZ
 
 MOST_MS = 500
 MOST_SKIPPED = 0.05
@@ -111,7 +111,7 @@ def _listen(chain: Chain, sound: np.ndarray, crowd: Crowd) -> None:
 
 
 def _graph(bench: Bench) -> Chain:
-    from pipeline.graph import Graph
+    from dragoman.pipeline.graph import Graph
 
     return Graph.start(bench.nano, device=bench.device)
 

@@ -19,8 +19,8 @@ from benchmarks.machine import Beside
 from benchmarks.ours import audio_encoder
 from benchmarks.rows import Measurement, Result, Row
 from benchmarks.timing import Contender, alternate, clock, medians
-from encoders import StreamingAudioEncoder, split_state, stack_states
-from stages.messages import CHUNK_MS, CHUNK_SAMPLES
+from dragoman.encoders import StreamingAudioEncoder, split_state, stack_states
+from dragoman.stages.messages import CHUNK_MS, CHUNK_SAMPLES
 
 SECONDS = 30
 SESSIONS = 4

@@ -13,9 +13,9 @@ from statistics import NormalDist
 import torch
 from torch import Tensor, nn
 
-from decoder import LanguageModel, TextConfig
-from decoder.layers import MLP
-from kernels.weights import stored
+from dragoman.decoder import LanguageModel, TextConfig
+from dragoman.decoder.layers import MLP
+from dragoman.kernels.weights import stored
 
 LEAVE_OUT = ("bf16", "bf12")  # forms whose closed rows are not read
 PLE_TABLE = "embed_tokens_per_layer."

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from models.words import normalized
-from pipeline.chain import Chain
-from pipeline.local import Local
-from pipeline.session import run
-from stages.messages import SAMPLE_RATE_HZ, Caption
+from dragoman.models.words import normalized
+from dragoman.pipeline.chain import Chain
+from dragoman.pipeline.local import Local
+from dragoman.pipeline.session import run
+from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption
 from training.corpus import Corpus, Example, load
 from training.evaluate import score
 

@@ -22,7 +22,7 @@ from benchmarks.text import (
     stepper,
 )
 from benchmarks.timing import Contender, alternate, medians
-from decoder import LanguageModel
+from dragoman.decoder import LanguageModel
 
 PEER = "llama.cpp"
 NAMES = {

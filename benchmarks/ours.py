@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from benchmarks.room import MakeRoom
-from decoder import LanguageModel
-from decoder.quantize import Scheme, quantize
-from encoders import LogMel, StreamingAudioEncoder
-from models.checkpoint import Checkpoint
-from models.quantizing import write_quantized
-from stages.encode import EncodeStage
-from stages.translate import TranslateStage
+from dragoman.decoder import LanguageModel
+from dragoman.decoder.quantize import Scheme, quantize
+from dragoman.encoders import LogMel, StreamingAudioEncoder
+from dragoman.models.checkpoint import Checkpoint
+from dragoman.models.quantizing import write_quantized
+from dragoman.stages.encode import EncodeStage
+from dragoman.stages.translate import TranslateStage
 
 SMALL_HEAD = "int8-head4"
 SCHEMES = {

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from benchmarks.timing import clock
-from decoder import LanguageModel
+from dragoman.decoder import LanguageModel
 
 METHODS = ("extend", "prefill", "answer", "verify", "step", "answer_together")
 OnAnswer = Callable[[list[int], Tensor], None]

@@ -24,9 +24,9 @@ def ours(folder: Path, device: str, audio: str | None = None) -> tuple[float, di
     from benchmarks import sounds
     from benchmarks.ours import language_model, stages
     from benchmarks.passes import Watched
-    from models import resident
-    from models.checkpoint import Checkpoint
-    from stages.messages import SessionOptions
+    from dragoman.models import resident
+    from dragoman.models.checkpoint import Checkpoint
+    from dragoman.stages.messages import SessionOptions
 
     checkpoint = Checkpoint.open(str(folder))
     live = stages(checkpoint, language_model(checkpoint, device), device, audio)
@@ -57,8 +57,8 @@ def theirs(folder: Path, device: str) -> tuple[float, dict[str, int]]:
 
     from benchmarks import sounds
     from benchmarks.peer import Peer
-    from models import prompt as prompts
-    from models.tokenizer import Tokenizer
+    from dragoman.models import prompt as prompts
+    from dragoman.models.tokenizer import Tokenizer
 
     text = prompts.build(Tokenizer.from_file(folder / "tokenizer.json"), "es", "en")
     peer = Peer.load(folder, device)

@@ -19,9 +19,9 @@ from benchmarks.ours import FORMS, Stages, stages
 from benchmarks.passes import Watched
 from benchmarks.rows import Measurement, Result, Row
 from benchmarks.timing import clock
-from models import prompt as prompts
-from models.prompt import Prompt
-from stages.messages import CHUNK_MS, SAMPLE_RATE_HZ, SessionOptions
+from dragoman.models import prompt as prompts
+from dragoman.models.prompt import Prompt
+from dragoman.stages.messages import CHUNK_MS, SAMPLE_RATE_HZ, SessionOptions
 
 TOKENS_A_SECOND = 8
 FIRST_WORDS = (600, 750)  # of the two texts: ids of words, in the made tokenizers of any size

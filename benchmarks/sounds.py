@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.messages import CHUNK_SAMPLES, SAMPLE_RATE_HZ, Speech
+from dragoman.stages.messages import CHUNK_SAMPLES, SAMPLE_RATE_HZ, Speech
 
 TALK = Path(__file__).resolve().parents[1] / "samples" / "talk.wav"
 QUIET = 1e-3  # -60 dBFS

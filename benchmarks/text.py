@@ -18,7 +18,7 @@ from benchmarks.ours import FORMS
 from benchmarks.peer import Peer
 from benchmarks.rows import Measurement, Result, Row
 from benchmarks.timing import Contender, alternate, medians
-from decoder import LanguageModel
+from dragoman.decoder import LanguageModel
 
 LENGTHS = (64, 256, 512)
 PROMPT = 128  # tokens before the decoded ones

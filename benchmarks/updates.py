@@ -12,11 +12,11 @@ from benchmarks import sounds
 from benchmarks.context import Bench
 from benchmarks.passes import Watched
 from benchmarks.rows import Measurement, Result, Row
-from models.checkpoint import Checkpoint
-from stages.encode import EncodeStage
-from stages.messages import SAMPLE_RATE_HZ, Chunk, SessionOptions, SoftTokens
-from stages.segment import SegmentStage
-from stages.translate import Hypothesis, TranslateStage, TranslateState
+from dragoman.models.checkpoint import Checkpoint
+from dragoman.stages.encode import EncodeStage
+from dragoman.stages.messages import SAMPLE_RATE_HZ, Chunk, SessionOptions, SoftTokens
+from dragoman.stages.segment import SegmentStage
+from dragoman.stages.translate import Hypothesis, TranslateStage, TranslateState
 
 PASSES = Row(
     "live_passes_nano",

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from models import prompt as prompts
+from dragoman.models import prompt as prompts
 
 LEAST = 1024  # entries for text: special tokens, bytes, pieces of the prompts, and some words
 BYTES = 256

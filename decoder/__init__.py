@@ -1,10 +1,10 @@
 """Soft tokens and text to text: the Gemma 3n language model. Needs torch only."""
 
-from decoder.cache import KVCache
-from decoder.config import TextConfig, kv_sources, unused_tensor_names
-from decoder.generate import Generation, greedy
-from decoder.model import LanguageModel
-from decoder.slices import Slice
+from dragoman.decoder.cache import KVCache
+from dragoman.decoder.config import TextConfig, kv_sources, unused_tensor_names
+from dragoman.decoder.generate import Generation, greedy
+from dragoman.decoder.model import LanguageModel
+from dragoman.decoder.slices import Slice
 
 __all__ = [
     "Generation",

@@ -8,8 +8,8 @@ one model: another size has other keys and values, so every pass over a cache ru
 import torch
 from torch import Tensor
 
-from decoder.config import TextConfig
-from decoder.slices import Slice, plan
+from dragoman.decoder.config import TextConfig
+from dragoman.decoder.slices import Slice, plan
 
 
 class KVCache:

@@ -15,11 +15,11 @@ from collections.abc import Callable, Collection, Sequence
 import torch
 from torch import Tensor
 
-from decoder.cache import KVCache
-from decoder.generate import choices
-from decoder.lockstep import Decoding
-from decoder.model import LanguageModel
-from decoder.packed import Request
+from dragoman.decoder.cache import KVCache
+from dragoman.decoder.generate import choices
+from dragoman.decoder.lockstep import Decoding
+from dragoman.decoder.model import LanguageModel
+from dragoman.decoder.packed import Request
 
 
 class Lookahead:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from decoder.cache import KVCache
-from decoder.model import LanguageModel
+from dragoman.decoder.cache import KVCache
+from dragoman.decoder.model import LanguageModel
 
 ROWS = 4  # of logits that are copied at a time
 

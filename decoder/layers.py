@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from decoder.config import SLIDING, TextConfig
-from kernels import causal_attention, gated, linear, opened, rms_norm, sparse_mlp
+from dragoman.decoder.config import SLIDING, TextConfig
+from dragoman.kernels import causal_attention, gated, linear, opened, rms_norm, sparse_mlp
 
 # Below this a mean square counts as zero: the square root keeps a finite gradient and its value is
 # ~0.

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from decoder.model import LanguageModel
-from decoder.packed import Request
+from dragoman.decoder.model import LanguageModel
+from dragoman.decoder.packed import Request
 
 Result = TypeVar("Result")
 Decoding = Generator[Request, Tensor, Result]  # sent the logits [wanted, V] of each request

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from decoder import taped
-from decoder.cache import KVCache
-from decoder.config import TextConfig, kv_sources
-from decoder.layers import (
+from dragoman.decoder import taped
+from dragoman.decoder.cache import KVCache
+from dragoman.decoder.config import TextConfig, kv_sources
+from dragoman.decoder.layers import (
     TINY,
     DecoderLayer,
     LayerTable,
@@ -27,9 +27,9 @@ from decoder.layers import (
     View,
     rotary_tables,
 )
-from decoder.packed import Caches, Request, Rows, places
-from decoder.slices import Plan, Slice, plan
-from kernels import softcapped
+from dragoman.decoder.packed import Caches, Request, Rows, places
+from dragoman.decoder.slices import Plan, Slice, plan
+from dragoman.kernels import softcapped
 
 Views = dict[bool, View]  # by whether the layer slides
 

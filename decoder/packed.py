@@ -13,8 +13,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from decoder.cache import KVCache
-from decoder.layers import View
+from dragoman.decoder.cache import KVCache
+from dragoman.decoder.layers import View
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import kernels
-from decoder.layers import AltUp, Laurel, Linear, TokenTable
-from decoder.model import LanguageModel
-from kernels import twelve
+from dragoman import kernels
+from dragoman.decoder.layers import AltUp, Laurel, Linear, TokenTable
+from dragoman.decoder.model import LanguageModel
+from dragoman.kernels import twelve
 
 QUANTIZED = ("int8", "int4", "bf12")
 METHOD, FORMAT = "dragoman", 2  # of quantized weights in files

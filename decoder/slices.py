@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 
-from decoder.config import TextConfig, kv_sources
+from dragoman.decoder.config import TextConfig, kv_sources
 
 
 @dataclass(frozen=True)

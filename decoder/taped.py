@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-import kernels
-from decoder.cache import KVCache
-from decoder.config import TextConfig, kv_sources
-from decoder.layers import Attention, DecoderLayer
-from decoder.slices import Plan
-from kernels.products import beside
-from kernels.weights import Weights, stored
+from dragoman import kernels
+from dragoman.decoder.cache import KVCache
+from dragoman.decoder.config import TextConfig, kv_sources
+from dragoman.decoder.layers import Attention, DecoderLayer
+from dragoman.decoder.slices import Plan
+from dragoman.kernels.products import beside
+from dragoman.kernels.weights import Weights, stored
 
 if TYPE_CHECKING:
-    from kernels.tape import Arguments
+    from dragoman.kernels.tape import Arguments
 
 MOST = 32  # positions
 KEPT = 48  # tapes of a model
@@ -105,8 +105,8 @@ class Memory:
     """What the programs of a tape read from one another, for any tape of a model."""
 
     def __init__(self, config: TextConfig, threads: int):
-        from kernels.open_loops import scratch_bytes as lists_bytes
-        from kernels.recorded import Scratch
+        from dragoman.kernels.open_loops import scratch_bytes as lists_bytes
+        from dragoman.kernels.recorded import Scratch
 
         self.threads = threads
         D, P, H = config.hidden_size, config.hidden_size_per_layer_input, config.head_dim
@@ -146,8 +146,8 @@ class TapedPass:
         self, layers: nn.ModuleList, config: TextConfig, memory: Memory, plan: Plan, rows: int,
         wanted: int,
     ):  # fmt: skip
-        from kernels.recorded import Products
-        from kernels.tape import Tape
+        from dragoman.kernels.recorded import Products
+        from dragoman.kernels.tape import Tape
 
         self._config, self._memory, self._rows, self._wanted = config, memory, rows, wanted
         self._tape = Tape(memory.threads)
@@ -200,7 +200,7 @@ class TapedPass:
     def _record(self, layer: DecoderLayer, i: int, width: int | None, narrows: bool) -> None:
         """One layer; the last owner `narrows` the rows to the wanted ones, behind keys and
         values."""
-        from kernels import layer_loops as loops
+        from dragoman.kernels import layer_loops as loops
 
         config, at, D = self._config, self._memory.at, self._config.hidden_size
         streams, active, eps = (
@@ -285,7 +285,7 @@ class TapedPass:
     def _turn(
         self, what: str, x: int, weight: int, sliding: bool, first: int, **given: int
     ) -> "Arguments":
-        from kernels.head_loops import turning
+        from dragoman.kernels.head_loops import turning
 
         cos, sin = (self._memory.at(name, first) for name in _rotary(sliding))
         plain = what == "values"
@@ -295,7 +295,7 @@ class TapedPass:
         )  # fmt: skip
 
     def _attention(self, i: int, sliding: bool, first: int, rows: int) -> None:
-        from kernels.head_loops import attending
+        from dragoman.kernels.head_loops import attending
 
         config, at = self._config, self._memory.at
         arguments = self._tape.add(
@@ -310,8 +310,8 @@ class TapedPass:
     def _feed(self, layer: DecoderLayer, width: int | None, rows: int) -> None:
         """The feed-forward; a width is filled up, with hidden units of zero, to what products
         take."""
-        from kernels.layer_loops import activating
-        from kernels.open_loops import raising_open
+        from dragoman.kernels.layer_loops import activating
+        from dragoman.kernels.open_loops import raising_open
 
         mlp, at = layer.mlp, self._memory.at
         form, up, scale = stored(mlp.up_proj)

@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from demos import options
-from demos.loading import check_sizes, start
+from dragoman.demos import options
+from dragoman.demos.loading import check_sizes, start
 
 if TYPE_CHECKING:
-    from demos.browser_visitors import Visitors
-    from pipeline.chain import Chain
-    from stages.messages import SessionOptions
+    from dragoman.demos.browser_visitors import Visitors
+    from dragoman.pipeline.chain import Chain
+    from dragoman.stages.messages import SessionOptions
 
 CLIP = Path(__file__).resolve().parents[1] / "samples" / "talk.mp4"
 
@@ -64,7 +64,7 @@ def demo(
     check_sizes(model, size, draft_size)
     options.check_device(device, address)
     _check(host, port, ssl_certfile, ssl_keyfile)
-    from stages.messages import SessionOptions
+    from dragoman.stages.messages import SessionOptions
 
     session = SessionOptions(
         language=language,
@@ -110,8 +110,8 @@ def serve(
     """Serves the page on ``chain`` until the context ends; raises OSError for a busy port."""
     folder = Path(tempfile.mkdtemp(prefix="dragoman-")).resolve()
     os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")  # read when the page is built
-    from demos.browser_page import Page
-    from demos.browser_visitors import Visitors
+    from dragoman.demos.browser_page import Page
+    from dragoman.demos.browser_visitors import Visitors
 
     visitors = Visitors(chain, options, folder / "visitors")
     page = Page(visitors, CLIP if CLIP.is_file() else None)

@@ -20,12 +20,12 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio reads it when it is i
 import gradio as gr  # noqa: E402
 from gradio.themes import Base  # noqa: E402
 
-from demos import browser_view as view  # noqa: E402
-from demos.browser_sound import add_routes  # noqa: E402
-from demos.browser_video import Video  # noqa: E402
-from demos.browser_visitors import QUIET_TICKS_S, Visitor, Visitors  # noqa: E402
-from models.prompt import language_name  # noqa: E402
-from pipeline.errors import InputError  # noqa: E402
+from dragoman.demos import browser_view as view  # noqa: E402
+from dragoman.demos.browser_sound import add_routes  # noqa: E402
+from dragoman.demos.browser_video import Video  # noqa: E402
+from dragoman.demos.browser_visitors import QUIET_TICKS_S, Visitor, Visitors  # noqa: E402
+from dragoman.models.prompt import language_name  # noqa: E402
+from dragoman.pipeline.errors import InputError  # noqa: E402
 
 HERE = Path(__file__).parent
 TICK_S = 0.3

@@ -19,11 +19,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.chain import Chain, PipelineError
-from pipeline.errors import InputError
-from pipeline.microphone import Resampler
-from pipeline.session import Pace, Session
-from stages.messages import SAMPLE_RATE_HZ, Caption, Picture, SessionOptions
+from dragoman.pipeline.chain import Chain, PipelineError
+from dragoman.pipeline.errors import InputError
+from dragoman.pipeline.microphone import Resampler
+from dragoman.pipeline.session import Pace, Session
+from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Picture, SessionOptions
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import numpy as np
 from fastapi import FastAPI, HTTPException, Query, Request
 from starlette.concurrency import run_in_threadpool
 
-from demos.browser_visitors import Visitor, Visitors
+from dragoman.demos.browser_visitors import Visitor, Visitors
 
 LOWEST_HZ, HIGHEST_HZ = 8_000, 192_000
 MOST_BYTES = 10 * HIGHEST_HZ * 2

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from demos.browser_runs import Run
-from pipeline.chain import Chain
-from pipeline.frames import read_frames
-from pipeline.media import probe, read_audio
-from stages.messages import SAMPLE_RATE_HZ, Caption, Frame, Picture, SessionOptions
+from dragoman.demos.browser_runs import Run
+from dragoman.pipeline.chain import Chain
+from dragoman.pipeline.frames import read_frames
+from dragoman.pipeline.media import probe, read_audio
+from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Frame, Picture, SessionOptions
 
 WHOLE_SEGMENTS = 1_000_000  # chunks between two updates: more than a segment has
 PICTURE_SIZE = 320, 320

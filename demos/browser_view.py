@@ -9,10 +9,10 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from demos.terminal import clock
-from models.prompt import language_name
-from pipeline import outputs
-from stages.messages import SAMPLE_RATE_HZ, Caption, Frame, SessionOptions, Text
+from dragoman.demos.terminal import clock
+from dragoman.models.prompt import language_name
+from dragoman.pipeline import outputs
+from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Frame, SessionOptions, Text
 
 MICROPHONE_PROBLEM = '<div id="dg-mic" class="dg-help" role="alert" hidden></div>'
 MICROPHONE = (

@@ -14,11 +14,11 @@ import threading
 import time
 from pathlib import Path
 
-from demos.browser_runs import Live
-from demos.browser_video import Video
-from pipeline.chain import Chain
-from pipeline.errors import InputError
-from stages.messages import SessionOptions
+from dragoman.demos.browser_runs import Live
+from dragoman.demos.browser_video import Video
+from dragoman.pipeline.chain import Chain
+from dragoman.pipeline.errors import InputError
+from dragoman.stages.messages import SessionOptions
 
 GRACE_S = 5.0
 QUIET_TICKS_S = 2.0  # a timer that has not asked for so long is asleep

@@ -18,21 +18,21 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from demos import loading
-from demos.listening import announce, hearing, loss, told
-from demos.options import check_device, check_languages
-from demos.score import word_error_rate
-from demos.stdout import own_stdout
-from demos.terminal import JsonLines, LiveView, PlainLines, View, clock
-from pipeline.chain import Chain
-from pipeline.devices import choose, devices
-from pipeline.errors import InputError
-from pipeline.frames import read_frames
-from pipeline.media import read_audio
-from pipeline.microphone import Microphone
-from pipeline.outputs import FORMATS, document, planned, save
-from pipeline.session import Pace, Session
-from stages.messages import Caption, Picture, SessionOptions
+from dragoman.demos import loading
+from dragoman.demos.listening import announce, hearing, loss, told
+from dragoman.demos.options import check_device, check_languages
+from dragoman.demos.score import word_error_rate
+from dragoman.demos.stdout import own_stdout
+from dragoman.demos.terminal import JsonLines, LiveView, PlainLines, View, clock
+from dragoman.pipeline.chain import Chain
+from dragoman.pipeline.devices import choose, devices
+from dragoman.pipeline.errors import InputError
+from dragoman.pipeline.frames import read_frames
+from dragoman.pipeline.media import read_audio
+from dragoman.pipeline.microphone import Microphone
+from dragoman.pipeline.outputs import FORMATS, document, planned, save
+from dragoman.pipeline.session import Pace, Session
+from dragoman.stages.messages import Caption, Picture, SessionOptions
 
 INTERRUPTED = 130
 

@@ -14,9 +14,9 @@ from typing import Annotated, Literal
 import typer
 from typer.exceptions import TyperException
 
-from demos import models, options
-from demos.browser import demo
-from demos.translate import translate
+from dragoman.demos import models, options
+from dragoman.demos.browser import demo
+from dragoman.demos.translate import translate
 
 OK, FAILED, USAGE, NO_INPUT, NO_DEPENDENCY, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -175,10 +175,10 @@ def captions(
     _check_source(file, microphone, duration, pace)
     options.check_place(no_ray, address)
     if list_devices:
-        from demos.listening import list_devices as show_devices
+        from dragoman.demos.listening import list_devices as show_devices
 
         return show_devices(as_json)
-    from demos.captions import Request, run
+    from dragoman.demos.captions import Request, run
 
     return run(
         Request(

@@ -7,9 +7,9 @@ from dataclasses import asdict
 
 import numpy as np
 
-from demos.terminal import meter
-from pipeline.devices import NONE_FOUND, Device, devices
-from pipeline.microphone import QUIET_S, Microphone
+from dragoman.demos.terminal import meter
+from dragoman.pipeline.devices import NONE_FOUND, Device, devices
+from dragoman.pipeline.microphone import QUIET_S, Microphone
 
 
 def list_devices(as_json: bool) -> int:

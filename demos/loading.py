@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-from models import hub, reading
+from dragoman.models import hub, reading
 
 if TYPE_CHECKING:
-    from pipeline.chain import Chain
+    from dragoman.pipeline.chain import Chain
 
 READ_BYTES = 2**28  # less is there at once
 
@@ -36,17 +36,17 @@ def start(
 
     ``bars`` allows progress bars.
     """
-    from pipeline.chain import look_recipe, recipes
+    from dragoman.pipeline.chain import look_recipe, recipes
 
     folder = locate(model, address, bars)
     stages = recipes(folder, device, threads, dtype)
     look = look_recipe(folder, device, threads, dtype)
     with read_ahead(folder, bars):
         if with_ray:
-            from pipeline.graph import Graph
+            from dragoman.pipeline.graph import Graph
 
             return Graph.start(model, address=address, stages=stages, look=look)
-        from pipeline.local import Local
+        from dragoman.pipeline.local import Local
 
         return Local.start(model, stages=stages, look=look)
 
@@ -74,8 +74,8 @@ def check_sizes(model: str, *wanted: str) -> None:
     folder = hub.here(model)
     if not named or folder is None:
         return
-    from models.checkpoint import Checkpoint
-    from models.sizes import parse
+    from dragoman.models.checkpoint import Checkpoint
+    from dragoman.models.sizes import parse
 
     for size in named:
         parse(size, Checkpoint.open(str(folder)).text_config)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from models.reading import Progress
+    from dragoman.models.reading import Progress
 
 OK = 0
 WIDE = 120  # characters of a line that goes into a file or a pipe
@@ -55,7 +55,7 @@ def models(
     """Models and sizes, what they cost, and what is on disk."""
     if context.invoked_subcommand is not None:
         return OK
-    from models.catalogue import catalogue
+    from dragoman.models.catalogue import catalogue
 
     document = catalogue(model or [])
     if as_json:
@@ -79,9 +79,9 @@ def slice_(
     as_json: AsJson = False,
 ) -> int:
     """Write a size of a model as a model folder. Transformers loads it as well."""
-    from models import sizes
-    from models.checkpoint import Checkpoint
-    from models.slicing import write_slice
+    from dragoman.models import sizes
+    from dragoman.models.checkpoint import Checkpoint
+    from dragoman.models.slicing import write_slice
 
     checkpoint = Checkpoint.open(model)
     chosen = sizes.parse(size, checkpoint.text_config)
@@ -115,9 +115,9 @@ def quantize_(
     as_json: AsJson = False,
 ) -> int:
     """Write a model with quantized or packed weights as a model folder. It loads at once."""
-    from models.checkpoint import Checkpoint
-    from models.quantized import HEADS
-    from models.quantizing import Scheme, write_quantized
+    from dragoman.models.checkpoint import Checkpoint
+    from dragoman.models.quantized import HEADS
+    from dragoman.models.quantizing import Scheme, write_quantized
 
     forms = (None if form == "bf16" else form for form in (head or HEADS[dtype], audio))
     scheme = Scheme(dtype, *forms)
@@ -128,8 +128,8 @@ def quantize_(
 
 def _tell_of(folder: Path, as_json: bool) -> int:
     """Prints what was written."""
-    from models.catalogue import describe
-    from models.checkpoint import Checkpoint
+    from dragoman.models.catalogue import describe
+    from dragoman.models.checkpoint import Checkpoint
 
     made = describe(Checkpoint.open(str(folder)))
     if as_json:

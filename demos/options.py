@@ -69,8 +69,8 @@ def check_languages(
     A model of the hub is asked for its configuration first, unless the nodes of a cluster at
     ``address`` look for it. Raises CheckpointError where that cannot be had.
     """
-    from models import hub
-    from models.prompt import check_pair, pairs_of
+    from dragoman.models import hub
+    from dragoman.models.prompt import check_pair, pairs_of
 
     folder = hub.described(model) if address is None else hub.here(model)
     pairs = () if folder is None else pairs_of(hub.read_config(folder))
@@ -89,7 +89,7 @@ def check_device(device: str, address: str | None) -> None:
         return
     import torch
 
-    from pipeline.errors import DeviceError
+    from dragoman.pipeline.errors import DeviceError
 
     if not torch.cuda.is_available():
         raise DeviceError(

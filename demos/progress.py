@@ -13,9 +13,9 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from demos.terminal import clock
-from pipeline.batch import Advanced, Result
-from stages.messages import SAMPLE_RATE_HZ
+from dragoman.demos.terminal import clock
+from dragoman.pipeline.batch import Advanced, Result
+from dragoman.stages.messages import SAMPLE_RATE_HZ
 
 
 class View:

@@ -1,6 +1,6 @@
 """The word error rate of a session against a transcript of what was said."""
 
-from models.words import normalized
+from dragoman.models.words import normalized
 
 
 def word_error_rate(reference: str, heard: str) -> float:

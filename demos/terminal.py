@@ -13,8 +13,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text as RichText
 
-from pipeline.events import to_json
-from stages.messages import SAMPLE_RATE_HZ, Caption, Text
+from dragoman.pipeline.events import to_json
+from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Text
 
 METER_FLOOR_DBFS, METER_CELLS = -60, 10
 

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from demos import options
-from demos.loading import check_sizes, locate, read_ahead
-from demos.stdout import own_stdout
+from dragoman.demos import options
+from dragoman.demos.loading import check_sizes, locate, read_ahead
+from dragoman.demos.stdout import own_stdout
 
 if TYPE_CHECKING:
-    from demos.progress import View
-    from pipeline.batch import Batch, BatchOptions, Result
+    from dragoman.demos.progress import View
+    from dragoman.pipeline.batch import Batch, BatchOptions, Result
 
 OK, FAILED, NO_INPUT, INTERRUPTED = 0, 1, 3, 130
 
@@ -69,8 +69,8 @@ def translate(
     options.log_to_stderr(debug)
     options.check_languages(model, language, target_language, address)
     options.check_device(device, address)
-    from pipeline.batch import BatchOptions
-    from stages.messages import SessionOptions
+    from dragoman.pipeline.batch import BatchOptions
+    from dragoman.stages.messages import SessionOptions
 
     asked = BatchOptions(
         session=SessionOptions(
@@ -97,9 +97,9 @@ def run(
     quiet: bool = False,
 ) -> int:
     """Translates ``paths`` and reports; returns the exit code."""
-    from demos.progress import view
-    from pipeline.batch import Batch, missing
-    from pipeline.inputs import find
+    from dragoman.demos.progress import view
+    from dragoman.pipeline.batch import Batch, missing
+    from dragoman.pipeline.inputs import find
 
     begin = time.monotonic()
     sources, lacking = find(paths, output_dir)
@@ -156,7 +156,7 @@ def summary(results: "list[Result]", seconds: float, interrupted: bool = False) 
 
 
 def _formats(text: str) -> tuple[str, ...]:
-    from pipeline.outputs import FORMATS
+    from dragoman.pipeline.outputs import FORMATS
 
     asked = [part.strip().lower() for part in text.split(",") if part.strip()]
     if not asked or set(asked) - set(FORMATS):
@@ -176,8 +176,8 @@ def _work(
 ) -> None:
     if not batch.to_do:
         return
-    from pipeline.batch import Advanced
-    from pipeline.workers import Pool
+    from dragoman.pipeline.batch import Advanced
+    from dragoman.pipeline.workers import Pool
 
     screen.start(batch.to_do)
     with own_stdout():  # the screen was handed it before

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from encoders.config import AudioConfig
-from encoders.derived import Derived
-from encoders.linear import Linear
-from kernels import hearing
+from dragoman.encoders.config import AudioConfig
+from dragoman.encoders.derived import Derived
+from dragoman.encoders.linear import Linear
+from dragoman.kernels import hearing
 
 LONGEST_WAVE = 1.0e4  # of the sinusoids, in frames over 2 pi
 

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from encoders.config import AudioConfig
-from encoders.conformer import BlockState, ConformerBlock
-from encoders.features import LogMel, MelState
-from encoders.streaming import StreamingLayer, finish_chain, flush_chain, step_chain
-from encoders.subsample import SubSampleConvProjection, SubsampleState
-from encoders.taped import Tapes
+from dragoman.encoders.config import AudioConfig
+from dragoman.encoders.conformer import BlockState, ConformerBlock
+from dragoman.encoders.features import LogMel, MelState
+from dragoman.encoders.streaming import StreamingLayer, finish_chain, flush_chain, step_chain
+from dragoman.encoders.subsample import SubSampleConvProjection, SubsampleState
+from dragoman.encoders.taped import Tapes
 
 
 @dataclass

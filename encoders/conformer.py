@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from encoders.attention import AttentionState, LocalAttention
-from encoders.config import AudioConfig
-from encoders.derived import Derived
-from encoders.linear import Linear
-from encoders.norms import RMSNorm
-from encoders.streaming import StreamingLayer
-from kernels import hearing
+from dragoman.encoders.attention import AttentionState, LocalAttention
+from dragoman.encoders.config import AudioConfig
+from dragoman.encoders.derived import Derived
+from dragoman.encoders.linear import Linear
+from dragoman.encoders.norms import RMSNorm
+from dragoman.encoders.streaming import StreamingLayer
+from dragoman.kernels import hearing
 
 
 class FeedForward(nn.Module):

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from encoders.linear import Linear
-from encoders.norms import RMSNorm
+from dragoman.encoders.linear import Linear
+from dragoman.encoders.norms import RMSNorm
 
 
 class MultimodalEmbedder(nn.Module):

@@ -18,7 +18,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from encoders.streaming import StreamingLayer
+from dragoman.encoders.streaming import StreamingLayer
 
 SAMPLE_RATE_HZ = 16_000
 WINDOW_SAMPLES = 32 * SAMPLE_RATE_HZ // 1000

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from kernels import linear
+from dragoman.kernels import linear
 
 
 class Linear(nn.Linear):

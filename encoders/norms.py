@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from encoders.streaming import StreamingLayer
-from kernels import hearing
+from dragoman.encoders.streaming import StreamingLayer
+from dragoman.kernels import hearing
 
 # Below this mean square a vector is silence to `RMSNorm`; see there.
 SILENT_MEAN_SQUARE = 1e-12

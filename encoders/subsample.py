@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from encoders.config import AudioConfig
-from encoders.linear import Linear
-from encoders.norms import CumulativeGroupNorm, GroupNormState
-from encoders.streaming import StreamingLayer, finish_chain, flush_chain, step_chain
+from dragoman.encoders.config import AudioConfig
+from dragoman.encoders.linear import Linear
+from dragoman.encoders.norms import CumulativeGroupNorm, GroupNormState
+from dragoman.encoders.streaming import StreamingLayer, finish_chain, flush_chain, step_chain
 
 
 @dataclass

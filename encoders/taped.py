@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-import kernels
-from encoders.attention import AttentionState
-from encoders.config import AudioConfig
-from encoders.conformer import BlockState, ConformerBlock, FeedForward
-from encoders.linear import Linear
-from encoders.norms import RMSNorm
-from kernels import hearing
-from kernels.weights import Weights, stored
+from dragoman import kernels
+from dragoman.encoders.attention import AttentionState
+from dragoman.encoders.config import AudioConfig
+from dragoman.encoders.conformer import BlockState, ConformerBlock, FeedForward
+from dragoman.encoders.linear import Linear
+from dragoman.encoders.norms import RMSNorm
+from dragoman.kernels import hearing
+from dragoman.kernels.weights import Weights, stored
 
 if TYPE_CHECKING:
-    from kernels.tape import Arguments
+    from dragoman.kernels.tape import Arguments
 
 MOST = 32  # frames of all streams together
 KEPT = 8  # tapes of an encoder
@@ -89,7 +89,7 @@ class Memory:
     """What the programs of a tape read from one another, for any tape of an encoder."""
 
     def __init__(self, config: AudioConfig, threads: int) -> None:
-        from kernels.recorded import Scratch
+        from dragoman.kernels.recorded import Scratch
 
         self.threads = threads
         D, past = config.hidden_size, config.conf_conv_kernel_size - 1
@@ -119,8 +119,8 @@ class TapedStep:
     def __init__(
         self, blocks: nn.ModuleList, config: AudioConfig, memory: Memory, streams: int, frames: int
     ) -> None:
-        from kernels.recorded import Products
-        from kernels.tape import Tape
+        from dragoman.kernels.recorded import Products
+        from dragoman.kernels.tape import Tape
 
         self._config, self._memory = config, memory
         self._streams, self._frames = streams, frames
@@ -169,7 +169,7 @@ class TapedStep:
         return attending, convolving
 
     def _feed(self, layer: FeedForward) -> None:
-        from kernels import frames
+        from dragoman.kernels import frames
 
         at = self._memory.at
         self._norm(layer.pre_layer_norm)
@@ -181,7 +181,7 @@ class TapedStep:
 
     def _norm(self, norm: RMSNorm, y: str = "normed", wait: bool = True) -> None:
         """y = norm of the stream."""
-        from kernels import frames
+        from dragoman.kernels import frames
 
         at, program = self._memory.at, frames.norm(True, norm.limit, norm.eps, None)
         self._tape.add(
@@ -190,7 +190,7 @@ class TapedStep:
 
     def _add_norm(self, norm: RMSNorm, factor: float) -> None:
         """stream = stream + factor * norm of what a branch gave."""
-        from kernels import frames
+        from dragoman.kernels import frames
 
         at, program = self._memory.at, frames.norm(True, norm.limit, norm.eps, factor)
         stream, weight = at("stream"), _at(norm.weight)
@@ -200,13 +200,13 @@ class TapedStep:
 
     def _add(self) -> None:
         """stream = stream + what a branch gave."""
-        from kernels import frames
+        from dragoman.kernels import frames
 
         at = self._memory.at
         self._tape.add(frames.adding(True), False, y=at("stream"), x=at("out"), **self._rows)
 
     def _attention(self) -> Arguments:
-        from kernels import frames
+        from dragoman.kernels import frames
 
         config, memory = self._config, self._memory
         new = {name: memory.at(name) for name in ("queries", "keys", "values")}
@@ -218,7 +218,7 @@ class TapedStep:
         )  # fmt: skip
 
     def _convolution(self, norm: RMSNorm) -> Arguments:
-        from kernels import frames
+        from dragoman.kernels import frames
 
         config, memory = self._config, self._memory
         program = frames.convolution(True, config.conf_conv_kernel_size, norm.limit, norm.eps)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from encoders.config import BOOKKEEPING
+from dragoman.encoders.config import BOOKKEEPING
 
 MODEL_TYPE = "gemma3n_vision"
 FAMILY = "mobilenetv5"

@@ -1,10 +1,10 @@
 """Code for the CPU, made at run time, for what torch is slow at: mostly few rows of x."""
 
-from kernels.attention import causal_attention
-from kernels.caps import softcapped
-from kernels.gates import gated, opened, sparse_mlp
-from kernels.norms import rms_norm
-from kernels.products import (
+from dragoman.kernels.attention import causal_attention
+from dragoman.kernels.caps import softcapped
+from dragoman.kernels.gates import gated, opened, sparse_mlp
+from dragoman.kernels.norms import rms_norm
+from dragoman.kernels.products import (
     BLOCK,
     GROUPS,
     LEAST,

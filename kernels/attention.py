@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from kernels.products import available, differentiated
+from dragoman.kernels.products import available, differentiated
 
 if TYPE_CHECKING:
-    from kernels.compiler import Program
+    from dragoman.kernels.compiler import Program
 
 
 def causal_attention(queries: Tensor, keys: Tensor, values: Tensor, window: int) -> Tensor | None:
@@ -24,7 +24,7 @@ def causal_attention(queries: Tensor, keys: Tensor, values: Tensor, window: int)
     """
     if not _serves(queries, keys, values):
         return None
-    from kernels.attention_loops import packed_bytes, scratch_bytes
+    from dragoman.kernels.attention_loops import packed_bytes, scratch_bytes
 
     (B, N, L, H), (_, together, S, _) = queries.shape, keys.shape
     rows = queries.transpose(1, 2).contiguous()
@@ -56,20 +56,20 @@ def _serves(queries: Tensor, keys: Tensor, values: Tensor) -> bool:
 
 @cache
 def _has_pairs() -> bool:
-    from kernels.compiler import has_pairs
+    from dragoman.kernels.compiler import has_pairs
 
     return has_pairs()
 
 
 @cache
 def _packing(width: int) -> "Program":
-    from kernels.attention_loops import packing
+    from dragoman.kernels.attention_loops import packing
 
     return packing(width)
 
 
 @cache
 def _attending(width: int) -> "Program":
-    from kernels.attention_loops import attending
+    from dragoman.kernels.attention_loops import attending
 
     return attending(width)

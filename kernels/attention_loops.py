@@ -14,10 +14,10 @@ from functools import cache
 
 from llvmlite import ir
 
-from kernels.compiler import F32, I16, I32, Builder, Number, Program, Value
-from kernels.functions import exp
-from kernels.rows import share
-from kernels.squares import transposed
+from dragoman.kernels.compiler import F32, I16, I32, Builder, Number, Program, Value
+from dragoman.kernels.functions import exp
+from dragoman.kernels.rows import share
+from dragoman.kernels.squares import transposed
 
 PACK = ("keys", "values", "packed", "heads", "count", "head_stride", "position_stride")
 ATTEND = (

@@ -16,10 +16,10 @@ from functools import cache
 
 from llvmlite import ir
 
-from kernels.compiler import F32, I8, I16, I32, Builder, Program, Value, has_bytes, lanes
-from kernels.forms import FORMS, Form, Placed
-from kernels.products import BLOCK, LEAST
-from kernels.rows import Numbers, share
+from dragoman.kernels.compiler import F32, I8, I16, I32, Builder, Program, Value, has_bytes, lanes
+from dragoman.kernels.forms import FORMS, Form, Placed
+from dragoman.kernels.products import BLOCK, LEAST
+from dragoman.kernels.rows import Numbers, share
 
 PRODUCT = (
     "y", "x", "weight", "scale", "scratch", "rows", "outputs", "inputs", "stride", "scale_stride",

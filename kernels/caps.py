@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from kernels.products import FLOATS, available, differentiated
+from dragoman.kernels.products import FLOATS, available, differentiated
 
 if TYPE_CHECKING:
-    from kernels.compiler import Program
+    from dragoman.kernels.compiler import Program
 
 ALONE = 2**15  # entries that one thread has capped before a second one would begin
 
@@ -29,6 +29,6 @@ def softcapped(x: Tensor, cap: float) -> Tensor:
 
 @cache
 def _program(half: bool, cap: float) -> "Program":
-    from kernels.rows import capping
+    from dragoman.kernels.rows import capping
 
     return capping(half, cap)

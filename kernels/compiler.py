@@ -17,7 +17,7 @@ import llvmlite
 import torch
 from llvmlite import binding, ir
 
-from kernels.objects import kept
+from dragoman.kernels.objects import kept
 
 I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 F32, POINTER, VOID = ir.FloatType(), ir.PointerType(), ir.VoidType()

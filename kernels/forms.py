@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from kernels.compiler import F32, I32, Builder, Value
-from kernels.products import BITS, GROUPS
+from dragoman.kernels.compiler import F32, I32, Builder, Value
+from dragoman.kernels.products import BITS, GROUPS
 
 Placed = Iterator[tuple[int, Value]]  # (first input, vector)
 

@@ -11,9 +11,9 @@ from functools import cache
 
 from llvmlite import ir
 
-from kernels.compiler import F32, I64, Builder, Program, Value, lanes
-from kernels.functions import clamp, exp, sigmoid, silu, tanh
-from kernels.rows import Numbers, each, normed, share, summed
+from dragoman.kernels.compiler import F32, I64, Builder, Program, Value, lanes
+from dragoman.kernels.functions import clamp, exp, sigmoid, silu, tanh
+from dragoman.kernels.rows import Numbers, each, normed, share, summed
 
 NORM = ("y", "x", "onto", "weight", "rows", "width")
 ADDING = ("y", "x", "rows", "width")

@@ -8,7 +8,7 @@ import math
 
 from llvmlite import ir
 
-from kernels.compiler import I32, Builder, Value
+from dragoman.kernels.compiler import I32, Builder, Value
 
 TERMS = 7  # of exp(r) - 1
 LEAST_X, MOST_X = -87.0, 88.0  # between them 2^n is an ordinary number

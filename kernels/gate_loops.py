@@ -12,10 +12,10 @@ from functools import cache
 
 from llvmlite import ir
 
-from kernels.compiler import F32, I16, I32, I64, Builder, Program, Value, lanes
-from kernels.functions import sigmoid
-from kernels.gates import LEAST_VARIANCE
-from kernels.rows import Numbers, share, summed
+from dragoman.kernels.compiler import F32, I16, I32, I64, Builder, Program, Value, lanes
+from dragoman.kernels.functions import sigmoid
+from dragoman.kernels.gates import LEAST_VARIANCE
+from dragoman.kernels.rows import Numbers, share, summed
 
 CHOOSE = ("gate", "units", "values", "marks", "excess", "tokens", "width", "share", "deviations")
 GATE = ("y", "gate", "up", "count")

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.products import available, differentiated
+from dragoman.kernels.products import available, differentiated
 
 if TYPE_CHECKING:
-    from kernels.compiler import Program
+    from dragoman.kernels.compiler import Program
 
 LEAST_VARIANCE = 1e-20  # below it counts as zero: the root keeps a finite gradient
 SHARE = 4  # open gates are at most one in so many; beyond, torch is quicker
@@ -98,7 +98,7 @@ class Sparse:
     """
 
     def __init__(self, lanes: int | None = None, pairs: bool | None = None):
-        from kernels import gate_loops, sparse_loops
+        from dragoman.kernels import gate_loops, sparse_loops
 
         self.choose = gate_loops.choosing(lanes)
         self.up = sparse_loops.raising(lanes, pairs)
@@ -136,7 +136,7 @@ def _threads(gate: Tensor) -> int:
 
 @cache
 def _gating() -> "Program":
-    from kernels.gate_loops import gating
+    from dragoman.kernels.gate_loops import gating
 
     return gating()
 

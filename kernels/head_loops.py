@@ -9,10 +9,10 @@ from functools import cache
 
 from llvmlite import ir
 
-from kernels.compiler import F32, I64, Builder, Program, Value, lanes
-from kernels.functions import exp
-from kernels.gate_loops import rounded
-from kernels.rows import Numbers, each, inverse_rms, share, summed
+from dragoman.kernels.compiler import F32, I64, Builder, Program, Value, lanes
+from dragoman.kernels.functions import exp
+from dragoman.kernels.gate_loops import rounded
+from dragoman.kernels.rows import Numbers, each, inverse_rms, share, summed
 
 TURN = (
     "y", "x", "weight", "cos", "sin", "rows", "heads", "width", "head_stride", "row_stride",

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from kernels.products import FLOATS, available, differentiated
+from dragoman.kernels.products import FLOATS, available, differentiated
 
 if TYPE_CHECKING:
-    from kernels.compiler import Program
+    from dragoman.kernels.compiler import Program
 
 ALONE = 2**13  # entries that one thread has gone through before a second one would begin
 
@@ -106,6 +106,6 @@ def _threads(count: int) -> int:
 
 @cache
 def _program(name: str, kind: torch.dtype, *numbers: float | None) -> "Program":
-    from kernels import frames
+    from dragoman.kernels import frames
 
     return getattr(frames, name)(kind == torch.bfloat16, *numbers)

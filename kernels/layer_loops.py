@@ -9,10 +9,10 @@ from functools import cache
 
 from llvmlite import ir
 
-from kernels.compiler import F32, Builder, Program, Value, lanes
-from kernels.functions import tanh
-from kernels.gate_loops import cutoff_of, gelu, rounded
-from kernels.rows import Numbers, each, inverse_rms, normed, share, summed
+from dragoman.kernels.compiler import F32, Builder, Program, Value, lanes
+from dragoman.kernels.functions import tanh
+from dragoman.kernels.gate_loops import cutoff_of, gelu, rounded
+from dragoman.kernels.rows import Numbers, each, inverse_rms, normed, share, summed
 
 PREDICT = (
     "streams", "normed", "router_norm", "router", "coefficients", "norm", "rows", "width",

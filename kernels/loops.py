@@ -19,9 +19,9 @@ from functools import cache
 
 from llvmlite import ir
 
-from kernels.compiler import F32, I32, Builder, Program, Value, has_pairs, lanes
-from kernels.row_loops import LINE, SOURCES, Halves, each_block, evens_odds
-from kernels.rows import Numbers
+from dragoman.kernels.compiler import F32, I32, Builder, Program, Value, has_pairs, lanes
+from dragoman.kernels.row_loops import LINE, SOURCES, Halves, each_block, evens_odds
+from dragoman.kernels.rows import Numbers
 
 AHEAD_BYTES = 4096  # how far in front of their use weights are asked for, all outputs together
 PRODUCT = ("y", "x", "weight", "scratch", "outputs", "inputs", "stride")

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.products import FLOATS, available, differentiated
+from dragoman.kernels.products import FLOATS, available, differentiated
 
 if TYPE_CHECKING:
-    from kernels.compiler import Program
+    from dragoman.kernels.compiler import Program
 
 ALONE = 2**15  # entries that one thread has normed before a second one would begin
 
@@ -60,7 +60,7 @@ def _by_torch(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
 
 @cache
 def _program(kind: torch.dtype, weight: torch.dtype | None, eps: float) -> "Program":
-    from kernels.rows import norm
+    from dragoman.kernels.rows import norm
 
     half = torch.bfloat16
     return norm(kind == half, None if weight is None else weight == half, eps)

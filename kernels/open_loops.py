@@ -11,10 +11,10 @@ from functools import cache
 
 from llvmlite import ir
 
-from kernels.compiler import F32, I32, I64, Builder, Program, Value, has_pairs, lanes
-from kernels.gate_loops import cutoff_of, each_bit, gelu, rounded
-from kernels.row_loops import SOURCES, Halves, dot
-from kernels.rows import Numbers
+from dragoman.kernels.compiler import F32, I32, I64, Builder, Program, Value, has_pairs, lanes
+from dragoman.kernels.gate_loops import cutoff_of, each_bit, gelu, rounded
+from dragoman.kernels.row_loops import SOURCES, Halves, dot
+from dragoman.kernels.rows import Numbers
 
 RAISE = (
     "y", "gate", "x", "weight", "weight_stride", "scratch", "rows", "width", "stride", "inputs",

@@ -25,10 +25,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels import twelve
+from dragoman.kernels import twelve
 
 if TYPE_CHECKING:
-    from kernels.compiler import Program
+    from dragoman.kernels.compiler import Program
 
 GROUPS = {"int8": 128, "int4": 32}  # inputs that share a scale
 FORMS = ("bf16", "bf12", "int8", "int4")
@@ -123,7 +123,7 @@ def _numbers(form: str, codes: Tensor, scale: Tensor, dtype: torch.dtype) -> Ten
 def available() -> bool:
     """Whether code can be made for this machine; if not, torch does everything."""
     try:
-        from kernels.compiler import works
+        from dragoman.kernels.compiler import works
     except ImportError:
         return False
     return works() and sys.byteorder == "little"
@@ -150,7 +150,7 @@ def parts(form: str, half: bool, rows: int) -> list[tuple["Program", int, int]]:
 
 def scratch_bytes(form: str, half: bool, rows: int, inputs: int) -> int:
     """The scratch memory that each thread of a product of `parts` needs."""
-    from kernels import block_loops, loops
+    from dragoman.kernels import block_loops, loops
 
     if form in BITS:
         return block_loops.scratch_bytes(form, inputs, min(rows, BLOCKS_ROWS))
@@ -178,7 +178,7 @@ def _unpacks() -> bool:
     """Whether this CPU has what weights of 12 bits take."""
     if not available():
         return False
-    from kernels.compiler import has_look_up, lanes
+    from dragoman.kernels.compiler import has_look_up, lanes
 
     return has_look_up(lanes())
 
@@ -186,7 +186,7 @@ def _unpacks() -> bool:
 def _unpacked_twelve(weight: Tensor, rest: Tensor) -> Tensor:
     if not (weight.is_cpu and _unpacks()):
         return twelve.unpacked(weight, rest)
-    from kernels import loops
+    from dragoman.kernels import loops
 
     outputs, inputs = shape("bf12", weight)
     y, program = weight.new_empty(outputs, inputs, dtype=torch.bfloat16), loops.unpacking()
@@ -228,7 +228,7 @@ def beside(scale: Tensor | None) -> dict[str, int]:
 
 @cache
 def _program(form: str, half: bool, rows: int) -> "Program":
-    from kernels import block_loops, loops
+    from dragoman.kernels import block_loops, loops
 
     if form in BITS:
         return block_loops.product(form, half, block_loops.tile(rows))

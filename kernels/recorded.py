@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from kernels.products import FORMS, operands, parts, scratch_bytes, shape
-from kernels.tape import Tape
-from kernels.weights import stored
+from dragoman.kernels.products import FORMS, operands, parts, scratch_bytes, shape
+from dragoman.kernels.tape import Tape
+from dragoman.kernels.weights import stored
 
 
 class Scratch:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from llvmlite import ir
 
-from kernels import twelve
-from kernels.compiler import F32, I8, I16, I32, I64, Builder, Number, Value
-from kernels.products import LEAST
+from dragoman.kernels import twelve
+from dragoman.kernels.compiler import F32, I8, I16, I32, I64, Builder, Number, Value
+from dragoman.kernels.products import LEAST
 
 LINE = 64  # bytes of memory that come together
 LOW_NIBBLES = 0x0F

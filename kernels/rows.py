@@ -5,8 +5,8 @@ from functools import cache
 
 from llvmlite import ir
 
-from kernels.compiler import F32, I16, Builder, Number, Program, Value, lanes
-from kernels.functions import tanh
+from dragoman.kernels.compiler import F32, I16, Builder, Number, Program, Value, lanes
+from dragoman.kernels.functions import tanh
 
 NORM = ("y", "x", "weight", "rows", "width", "stride")
 CAP = ("y", "x", "count")

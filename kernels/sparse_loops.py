@@ -14,11 +14,21 @@ from functools import cache
 
 from llvmlite import ir
 
-from kernels.compiler import F32, I32, I64, Builder, Number, Program, Value, has_pairs, lanes
-from kernels.gate_loops import BLOCK, rounded
-from kernels.row_loops import UPPER, Halves, dot, evens_odds
-from kernels.rows import Numbers
-from kernels.squares import transposed
+from dragoman.kernels.compiler import (
+    F32,
+    I32,
+    I64,
+    Builder,
+    Number,
+    Program,
+    Value,
+    has_pairs,
+    lanes,
+)
+from dragoman.kernels.gate_loops import BLOCK, rounded
+from dragoman.kernels.row_loops import UPPER, Halves, dot, evens_odds
+from dragoman.kernels.rows import Numbers
+from dragoman.kernels.squares import transposed
 
 RAISE = ("x", "weight", "stride", "units", "values", "marks", "tokens", "inputs", "width")
 LOWER = (

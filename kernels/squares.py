@@ -1,6 +1,6 @@
 """Squares of numbers in registers, turned."""
 
-from kernels.compiler import Builder, Value
+from dragoman.kernels.compiler import Builder, Value
 
 
 def transposed(b: Builder, rows: list[Value]) -> list[Value]:

@@ -8,7 +8,7 @@ list and wait for one another only where one program reads what another has writ
 import ctypes
 from functools import cache
 
-from kernels.compiler import I64, Builder, Program, Value, lanes
+from dragoman.kernels.compiler import I64, Builder, Program, Value, lanes
 
 TAPE = ("steps", "count")
 

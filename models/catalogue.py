@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from decoder import Slice, TextConfig, unused_tensor_names
-from encoders import AudioEncoder
-from models import weights
-from models.checkpoint import Checkpoint
-from models.costs import Group, cost, on_disk
-from models.hub import BUNDLED
-from models.reading import GROUPS
-from models.sizes import E4B, PUBLISHED, sizes
+from dragoman.decoder import Slice, TextConfig, unused_tensor_names
+from dragoman.encoders import AudioEncoder
+from dragoman.models import weights
+from dragoman.models.checkpoint import Checkpoint
+from dragoman.models.costs import Group, cost, on_disk
+from dragoman.models.hub import BUNDLED
+from dragoman.models.reading import GROUPS
+from dragoman.models.sizes import E4B, PUBLISHED, sizes
 
 
 def catalogue(models: Iterable[str] = ()) -> dict[str, Any]:

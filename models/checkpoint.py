@@ -20,14 +20,20 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from decoder import LanguageModel, TextConfig, unused_tensor_names
-from decoder.quantize import QUANTIZED, Scheme, plan, quantize
-from encoders import AudioConfig, AudioEncoder, MultimodalEmbedder, VisionConfig, VisionTower
-from encoders.attention import RelativePosition
-from encoders.vision import RESOLUTION, RESOLUTIONS
-from models import resident, weights
-from models.hub import find, listed, name_of, read_config
-from models.quantized import (
+from dragoman.decoder import LanguageModel, TextConfig, unused_tensor_names
+from dragoman.decoder.quantize import QUANTIZED, Scheme, plan, quantize
+from dragoman.encoders import (
+    AudioConfig,
+    AudioEncoder,
+    MultimodalEmbedder,
+    VisionConfig,
+    VisionTower,
+)
+from dragoman.encoders.attention import RelativePosition
+from dragoman.encoders.vision import RESOLUTION, RESOLUTIONS
+from dragoman.models import resident, weights
+from dragoman.models.hub import find, listed, name_of, read_config
+from dragoman.models.quantized import (
     HEADS,
     LOSSLESS,
     check_rests,
@@ -36,7 +42,7 @@ from models.quantized import (
     tower_plan,
     widen_rests,
 )
-from models.reading import (
+from dragoman.models.reading import (
     GROUPS,
     TOKEN_TABLE,
     CheckpointError,
@@ -44,8 +50,8 @@ from models.reading import (
     read_json,
     tensors,
 )
-from models.table import StoredTable
-from models.tokenizer import Tokenizer, TokenizerError
+from dragoman.models.table import StoredTable
+from dragoman.models.tokenizer import Tokenizer, TokenizerError
 
 __all__ = ["FORMS", "GROUPS", "Checkpoint", "CheckpointError"]
 

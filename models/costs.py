@@ -7,13 +7,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from decoder import TextConfig
-from kernels import GROUPS, blocks, least
-from kernels.products import BITS
-from kernels.twelve import REST_BYTES
-from models import reading
-from models.quantized import HEADS
-from models.reading import TOKEN_TABLE, Stored
+from dragoman.decoder import TextConfig
+from dragoman.kernels import GROUPS, blocks, least
+from dragoman.kernels.products import BITS
+from dragoman.kernels.twelve import REST_BYTES
+from dragoman.models import reading
+from dragoman.models.quantized import HEADS
+from dragoman.models.reading import TOKEN_TABLE, Stored
 
 Shapes = list[tuple[int, int]]  # outputs and inputs
 CACHE_BYTES = 2  # of one number of a key or value, in bf16

@@ -13,7 +13,15 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from models.reading import TIED, CheckpointError, Stored, from_header, named, read_json, tensors
+from dragoman.models.reading import (
+    TIED,
+    CheckpointError,
+    Stored,
+    from_header,
+    named,
+    read_json,
+    tensors,
+)
 
 BUNDLED = Path(__file__).resolve().parent
 # All that is ever read; other files of a repository may be many and large.

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from models.reading import CheckpointError
-from models.tokenizer import Tokenizer
+from dragoman.models.reading import CheckpointError
+from dragoman.models.tokenizer import Tokenizer
 
 LANGUAGES = {
     "es": "Spanish",

@@ -16,20 +16,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import kernels
-from decoder.quantize import (
+from dragoman import kernels
+from dragoman.decoder.quantize import (
     QuantizedLinear,
     QuantizedTokenTable,
     fits,
     joined,
     quantized,
 )
-from encoders.linear import Linear
-from kernels import twelve
-from models import resident
-from models.reading import AGAIN, CheckpointError, Progress, Stored
-from models.shards import Part
-from models.weights import TYPES
+from dragoman.encoders.linear import Linear
+from dragoman.kernels import twelve
+from dragoman.models import resident
+from dragoman.models.reading import AGAIN, CheckpointError, Progress, Stored
+from dragoman.models.shards import Part
+from dragoman.models.weights import TYPES
 
 HEADS = {"bf12": "bf12", "int8": "int8", "int4": "int8"}  # the token table's form if nobody says
 LOSSLESS = "bf12"

@@ -15,15 +15,15 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from decoder import LanguageModel, unused_tensor_names
-from decoder.quantize import Scheme, plan, quantize
-from encoders import AudioEncoder
-from models import shards, weights
-from models.checkpoint import Checkpoint
-from models.quantized import quantize_tower, quantized_tensors, tower_plan
-from models.reading import GROUPS, CheckpointError, Progress, Stored
-from models.shards import Part
-from models.slicing import appearing, companions
+from dragoman.decoder import LanguageModel, unused_tensor_names
+from dragoman.decoder.quantize import Scheme, plan, quantize
+from dragoman.encoders import AudioEncoder
+from dragoman.models import shards, weights
+from dragoman.models.checkpoint import Checkpoint
+from dragoman.models.quantized import quantize_tower, quantized_tensors, tower_plan
+from dragoman.models.reading import GROUPS, CheckpointError, Progress, Stored
+from dragoman.models.shards import Part
+from dragoman.models.slicing import appearing, companions
 
 TEXT, AUDIO = GROUPS["language_model"], GROUPS["audio_tower"]
 FILE_BYTES = 2**29  # of quantized weights, which are held until their file is written

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from models.reading import ITEM_BYTES, CheckpointError, Progress, Stored
+from dragoman.models.reading import ITEM_BYTES, CheckpointError, Progress, Stored
 
 SHARD_BYTES = 5 * 10**9  # as transformers cuts them
 PIECE_BYTES = 16 * 2**20

@@ -24,8 +24,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from decoder import Slice, TextConfig
-from decoder.slices import runs
+from dragoman.decoder import Slice, TextConfig
+from dragoman.decoder.slices import runs
 
 E4B = TextConfig()
 UNIT = 2048  # in which published FFN widths are counted

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import torch
 
-from decoder import LanguageModel, Slice, TextConfig, unused_tensor_names
-from decoder.slices import runs
-from models import shards, weights
-from models.checkpoint import Checkpoint
-from models.reading import GROUPS, TOKEN_TABLE, CheckpointError, Progress, Stored
-from models.shards import Part, Ranges
+from dragoman.decoder import LanguageModel, Slice, TextConfig, unused_tensor_names
+from dragoman.decoder.slices import runs
+from dragoman.models import shards, weights
+from dragoman.models.checkpoint import Checkpoint
+from dragoman.models.reading import GROUPS, TOKEN_TABLE, CheckpointError, Progress, Stored
+from dragoman.models.shards import Part, Ranges
 
 PREFIX = GROUPS["language_model"]
 COPIED = (".json", ".jinja", ".model", ".txt")  # tokenizer, processors, generation, chat template

@@ -13,8 +13,8 @@ import weakref
 import torch
 from torch import Tensor
 
-from decoder.layers import LayerTable
-from models.reading import Stored
+from dragoman.decoder.layers import LayerTable
+from dragoman.models.reading import Stored
 
 
 class StoredTable(LayerTable):

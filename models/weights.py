@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from models.reading import AGAIN, PIECE_BYTES, CheckpointError, Stored, some
+from dragoman.models.reading import AGAIN, PIECE_BYTES, CheckpointError, Stored, some
 
 TYPES = {
     "BF16": torch.bfloat16,

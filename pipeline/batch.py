@@ -23,17 +23,17 @@ from typing import Literal
 
 import numpy as np
 
-from models.hub import here
-from pipeline.chain import Failure, Recipe, look_recipe, recipes
-from pipeline.errors import InputError
-from pipeline.frames import read_frames
-from pipeline.inputs import Missing, Source
-from pipeline.journal import Entry, Finished, Journal, digest, relative
-from pipeline.media import probe, read_audio
-from pipeline.outputs import FORMATS, Output, document, planned, write_all
-from pipeline.segments import segments
-from pipeline.workers import Job, Outcome, Pool
-from stages.messages import SAMPLE_RATE_HZ, Caption, Picture, SessionOptions, Speech
+from dragoman.models.hub import here
+from dragoman.pipeline.chain import Failure, Recipe, look_recipe, recipes
+from dragoman.pipeline.errors import InputError
+from dragoman.pipeline.frames import read_frames
+from dragoman.pipeline.inputs import Missing, Source
+from dragoman.pipeline.journal import Entry, Finished, Journal, digest, relative
+from dragoman.pipeline.media import probe, read_audio
+from dragoman.pipeline.outputs import FORMATS, Output, document, planned, write_all
+from dragoman.pipeline.segments import segments
+from dragoman.pipeline.workers import Job, Outcome, Pool
+from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Picture, SessionOptions, Speech
 
 MADE = 4  # raised when the same file gives other outputs: what an older version did is done again
 

@@ -17,19 +17,16 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from models import hub
-from models.reading import CheckpointError
-from pipeline.dispatch import Dispatcher
-from pipeline.link import Failure, Packet, Recipe
-from stages.contract import SessionError, Stage
-from stages.messages import CHUNK_SAMPLES, Caption, Chunk, SessionOptions, Speech
-
-ROOT = Path(__file__).resolve().parents[1]
+from dragoman.models import hub
+from dragoman.models.reading import CheckpointError
+from dragoman.pipeline.dispatch import Dispatcher
+from dragoman.pipeline.link import Failure, Packet, Recipe
+from dragoman.stages.contract import SessionError, Stage
+from dragoman.stages.messages import CHUNK_SAMPLES, Caption, Chunk, SessionOptions, Speech
 
 
 class PipelineError(RuntimeError):
@@ -267,26 +264,26 @@ def use_threads(wanted: Sequence[int]) -> None:
 
 
 def _segment() -> Stage[Any, Any, Any]:
-    from stages.illustrate import IllustrateStage
-    from stages.segment import SegmentStage
+    from dragoman.stages.illustrate import IllustrateStage
+    from dragoman.stages.segment import SegmentStage
 
     return IllustrateStage(SegmentStage())
 
 
 def _look(model: str, device: str, form: str) -> Stage[Any, Any, Any]:
-    from stages.look import LookStage
+    from dragoman.stages.look import LookStage
 
     return LookStage.load(model, device, form)
 
 
 def _encode(model: str, device: str, form: str) -> Stage[Any, Any, Any]:
-    from stages.encode import EncodeStage
+    from dragoman.stages.encode import EncodeStage
 
     return EncodeStage.load(model, device, form)
 
 
 def _translate(model: str, device: str, form: str) -> Stage[Any, Any, Any]:
-    from stages.translate import TranslateStage
+    from dragoman.stages.translate import TranslateStage
 
     return TranslateStage.load(model, device, form)
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import InputError
+from dragoman.pipeline.errors import InputError
 
 NONE_FOUND = (
     "no microphone was found: plug one in, switch the sound system on, "

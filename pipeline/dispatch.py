@@ -18,7 +18,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-from pipeline.link import Packet
+from dragoman.pipeline.link import Packet
 
 # Loads in front of the next link for which one rests. Without rest, a link ahead of the next one
 # takes processor time for many small calls that gain nothing; with one already, the next may run

@@ -6,8 +6,8 @@ order. Screens and files rely on this; a stage that breaks it is an error, not a
 
 import json
 
-from pipeline.chain import PipelineError
-from stages.messages import Caption
+from dragoman.pipeline.chain import PipelineError
+from dragoman.stages.messages import Caption
 
 
 def to_json(caption: Caption) -> str:

@@ -22,9 +22,9 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
 
-from pipeline.errors import InputError
-from pipeline.media import SHORT_BY_S, _open, left_out
-from stages.messages import Frame, Picture
+from dragoman.pipeline.errors import InputError
+from dragoman.pipeline.media import SHORT_BY_S, _open, left_out
+from dragoman.stages.messages import Frame, Picture
 
 log = logging.getLogger(__name__)
 

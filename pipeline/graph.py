@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from pipeline.chain import (
-    ROOT,
+from dragoman.pipeline.chain import (
     Chain,
     PipelineError,
     Recipe,
@@ -23,10 +22,10 @@ from pipeline.chain import (
     recipes,
     use_threads,
 )
-from pipeline.errors import DeviceError
-from pipeline.link import Failure, Link, Packet
-from pipeline.turns import Turns, needed, spared
-from stages.messages import SessionOptions
+from dragoman.pipeline.errors import DeviceError
+from dragoman.pipeline.link import Failure, Link, Packet
+from dragoman.pipeline.turns import Turns, needed, spared
+from dragoman.stages.messages import SessionOptions
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -36,7 +35,7 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 import ray  # noqa: E402  (reads the settings above when it is imported)
 from ray import exceptions  # noqa: E402
 
-from pipeline.knock import knock  # noqa: E402
+from dragoman.pipeline.knock import knock  # noqa: E402
 
 log = logging.getLogger(__name__)
 
@@ -230,26 +229,23 @@ def connect(address: str | None, stages: int) -> bool:
     if ray.is_initialized():
         return False
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-    # Ray puts the driver's working directory first on its workers' path, where a folder named
-    # `models` would hide ours: it shall see the folder of this project instead.
-    with contextlib.chdir(ROOT):
-        if address is None:
-            _start_own(stages, quiet)
-            return True
-        try:
-            knock(address)
-            ray.init(address=address, **quiet)
-        except exceptions.AuthenticationError as error:
-            raise PipelineError(
-                f"the Ray cluster at {address!r} wants its token, and did not get it: set "
-                "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to what `ray get-auth-token` prints on "
-                "its head node; on that machine --address auto finds both"
-            ) from error
-        except (OSError, ValueError, RuntimeError) as error:
-            raise PipelineError(
-                f"no Ray cluster at {address!r} ({error}): start one with `ray start --head`, or "
-                "leave --address out to run on this machine"
-            ) from error
+    if address is None:
+        _start_own(stages, quiet)
+        return True
+    try:
+        knock(address)
+        ray.init(address=address, **quiet)
+    except exceptions.AuthenticationError as error:
+        raise PipelineError(
+            f"the Ray cluster at {address!r} wants its token, and did not get it: set "
+            "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to what `ray get-auth-token` prints on "
+            "its head node; on that machine --address auto finds both"
+        ) from error
+    except (OSError, ValueError, RuntimeError) as error:
+        raise PipelineError(
+            f"no Ray cluster at {address!r} ({error}): start one with `ray start --head`, or "
+            "leave --address out to run on this machine"
+        ) from error
     return True
 
 

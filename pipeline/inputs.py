@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
 
-from pipeline.errors import InputError
-from pipeline.journal import relative, sources_of
+from dragoman.pipeline.errors import InputError
+from dragoman.pipeline.journal import relative, sources_of
 
 AUDIO = "aac ac3 aif aiff amr au caf flac m4a m4b mka mp2 mp3 oga ogg opus ra wav wma wv"
 VIDEO = "3gp asf avi f4v flv m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv rm ts vob webm wmv"

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stages.messages import Caption, Frame, Text
+from dragoman.stages.messages import Caption, Frame, Text
 
 NAME = ".dragoman.jsonl"
 VERSION = 1  # of the records; those of another version are not read

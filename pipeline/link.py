@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from models import resident
-from stages.contract import Stage, StageHost
-from stages.messages import SessionOptions
+from dragoman.models import resident
+from dragoman.stages.contract import Stage, StageHost
+from dragoman.stages.messages import SessionOptions
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from pipeline.chain import Chain, Recipe, look_recipe, recipes, use_threads
-from pipeline.link import Link
+from dragoman.pipeline.chain import Chain, Recipe, look_recipe, recipes, use_threads
+from dragoman.pipeline.link import Link
 
 
 class Local(Chain):

@@ -20,8 +20,8 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
 
-from pipeline.errors import InputError
-from stages.messages import SAMPLE_RATE_HZ
+from dragoman.pipeline.errors import InputError
+from dragoman.stages.messages import SAMPLE_RATE_HZ
 
 log = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ from typing import Any
 import av
 import numpy as np
 
-from pipeline.devices import Device, sounddevice, without_chatter
-from pipeline.errors import InputError
-from stages.messages import SAMPLE_RATE_HZ
+from dragoman.pipeline.devices import Device, sounddevice, without_chatter
+from dragoman.pipeline.errors import InputError
+from dragoman.stages.messages import SAMPLE_RATE_HZ
 
 MIXER_CHANNELS = 8  # a device with more is a sound server's, which mixes down to what is asked for
 WAITING_S = 30.0  # sound kept for a consumer that lags

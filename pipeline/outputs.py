@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from models.hub import name_of
-from pipeline.journal import DRAFT, Journal, digest
-from pipeline.subtitles import Which, cues, write, write_whole
-from stages.messages import Caption, SessionOptions
+from dragoman.models.hub import name_of
+from dragoman.pipeline.journal import DRAFT, Journal, digest
+from dragoman.pipeline.subtitles import Which, cues, write, write_whole
+from dragoman.stages.messages import Caption, SessionOptions
 
 FORMATS = ("srt", "vtt", "json")
 

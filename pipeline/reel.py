@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from queue import Empty, Full, Queue
 
-from pipeline.errors import InputError
-from stages.illustrate import REMEMBERED
-from stages.messages import Chunk, Picture
+from dragoman.pipeline.errors import InputError
+from dragoman.stages.illustrate import REMEMBERED
+from dragoman.stages.messages import Chunk, Picture
 
 log = logging.getLogger(__name__)
 

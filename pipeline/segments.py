@@ -10,10 +10,10 @@ from collections.abc import Generator, Iterable, Iterator
 
 import numpy as np
 
-from pipeline.reel import Warn, illustrated
-from stages.chunk import Chunker
-from stages.contract import Stage
-from stages.messages import Chunk, Picture, SessionOptions, Speech
+from dragoman.pipeline.reel import Warn, illustrated
+from dragoman.stages.chunk import Chunker
+from dragoman.stages.contract import Stage
+from dragoman.stages.messages import Chunk, Picture, SessionOptions, Speech
 
 log = logging.getLogger(__name__)
 

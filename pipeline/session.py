@@ -20,11 +20,11 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.chain import Chain
-from pipeline.events import Ledger
-from pipeline.reel import illustrated
-from stages.chunk import Chunker
-from stages.messages import (
+from dragoman.pipeline.chain import Chain
+from dragoman.pipeline.events import Ledger
+from dragoman.pipeline.reel import illustrated
+from dragoman.stages.chunk import Chunker
+from dragoman.stages.messages import (
     CHUNK_MS,
     CHUNK_SAMPLES,
     SAMPLE_RATE_HZ,

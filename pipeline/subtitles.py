@@ -18,7 +18,7 @@ from typing import Literal
 
 import pysubs2
 
-from stages.messages import SAMPLE_RATE_HZ, Caption
+from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption
 
 Which = Literal["transcript", "translation", "both"]
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from io import FileIO
 
-from pipeline.link import Recipe
+from dragoman.pipeline.link import Recipe
 
 
 class Turns:

@@ -15,10 +15,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.chain import Failure, PipelineError, Recipe, use_threads
-from pipeline.graph import PLACEMENT_S, check_gpus, connect, exceptions, ray
-from stages.contract import StageHost
-from stages.messages import Caption, SessionOptions, Speech
+from dragoman.pipeline.chain import Failure, PipelineError, Recipe, use_threads
+from dragoman.pipeline.graph import PLACEMENT_S, check_gpus, connect, exceptions, ray
+from dragoman.stages.contract import StageHost
+from dragoman.stages.messages import Caption, SessionOptions, Speech
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from stages.messages import CHUNK_SAMPLES, Chunk, SessionOptions
+from dragoman.stages.messages import CHUNK_SAMPLES, Chunk, SessionOptions
 
 
 @dataclass

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
-from stages.messages import SessionOptions
+from dragoman.stages.messages import SessionOptions
 
 In = TypeVar("In")
 Taken = TypeVar("Taken", contravariant=True)

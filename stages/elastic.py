@@ -8,9 +8,9 @@ chunks, so how many of a segment's were taken says by how much.
 
 from dataclasses import dataclass
 
-from decoder import Slice, TextConfig
-from models.sizes import ladder, parse
-from stages.messages import SessionOptions
+from dragoman.decoder import Slice, TextConfig
+from dragoman.models.sizes import ladder, parse
+from dragoman.stages.messages import SessionOptions
 
 AUTO = "auto"
 LAGGING = 0.1  # of a segment's pieces that came without their update: more, and a smaller size runs

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from encoders import (
+from dragoman.encoders import (
     LogMel,
     MultimodalEmbedder,
     StreamingAudioEncoder,
@@ -28,8 +28,8 @@ from encoders import (
     split_state,
     stack_states,
 )
-from models.checkpoint import Checkpoint
-from stages.messages import CHUNK_SAMPLES, SessionOptions, SoftTokens, Speech
+from dragoman.models.checkpoint import Checkpoint
+from dragoman.stages.messages import CHUNK_SAMPLES, SessionOptions, SoftTokens, Speech
 
 MOST_HELD = 8  # tokens whose sound waits, where no update comes for long
 

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from stages.contract import Stage
-from stages.messages import Chunk, Picture, SessionOptions, Speech
+from dragoman.stages.contract import Stage
+from dragoman.stages.messages import Chunk, Picture, SessionOptions, Speech
 
 REMEMBERED = 8  # pictures a second apart at least: more than the time back to a segment's beginning
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from encoders import MultimodalEmbedder, VisionTower
-from encoders.vision import RESOLUTION, prepare
-from models.checkpoint import Checkpoint
-from stages.messages import Picture, SessionOptions, Speech
+from dragoman.encoders import MultimodalEmbedder, VisionTower
+from dragoman.encoders.vision import RESOLUTION, prepare
+from dragoman.models.checkpoint import Checkpoint
+from dragoman.stages.messages import Picture, SessionOptions, Speech
 
 
 @dataclass

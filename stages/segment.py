@@ -25,7 +25,7 @@ from itertools import pairwise
 import numpy as np
 import webrtcvad
 
-from stages.messages import SAMPLE_RATE_HZ, Chunk, SessionOptions, Speech
+from dragoman.stages.messages import SAMPLE_RATE_HZ, Chunk, SessionOptions, Speech
 
 FRAME_MS = 20
 FRAME_SAMPLES = SAMPLE_RATE_HZ * FRAME_MS // 1000

@@ -20,19 +20,19 @@ from functools import lru_cache, partial
 import torch
 from torch import Tensor
 
-from decoder import KVCache, LanguageModel, Slice
-from decoder.drafts import Lookahead
-from decoder.lockstep import Decoding, alone, together
-from decoder.packed import Request
-from encoders import MultimodalEmbedder
-from models import prompt as prompts
-from models import resident, sizes
-from models.checkpoint import Checkpoint
-from models.prompt import AUDIO_TOKENS, Prompt
-from models.tokenizer import Tokenizer
-from stages.commit import CommitPolicy, LocalAgreement, without_loop
-from stages.elastic import Pressure, Sizes
-from stages.messages import (
+from dragoman.decoder import KVCache, LanguageModel, Slice
+from dragoman.decoder.drafts import Lookahead
+from dragoman.decoder.lockstep import Decoding, alone, together
+from dragoman.decoder.packed import Request
+from dragoman.encoders import MultimodalEmbedder
+from dragoman.models import prompt as prompts
+from dragoman.models import resident, sizes
+from dragoman.models.checkpoint import Checkpoint
+from dragoman.models.prompt import AUDIO_TOKENS, Prompt
+from dragoman.models.tokenizer import Tokenizer
+from dragoman.stages.commit import CommitPolicy, LocalAgreement, without_loop
+from dragoman.stages.elastic import Pressure, Sizes
+from dragoman.stages.messages import (
     SAMPLE_RATE_HZ,
     Caption,
     Frame,

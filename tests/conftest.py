@@ -32,7 +32,7 @@ def seeing_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture
 def unrounded(monkeypatch):
     """Quantized products as on a CPU that cannot multiply bytes: what they take is not rounded."""
-    from kernels import block_loops, products  # here for the same reason
+    from dragoman.kernels import block_loops, products  # here for the same reason
 
     caches = (products._program, block_loops.product)
     monkeypatch.setattr(block_loops, "has_bytes", lambda lanes: False)

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models import prompt as prompts
-from models.tokenizer import Tokenizer
+from dragoman.models import prompt as prompts
+from dragoman.models.tokenizer import Tokenizer
 from training import nano
 from training import tokenizer as tokenizers
 from training.model import Nano

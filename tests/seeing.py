@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from encoders import MultimodalEmbedder, VisionConfig, VisionTower
-from models.checkpoint import GROUPS
-from models.tokenizer import Tokenizer
+from dragoman.encoders import MultimodalEmbedder, VisionConfig, VisionTower
+from dragoman.models.checkpoint import GROUPS
+from dragoman.models.tokenizer import Tokenizer
 from tests import nano_like
 from training.tokenizer import IMAGE_ROWS, SOFT_ROWS
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from encoders.streaming import StreamingLayer
+from dragoman.encoders.streaming import StreamingLayer
 
 
 def cuts(longest: int) -> st.SearchStrategy[list[int]]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from models.prompt import Prompt
-from models.tokenizer import Tokenizer
+from dragoman.models.prompt import Prompt
+from dragoman.models.tokenizer import Tokenizer
 
 CHUNK_SAMPLES = 2_560
 UNHEARD_SAMPLES = 1_088  # the end of the newest chunk that its soft token does not depend on

@@ -11,7 +11,7 @@ import jiwer
 import sacrebleu
 import torch
 
-from models.words import normalized
+from dragoman.models.words import normalized
 from training.batch import CHUNK_SAMPLES, Spoken
 from training.model import Nano
 

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from decoder import LanguageModel, Slice, TextConfig
-from encoders import AudioConfig, AudioEncoder, LogMel, MultimodalEmbedder
-from models.prompt import Prompt
+from dragoman.decoder import LanguageModel, Slice, TextConfig
+from dragoman.encoders import AudioConfig, AudioEncoder, LogMel, MultimodalEmbedder
+from dragoman.models.prompt import Prompt
 from training.batch import IGNORE, LETTERS, Batch
 
 BRANCH_GAIN = 0.1

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from models.prompt import PAIRS
-from models.tokenizer import Tokenizer
+from dragoman.models.prompt import PAIRS
+from dragoman.models.tokenizer import Tokenizer
 from training.tokenizer import AUDIO_ROWS, IMAGE_ROWS, SOFT_ROWS
 
 TEXT_VOCAB = 1_280

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from models.checkpoint import GROUPS
+from dragoman.models.checkpoint import GROUPS
 
 
 @dataclass

@@ -21,9 +21,9 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from models import prompt as prompts
-from models.checkpoint import Checkpoint
-from models.tokenizer import Tokenizer
+from dragoman.models import prompt as prompts
+from dragoman.models.checkpoint import Checkpoint
+from dragoman.models.tokenizer import Tokenizer
 from training import nano
 from training import tokenizer as tokenizers
 from training.augment import Augmenter

@@ -14,8 +14,8 @@ from benchmarks.checkpoint import SIZES, ensure, shapes, split
 from benchmarks.context import Bench
 from benchmarks.text import prompt
 from benchmarks.vocabulary import Layout, vocabulary
-from models import prompt as prompts
-from models.checkpoint import Checkpoint
+from dragoman.models import prompt as prompts
+from dragoman.models.checkpoint import Checkpoint
 from tests.benchmarks.conftest import BLOCK
 
 

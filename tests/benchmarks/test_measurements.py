@@ -11,7 +11,7 @@ from benchmarks.__main__ import run
 from benchmarks.context import Bench
 from benchmarks.ours import FORMS
 from benchmarks.rows import Measurement, Result, Row, Unavailable
-from stages.messages import CHUNK_SAMPLES
+from dragoman.stages.messages import CHUNK_SAMPLES
 
 APART = {
     "sessions_nano",
@@ -88,7 +88,7 @@ def test_a_process_that_fails_says_why(bench: Bench, tmp_path):
 
 
 def test_sessions_are_counted(bench: Bench, folder, monkeypatch):
-    from pipeline.local import Local
+    from dragoman.pipeline.local import Local
 
     monkeypatch.setattr(crowd, "MOST_MS", 60_000)
     monkeypatch.setattr(crowd, "MOST_SKIPPED", 1.0)
@@ -99,7 +99,7 @@ def test_sessions_are_counted(bench: Bench, folder, monkeypatch):
 
 def test_the_scripted_reply_goes_through_a_chain(bench: Bench):
     """All of the sound as one segment, and the words that the script has for so much of it."""
-    from pipeline.local import Local
+    from dragoman.pipeline.local import Local
 
     found, chains = [], []
 

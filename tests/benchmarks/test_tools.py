@@ -12,10 +12,10 @@ from benchmarks.passes import Watched
 from benchmarks.profile import shares
 from benchmarks.sounds import noise
 from benchmarks.timing import Contender, alternate, clock, medians
-from decoder import LanguageModel
-from decoder.packed import Request
-from decoder.quantize import quantize
-from stages.messages import CHUNK_SAMPLES, SessionOptions
+from dragoman.decoder import LanguageModel
+from dragoman.decoder.packed import Request
+from dragoman.decoder.quantize import quantize
+from dragoman.stages.messages import CHUNK_SAMPLES, SessionOptions
 
 
 def test_contenders_take_turns_and_warm_up_does_not_count():
@@ -148,7 +148,7 @@ def test_a_profile_names_the_largest_first():
 
 def test_the_scripted_reply_is_what_the_stage_decodes(bench: Bench):
     from benchmarks.ours import stages
-    from models import prompt as prompts
+    from dragoman.models import prompt as prompts
 
     checkpoint = bench.checkpoint("E2B")
     ours = stages(checkpoint, bench.model("E2B"), "cpu")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import Gemma3nForCausalLM
 
-from decoder import LanguageModel
+from dragoman.decoder import LanguageModel
 from tests.decoder.helpers import CONFIG, randomize, reference
 
 

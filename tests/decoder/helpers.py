@@ -3,7 +3,7 @@
 import torch
 from transformers import Gemma3nForCausalLM, Gemma3nTextConfig
 
-from decoder import TextConfig
+from dragoman.decoder import TextConfig
 
 CONFIG = TextConfig(
     vocab_size=200,

@@ -5,7 +5,7 @@ import json
 import pytest
 from transformers import Gemma3nTextConfig
 
-from decoder import TextConfig, kv_sources, unused_tensor_names
+from dragoman.decoder import TextConfig, kv_sources, unused_tensor_names
 
 E2B = TextConfig(num_hidden_layers=30, num_kv_shared_layers=10, intermediate_size=8192)
 E4B = TextConfig()

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decoder.drafts import Lookahead
-from decoder.lockstep import alone
+from dragoman.decoder.drafts import Lookahead
+from dragoman.decoder.lockstep import alone
 from tests.decoder.test_generate import PROMPT, TOKENS, plain
 
 SEPARATOR = [55, 66]

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decoder import greedy
-from decoder.generate import ROWS, choices
+from dragoman.decoder import greedy
+from dragoman.decoder.generate import ROWS, choices
 
 PROMPT = list(range(20, 31))
 TOKENS = st.integers(0, 199)

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from decoder import LanguageModel, Slice
-from decoder.cache import KVCache
-from decoder.lockstep import Decoding, alone, together
-from decoder.packed import Request
+from dragoman.decoder import LanguageModel, Slice
+from dragoman.decoder.cache import KVCache
+from dragoman.decoder.lockstep import Decoding, alone, together
+from dragoman.decoder.packed import Request
 from tests.decoder.helpers import CONFIG
 from tests.decoder.test_generate import PROMPT, plain
 

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 import torch
 
-from decoder import LanguageModel, TextConfig, unused_tensor_names
-from decoder.layers import DecoderLayer
-from decoder.model import _additive
+from dragoman.decoder import LanguageModel, TextConfig, unused_tensor_names
+from dragoman.decoder.layers import DecoderLayer
+from dragoman.decoder.model import _additive
 from tests.decoder.helpers import CONFIG, randomize, reference
 
 TOLERANCE = {"atol": 1e-4, "rtol": 0.0}

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from decoder import LanguageModel, Slice
-from decoder.cache import KVCache
-from decoder.packed import Request
+from dragoman.decoder import LanguageModel, Slice
+from dragoman.decoder.cache import KVCache
+from dragoman.decoder.packed import Request
 from tests.decoder.helpers import CONFIG
 
 TOLERANCE = {"atol": 1e-4, "rtol": 0.0}

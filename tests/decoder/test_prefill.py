@@ -6,10 +6,10 @@ import dataclasses
 import pytest
 import torch
 
-import kernels
-from decoder import LanguageModel, Slice
-from decoder.quantize import QuantizedLinear, Scheme, quantize
-from kernels import attention, gates
+from dragoman import kernels
+from dragoman.decoder import LanguageModel, Slice
+from dragoman.decoder.quantize import QuantizedLinear, Scheme, quantize
+from dragoman.kernels import attention, gates
 from tests.decoder.helpers import CONFIG, randomize
 
 WIDE = dataclasses.replace(

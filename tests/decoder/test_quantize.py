@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 import torch
 
-import kernels
-from decoder import LanguageModel, Slice, TextConfig
-from decoder.quantize import (
+from dragoman import kernels
+from dragoman.decoder import LanguageModel, Slice, TextConfig
+from dragoman.decoder.quantize import (
     QuantizedLinear,
     QuantizedTokenTable,
     Scheme,
@@ -116,7 +116,7 @@ def test_zeros_stay_zeros(form):
 def test_large_matrices_are_done_in_pieces(monkeypatch):
     weight = torch.randn(112, 64)
     whole = quantized("int4", weight)
-    monkeypatch.setattr("decoder.quantize.PIECE", 64 * 16 * 3)
+    monkeypatch.setattr("dragoman.decoder.quantize.PIECE", 64 * 16 * 3)
     assert all(map(torch.equal, quantized("int4", weight), whole))
 
 
@@ -260,7 +260,7 @@ def test_bf12_keeps_every_bit_whatever_the_pieces(monkeypatch):
     assert rest.shape[0] == 40 and rest.shape[1] > 64
     numbers = kernels.unpacked("bf12", codes, rest, torch.bfloat16)
     assert torch.equal(numbers.view(torch.int16), weight.view(torch.int16))
-    monkeypatch.setattr("decoder.quantize.PIECE", 256 * 7)
+    monkeypatch.setattr("dragoman.decoder.quantize.PIECE", 256 * 7)
     assert all(map(torch.equal, quantized("bf12", weight), (codes, rest)))
 
 

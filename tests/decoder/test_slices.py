@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decoder import LanguageModel, Slice, TextConfig, greedy
-from decoder.slices import plan, runs
+from dragoman.decoder import LanguageModel, Slice, TextConfig, greedy
+from dragoman.decoder.slices import plan, runs
 from tests.decoder.helpers import CONFIG
 
 TOLERANCE = {"atol": 1e-5, "rtol": 0.0}

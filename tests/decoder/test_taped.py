@@ -6,8 +6,8 @@ import dataclasses
 import pytest
 import torch
 
-from decoder import LanguageModel, Slice, TextConfig, greedy, taped
-from decoder.quantize import QuantizedLinear, Scheme, quantize
+from dragoman.decoder import LanguageModel, Slice, TextConfig, greedy, taped
+from dragoman.decoder.quantize import QuantizedLinear, Scheme, quantize
 from tests.decoder.helpers import CONFIG, randomize
 
 WIDE = dataclasses.replace(
@@ -76,7 +76,7 @@ def exact(model: LanguageModel) -> LanguageModel:
     for name, module in model.named_modules():
         form = getattr(module, "form", None)
         if form is not None:
-            from kernels import unpacked
+            from dragoman.kernels import unpacked
 
             scale = weights.pop(f"{name}.scale")
             weights[f"{name}.weight"] = unpacked(

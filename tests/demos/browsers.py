@@ -2,7 +2,7 @@
 
 import time
 
-from pipeline.local import Local
+from dragoman.pipeline.local import Local
 from tests.pipeline.fake_stages import fakes
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from demos.browser import serve
-from demos.score import word_error_rate
-from pipeline.graph import Graph
-from stages.messages import SessionOptions
+from dragoman.demos.browser import serve
+from dragoman.demos.score import word_error_rate
+from dragoman.pipeline.graph import Graph
+from dragoman.stages.messages import SessionOptions
 from tests.demos.browsers import eventually
 
 ROOT = Path(__file__).resolve().parents[2]

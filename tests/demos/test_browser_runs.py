@@ -5,10 +5,10 @@ import time
 import numpy as np
 import pytest
 
-from demos import browser_runs, browser_view, browser_visitors
-from demos.browser_runs import Feed, Live
-from demos.browser_visitors import Visitors
-from stages.messages import CHUNK_SAMPLES, Caption, SessionOptions, Text
+from dragoman.demos import browser_runs, browser_view, browser_visitors
+from dragoman.demos.browser_runs import Feed, Live
+from dragoman.demos.browser_visitors import Visitors
+from dragoman.stages.messages import CHUNK_SAMPLES, Caption, SessionOptions, Text
 from tests.demos.browsers import eventually, fake_chain
 from tests.pipeline.fake_stages import POISON
 

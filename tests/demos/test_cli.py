@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import typer
 
-from demos import captions as command
-from demos import cli
-from pipeline.chain import PipelineError
-from pipeline.local import Local
+from dragoman.demos import captions as command
+from dragoman.demos import cli
+from dragoman.pipeline.chain import PipelineError
+from dragoman.pipeline.local import Local
 from tests.nano_like import read_config
 from tests.pipeline.batches import as_saved
 from tests.pipeline.fake_stages import CHUNKS_A_SEGMENT, POISON, Making, fakes, tone
@@ -108,8 +108,8 @@ def test_a_reference_gives_the_word_error_rate_on_stderr(talk, tmp_path, capsys)
 
 
 def test_a_silent_file_gives_no_text_and_says_so(tmp_path, capsys, monkeypatch):
-    from pipeline.chain import Recipe
-    from stages.segment import SegmentStage
+    from dragoman.pipeline.chain import Recipe
+    from dragoman.stages.segment import SegmentStage
 
     stages = (Recipe("segment", Making(SegmentStage())), *fakes()[1:])
     monkeypatch.setattr(command, "start", lambda request: Local.start(stages=stages))
@@ -238,8 +238,8 @@ def test_ctrl_c_ends_cleanly_and_saves(tmp_path):
     talk = write_wav(tmp_path / "long.wav", 60)
     script = f"""
         import sys
-        from demos import captions, cli
-        from pipeline.local import Local
+        from dragoman.demos import captions, cli
+        from dragoman.pipeline.local import Local
         from tests.pipeline.fake_stages import fakes
         captions.start = lambda request: Local.start(stages=fakes())
         sys.exit(cli.main(["captions", "--file", {str(talk)!r}, "--json", "-o", {str(tmp_path)!r}]))
@@ -269,8 +269,8 @@ def test_ctrl_c_ends_cleanly_and_saves(tmp_path):
 def test_a_reader_that_leaves_is_no_crash(talk):
     script = f"""
         import sys
-        from demos import captions, cli
-        from pipeline.local import Local
+        from dragoman.demos import captions, cli
+        from dragoman.pipeline.local import Local
         from tests.pipeline.fake_stages import fakes
         captions.start = lambda request: Local.start(stages=fakes())
         sys.exit(cli.main(["captions", "--file", {str(talk)!r}, "--json"]))
@@ -291,7 +291,7 @@ def test_a_reader_that_leaves_is_no_crash(talk):
 def test_help_and_version_answer_without_heavy_imports():
     script = """
         import sys
-        from demos import cli
+        from dragoman.demos import cli
         assert cli.main(["--version"]) == 0
         assert cli.main(["captions", "--help"]) == 0
         print([name for name in ("torch", "ray", "numpy", "av") if name in sys.modules])

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from demos import browser, cli
-from stages.messages import SessionOptions
+from dragoman.demos import browser, cli
+from dragoman.stages.messages import SessionOptions
 from tests.demos.browsers import fake_chain
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,7 +70,16 @@ def test_the_options_of_the_command_reach_the_sessions(local, monkeypatch):
 @pytest.mark.timeout(240)
 def test_the_command_serves_until_it_is_interrupted_and_leaves_nothing(tiny_folder, tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "-m", "demos.cli", "demo", "--no-ray", "--no-browser", "--port", "0"]
+        [
+            sys.executable,
+            "-m",
+            "dragoman.demos.cli",
+            "demo",
+            "--no-ray",
+            "--no-browser",
+            "--port",
+            "0",
+        ]
         + ["--model", str(tiny_folder)],
         cwd=ROOT,
         env={**os.environ, "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"},

@@ -14,11 +14,11 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from demos import loading
-from demos.loading import locate, read_ahead
-from demos.options import Dtype
-from models.checkpoint import Checkpoint
-from models.reading import CheckpointError
+from dragoman.demos import loading
+from dragoman.demos.loading import locate, read_ahead
+from dragoman.demos.options import Dtype
+from dragoman.models.checkpoint import Checkpoint
+from dragoman.models.reading import CheckpointError
 from tests.models.hub_server import Hub
 from tests.models.test_hub import environment
 from tests.pipeline.test_lane import bursts
@@ -44,7 +44,7 @@ def hub(folder):
 
 def dragoman(hub: Hub, home: Path, *args: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "demos.cli", *map(str, args)],
+        [sys.executable, "-m", "dragoman.demos.cli", *map(str, args)],
         cwd=ROOT,
         env=environment(home, HF_ENDPOINT=hub.url),
         capture_output=True,

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from demos import cli
-from demos.listening import hearing
-from demos.score import word_error_rate
-from demos.terminal import meter
-from pipeline.microphone import Level
+from dragoman.demos import cli
+from dragoman.demos.listening import hearing
+from dragoman.demos.score import word_error_rate
+from dragoman.demos.terminal import meter
+from dragoman.pipeline.microphone import Level
 from tests.demos.virtual_microphone import (
     PATIENCE_S,
     ROOT,
@@ -35,8 +35,8 @@ SPANS_S = [(0.4, 4.5), (4.5, 8.2)]  # of the segments in the file
 NANO = ROOT / "models/nano/model.safetensors"
 WITHOUT_A_MODEL = """
     import sys
-    from demos import captions, cli
-    from pipeline.local import Local
+    from dragoman.demos import captions, cli
+    from dragoman.pipeline.local import Local
     from tests.pipeline.fake_stages import fakes
     captions.start = lambda request: Local.start(stages=fakes())
     sys.exit(cli.main(sys.argv[1:]))
@@ -90,7 +90,9 @@ class Captions:
         return self.process.wait(PATIENCE_S)
 
 
-def start(env: dict[str, str], folder: Path, *args: str, program=("-m", "demos.cli")) -> Captions:
+def start(
+    env: dict[str, str], folder: Path, *args: str, program=("-m", "dragoman.demos.cli")
+) -> Captions:
     folder.mkdir(exist_ok=True)
     with (folder / "stdout").open("w") as out, (folder / "stderr").open("w") as err:
         command = [sys.executable, *program, "captions", *args]
@@ -173,8 +175,8 @@ TONE_SCRIPT = """
     import sys
     from dataclasses import replace
     import numpy as np
-    from pipeline.devices import choose, devices
-    from pipeline.microphone import Microphone
+    from dragoman.pipeline.devices import choose, devices
+    from dragoman.pipeline.microphone import Microphone
     rate, channels = map(int, sys.argv[1:3])
     device = replace(choose("default", devices()), rate_hz=rate, channels=channels)
     microphone = Microphone(device, 6.0)
@@ -272,7 +274,7 @@ def test_a_missing_portaudio_is_named(tmp_path):
     script = """
         import ctypes.util, sys
         ctypes.util.find_library = lambda name: None
-        from demos import cli
+        from dragoman.demos import cli
         sys.exit(cli.main(["captions"]))
     """
     done = subprocess.run(

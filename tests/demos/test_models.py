@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from demos import cli
-from models.catalogue import describe
-from models.checkpoint import Checkpoint
+from dragoman.demos import cli
+from dragoman.models.catalogue import describe
+from dragoman.models.checkpoint import Checkpoint
 from tests.models.hub_server import Hub
 from tests.models.test_hub import environment
 
@@ -187,7 +187,7 @@ def test_forms_that_quantize_writes(tiny_folder, tmp_path, capsys, options, form
 
 def test_help_needs_no_torch():
     script = (
-        "import sys; from demos import cli; cli.main(['models', '--help'])\n"
+        "import sys; from dragoman.demos import cli; cli.main(['models', '--help'])\n"
         "print(sorted({'torch', 'ray'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
@@ -201,7 +201,15 @@ def test_a_model_of_the_hub_is_counted_without_its_weights(tiny_folder, tmp_path
     with Hub({"google/tiny": whole}).serving() as hub:
 
         def listed(*args: str) -> str:
-            command = [sys.executable, "-m", "demos.cli", "models", "--model", "google/tiny", *args]
+            command = [
+                sys.executable,
+                "-m",
+                "dragoman.demos.cli",
+                "models",
+                "--model",
+                "google/tiny",
+                *args,
+            ]
             env = environment(tmp_path, HF_ENDPOINT=hub.url)
             done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
             assert (done.returncode, done.stderr) == (0, "")

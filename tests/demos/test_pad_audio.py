@@ -2,9 +2,9 @@
 
 import pytest
 
-from demos import captions as command
-from demos import cli
-from pipeline.local import Local
+from dragoman.demos import captions as command
+from dragoman.demos import cli
+from dragoman.pipeline.local import Local
 from tests.demos.test_cli import write_wav
 from tests.pipeline.fake_stages import fakes
 
@@ -39,6 +39,6 @@ def test_translate(args, expected, tmp_path, monkeypatch):
         seen.append(options.session.pad_audio)
         return cli.OK
 
-    monkeypatch.setattr("demos.translate.run", run)
+    monkeypatch.setattr("dragoman.demos.translate.run", run)
     assert cli.main(["translate", str(tmp_path), *args]) == cli.OK
     assert seen == [expected]

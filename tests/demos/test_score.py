@@ -1,6 +1,6 @@
 import pytest
 
-from demos.score import word_error_rate
+from dragoman.demos.score import word_error_rate
 
 
 def test_word_errors_do_not_count_case_or_punctuation():

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from demos import cli
-from demos.stdout import own_stdout
+from dragoman.demos import cli
+from dragoman.demos.stdout import own_stdout
 from tests.pipeline import media_files
 from tests.pipeline.fake_stages import CHUNKS_A_SEGMENT, POISON, tone
 
 # Ray needs a moment to tell of the death; a driver that is done sooner would not hear of it.
 PROGRAM = """
     import sys, time
-    from demos import captions, cli
-    from pipeline.chain import Recipe
-    from pipeline.graph import Graph
+    from dragoman.demos import captions, cli
+    from dragoman.pipeline.chain import Recipe
+    from dragoman.pipeline.graph import Graph
     from tests.pipeline.fake_stages import Deadly, Making, fakes
 
     class Lingering(Graph):

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from demos.terminal import TAIL_STYLE, LiveView, clock, lines
-from stages.messages import Caption, Text
+from dragoman.demos.terminal import TAIL_STYLE, LiveView, clock, lines
+from dragoman.stages.messages import Caption, Text
 
 
 def partial(committed, tail, kind="partial", segment=0):

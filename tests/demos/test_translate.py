@@ -13,12 +13,12 @@ import pytest
 import ray
 from rich.console import Console
 
-from demos import cli, translate
-from demos.progress import Bars
-from pipeline import batch
-from pipeline.batch import Advanced, Result
-from pipeline.journal import DRAFT, NAME
-from pipeline.workers import Pool
+from dragoman.demos import cli, translate
+from dragoman.demos.progress import Bars
+from dragoman.pipeline import batch
+from dragoman.pipeline.batch import Advanced, Result
+from dragoman.pipeline.journal import DRAFT, NAME
+from dragoman.pipeline.workers import Pool
 from tests.pipeline import media_files
 from tests.pipeline.fake_stages import POISON, fakes, tone
 
@@ -41,7 +41,7 @@ def pool():
 def command(pool, monkeypatch):
     """The command line in this process, with fake stages."""
     monkeypatch.setattr(batch, "recipes", lambda *_: fakes())
-    monkeypatch.setattr("pipeline.workers.Pool.start", lambda *_: pool)
+    monkeypatch.setattr("dragoman.pipeline.workers.Pool.start", lambda *_: pool)
     monkeypatch.setattr(pool, "stop", lambda: None)
     return lambda *args: cli.main(["translate", *map(str, args)])
 
@@ -81,7 +81,7 @@ def test_quiet_prints_paths_and_a_second_run_starts_nothing(command, tmp_path, c
         "ü x.es.srt", "ü x.en.srt", "ü x.es-en.srt", "ü x.json"
     ]  # fmt: skip
     assert all(path.is_file() for path in paths) and first.err == ""
-    monkeypatch.setattr("pipeline.workers.Pool.start", no_pool)
+    monkeypatch.setattr("dragoman.pipeline.workers.Pool.start", no_pool)
     assert command(*args) == cli.OK
     assert capsys.readouterr() == first
 
@@ -152,7 +152,7 @@ def test_a_failure_that_is_not_the_inputs_is_another_code(command, tmp_path, cap
 
 
 def test_nothing_to_do_says_so_before_anything_is_loaded(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("pipeline.workers.Pool.start", no_pool)
+    monkeypatch.setattr("dragoman.pipeline.workers.Pool.start", no_pool)
     assert cli.main(["translate", str(tmp_path)]) == cli.NO_INPUT
     assert "holds no audio or video file" in capsys.readouterr().err
 

@@ -3,11 +3,11 @@
 import json
 import time
 
-from demos import captions
-from demos.browser_video import Video
-from demos.captions import Request
-from pipeline.local import Local
-from stages.messages import SessionOptions
+from dragoman.demos import captions
+from dragoman.demos.browser_video import Video
+from dragoman.demos.captions import Request
+from dragoman.pipeline.local import Local
+from dragoman.stages.messages import SessionOptions
 from tests.pipeline.fake_stages import illustrated, looking, tone
 from tests.pipeline.media_files import write_tracks
 from tests.pipeline.videos import slide, write

@@ -96,7 +96,9 @@ def _wait_for(microphone: VirtualMicrophone) -> None:
             unavailable("pulseaudio does not start here")
         time.sleep(0.1)
     microphone.control("set-default-source", "virtual.monitor")
-    script = "from pipeline.devices import devices; print(any(d.default for d in devices()))"
+    script = (
+        "from dragoman.pipeline.devices import devices; print(any(d.default for d in devices()))"
+    )
     command = [sys.executable, "-c", script]
     heard = subprocess.run(command, env=microphone.env, capture_output=True, text=True)
     if heard.stdout.strip() != "True":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from encoders import AudioConfig, AudioEncoder
+from dragoman.encoders import AudioConfig, AudioEncoder
 
 TINY = AudioConfig(
     hidden_size=16,

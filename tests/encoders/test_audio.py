@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from encoders import (
+from dragoman.encoders import (
     LogMel,
     StreamingAudioEncoder,
     phase_of,
@@ -16,7 +16,7 @@ from encoders import (
     stack_states,
     state_bytes,
 )
-from kernels import hearing
+from dragoman.kernels import hearing
 from tests.encoders.helpers import TINY, noise, sound, tiny_encoder
 from tests.streaming import (
     check_lookahead,

@@ -10,7 +10,7 @@ import torch
 from transformers import Gemma3nAudioConfig
 from transformers.models.gemma3n.modeling_gemma3n import Gemma3nAudioEncoder
 
-from encoders import AudioConfig, AudioEncoder
+from dragoman.encoders import AudioConfig, AudioEncoder
 
 
 def test_defaults_and_names_are_those_of_the_reference() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import Gemma3nAudioFeatureExtractor
 
-from encoders import LogMel
+from dragoman.encoders import LogMel
 from tests.encoders.helpers import sound
 from tests.streaming import (
     check_lookahead,

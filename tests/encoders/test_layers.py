@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from encoders import AudioConfig
-from encoders.attention import LocalAttention
-from encoders.conformer import BlockState, ConformerBlock
-from encoders.norms import CumulativeGroupNorm, RMSNorm
-from encoders.streaming import StreamingLayer
-from encoders.subsample import SubSampleConvProjection
-from kernels import hearing
+from dragoman.encoders import AudioConfig
+from dragoman.encoders.attention import LocalAttention
+from dragoman.encoders.conformer import BlockState, ConformerBlock
+from dragoman.encoders.norms import CumulativeGroupNorm, RMSNorm
+from dragoman.encoders.streaming import StreamingLayer
+from dragoman.encoders.subsample import SubSampleConvProjection
+from dragoman.kernels import hearing
 from tests.encoders.helpers import TINY, noise, randomize
 from tests.streaming import (
     check_lookahead,
@@ -182,8 +182,8 @@ def test_kernels_equal_torch(
 def test_it_is_the_kernels_that_are_tested(monkeypatch) -> None:
     monkeypatch.setattr(BLOCK.attention.attn, "_attend", None)
     monkeypatch.setattr(BLOCK.lconv1d, "_convolve", None)
-    monkeypatch.setattr("encoders.conformer.functional", None)
-    monkeypatch.setattr("encoders.norms.clamp", None)
+    monkeypatch.setattr("dragoman.encoders.conformer.functional", None)
+    monkeypatch.setattr("dragoman.encoders.norms.clamp", None)
     with torch.no_grad():
         BLOCK(noise(1, 30, 16))
 

@@ -10,7 +10,13 @@ from transformers.models.gemma3n.modeling_gemma3n import (
     Gemma3nMultimodalEmbedder,
 )
 
-from encoders import AudioConfig, AudioEncoder, LogMel, MultimodalEmbedder, StreamingAudioEncoder
+from dragoman.encoders import (
+    AudioConfig,
+    AudioEncoder,
+    LogMel,
+    MultimodalEmbedder,
+    StreamingAudioEncoder,
+)
 from tests.encoders.helpers import noise, randomize, sound
 from tests.streaming import relative_error, split, stream
 

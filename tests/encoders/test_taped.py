@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from decoder.quantize import QuantizedLinear, quantized
-from encoders import AudioConfig, AudioEncoder, split_state, stack_states, taped
-from encoders.conformer import ConformerBlock
-from encoders.taped import Tapes
-from kernels import hearing, loops, products
-from models.quantized import tower_plan
+from dragoman.decoder.quantize import QuantizedLinear, quantized
+from dragoman.encoders import AudioConfig, AudioEncoder, split_state, stack_states, taped
+from dragoman.encoders.conformer import ConformerBlock
+from dragoman.encoders.taped import Tapes
+from dragoman.kernels import hearing, loops, products
+from dragoman.models.quantized import tower_plan
 from tests.encoders.helpers import noise, randomize, tiny_encoder
 from tests.streaming import relative_error, split
 
@@ -125,7 +125,7 @@ def test_as_near_to_exact_as_the_layers_of_torch(monkeypatch):
     exact = heard(copy.deepcopy(encoder).double(), pieces)
     ours = heard(encoder, pieces)
     monkeypatch.setattr(hearing, "serves", lambda *_: False)
-    monkeypatch.setattr("encoders.linear.linear", torch.nn.functional.linear)
+    monkeypatch.setattr("dragoman.encoders.linear.linear", torch.nn.functional.linear)
     theirs = heard(encoder, pieces)
     assert not torch.equal(ours, theirs)  # two ways indeed
     errors = [(found - exact).square().mean().sqrt() for found in (ours, theirs)]

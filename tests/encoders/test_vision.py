@@ -15,9 +15,9 @@ from transformers import (
     SiglipImageProcessor,
 )
 
-from encoders import MultimodalEmbedder, VisionConfig, VisionTower
-from encoders.vision import RESOLUTIONS, SOFT_TOKENS, prepare
-from models.prompt import IMAGE_TOKENS
+from dragoman.encoders import MultimodalEmbedder, VisionConfig, VisionTower
+from dragoman.encoders.vision import RESOLUTIONS, SOFT_TOKENS, prepare
+from dragoman.models.prompt import IMAGE_TOKENS
 from tests import nano_like, seeing
 
 
@@ -178,7 +178,7 @@ def test_what_timm_cannot_build_says_so(config):
 def test_without_timm_the_error_says_what_to_install():
     script = (
         "import sys; sys.modules['timm'] = None\n"
-        "from encoders import VisionConfig, VisionTower\n"
+        "from dragoman.encoders import VisionConfig, VisionTower\n"
         "try: VisionTower(VisionConfig())\n"
         "except ModuleNotFoundError as error: print(error)\n"
     )

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import attention, available, causal_attention
+from dragoman.kernels import attention, available, causal_attention
 
 HALF = torch.bfloat16
 pytestmark = pytest.mark.skipif(

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from kernels import caps
-from kernels.caps import softcapped
-from kernels.rows import capping
+from dragoman.kernels import caps
+from dragoman.kernels.caps import softcapped
+from dragoman.kernels.rows import capping
 
 HALF, FULL = torch.bfloat16, torch.float32
 

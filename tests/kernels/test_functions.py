@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from kernels import functions
-from kernels.compiler import Program, lanes
-from kernels.rows import Numbers, each
+from dragoman.kernels import functions
+from dragoman.kernels.compiler import Program, lanes
+from dragoman.kernels.rows import Numbers, each
 
 EXACT = {
     "exp": torch.exp,

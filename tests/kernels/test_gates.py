@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import available, gated, gates, opened, sparse_mlp
+from dragoman.kernels import available, gated, gates, opened, sparse_mlp
 
 HALF = torch.bfloat16
 DEVIATIONS = NormalDist().inv_cdf(0.95)
@@ -61,7 +61,7 @@ def test_a_gate_and_what_passes_it():
 
 @pytest.mark.parametrize("lanes", [8, 16])
 def test_gates_on_other_cpus(lanes):
-    from kernels.gate_loops import gating
+    from dragoman.kernels.gate_loops import gating
 
     gate, up = torch.randn(2, 5, 64).to(HALF)
     y = torch.empty_like(gate)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import frames, hearing
+from dragoman.kernels import frames, hearing
 
 HALF, FULL = torch.bfloat16, torch.float32
 EPS, LIMIT = 1e-6, 2.5
@@ -208,7 +208,7 @@ def test_without_a_compiler_it_serves_nothing():
 import sys
 sys.modules["llvmlite"] = None
 import torch
-from kernels import hearing
+from dragoman.kernels import hearing
 print(hearing.serves(torch.ones(2)))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

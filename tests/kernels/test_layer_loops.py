@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from decoder.layers import AltUp, RMSNorm, rotate
-from kernels import head_loops
-from kernels import layer_loops as loops
+from dragoman.decoder.layers import AltUp, RMSNorm, rotate
+from dragoman.kernels import head_loops
+from dragoman.kernels import layer_loops as loops
 from tests.decoder.test_taped import WIDE
 
 HALF, EPS, ROWS, D, A = torch.bfloat16, WIDE.rms_norm_eps, 3, 77, WIDE.altup_num_inputs

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import norms, rms_norm, rows
+from dragoman.kernels import norms, rms_norm, rows
 
 HALF, FULL = torch.bfloat16, torch.float32
 EPS = 1e-6

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from kernels import objects
+from dragoman.kernels import objects
 
 
 class Making:
@@ -91,7 +91,7 @@ def test_code_is_made_where_nothing_can_be_kept(tmp_path, monkeypatch):
 
 
 def test_kept_code_computes_what_new_code_does(folder):
-    compiler = pytest.importorskip("kernels.compiler")
+    compiler = pytest.importorskip("dragoman.kernels.compiler")
 
     def write(b):
         b.write(b.times(b.given["x"], 3), b.pointer("y"))

@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kernels import available, twelve
-from kernels.open_loops import MOST_ROWS, raising_open, scratch_bytes
-from kernels.products import beside
+from dragoman.kernels import available, twelve
+from dragoman.kernels.open_loops import MOST_ROWS, raising_open, scratch_bytes
+from dragoman.kernels.products import beside
 from tests.kernels.test_twelve import spread_out
 
 HALF = torch.bfloat16

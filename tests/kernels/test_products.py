@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import block_loops, compiler, loops
-from kernels import products as kernels
+from dragoman.kernels import block_loops, compiler, loops
+from dragoman.kernels import products as kernels
 
 HALF, FULL = torch.bfloat16, torch.float32
 FORMS = ("bf16", "int8", "int4")
@@ -308,7 +308,7 @@ def test_without_a_compiler_torch_does_it_all():
 import sys
 sys.modules["llvmlite"] = None
 import torch
-from kernels import products as kernels
+from dragoman.kernels import products as kernels
 weight = torch.arange(512, dtype=torch.uint8).view(1, 512)
 scale = torch.ones(1, 16).bfloat16()
 y = kernels.quantized_linear("int8", torch.ones(1, 32), weight, scale)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from kernels import norms, rows
-from kernels.tape import Tape
+from dragoman.kernels import norms, rows
+from dragoman.kernels.tape import Tape
 
 EPS = 1e-6
 

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import compiler, loops, products, twelve
-from kernels.recorded import Products, Scratch
-from kernels.tape import Tape
+from dragoman.kernels import compiler, loops, products, twelve
+from dragoman.kernels.recorded import Products, Scratch
+from dragoman.kernels.tape import Tape
 from tests.kernels.test_products import FULL, HALF, assert_close, multiply, run
 
 FAR = 12  # weights that need more exponents than a row can list
@@ -282,7 +282,7 @@ def test_without_a_compiler_torch_does_it_all():
 import sys
 sys.modules["llvmlite"] = None
 import torch
-from kernels import products, twelve
+from dragoman.kernels import products, twelve
 weight = torch.full((3, 128), 0.5).bfloat16()
 y = products.quantized_linear("bf12", torch.ones(1, 128).bfloat16(), *twelve.packed(weight))
 print(products.available(), y.tolist())

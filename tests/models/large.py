@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from decoder import LanguageModel, TextConfig
-from models.checkpoint import Checkpoint
-from models.reading import GROUPS, TOKEN_TABLE
+from dragoman.decoder import LanguageModel, TextConfig
+from dragoman.models.checkpoint import Checkpoint
+from dragoman.models.reading import GROUPS, TOKEN_TABLE
 from tests import nano_like
 
 PREFIX = GROUPS["language_model"]

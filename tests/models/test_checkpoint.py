@@ -7,10 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.checkpoint import Checkpoint, CheckpointError
-from models.reading import TOKEN_TABLE
-from stages.look import LookStage
-from stages.translate import TranslateStage
+from dragoman.models.checkpoint import Checkpoint, CheckpointError
+from dragoman.models.reading import TOKEN_TABLE
+from dragoman.stages.look import LookStage
+from dragoman.stages.translate import TranslateStage
 
 LM, AUDIO = "model.language_model.", "model.audio_tower."
 

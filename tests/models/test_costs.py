@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from decoder import LanguageModel, TextConfig, unused_tensor_names
-from decoder.quantize import Scheme, quantize
-from models.costs import Group, cost, on_disk
-from models.quantized import HEADS
-from models.reading import Stored
-from models.sizes import E4B, PUBLISHED
+from dragoman.decoder import LanguageModel, TextConfig, unused_tensor_names
+from dragoman.decoder.quantize import Scheme, quantize
+from dragoman.models.costs import Group, cost, on_disk
+from dragoman.models.quantized import HEADS
+from dragoman.models.reading import Stored
+from dragoman.models.sizes import E4B, PUBLISHED
 from tests.decoder.helpers import CONFIG
 
 E2B = PUBLISHED["E2B"].size.config(E4B)

@@ -5,10 +5,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from decoder import LanguageModel, TextConfig, unused_tensor_names
-from encoders import AudioConfig, AudioEncoder, MultimodalEmbedder, VisionConfig, VisionTower
-from models import weights
-from models.reading import GROUPS, TIED
+from dragoman.decoder import LanguageModel, TextConfig, unused_tensor_names
+from dragoman.encoders import (
+    AudioConfig,
+    AudioEncoder,
+    MultimodalEmbedder,
+    VisionConfig,
+    VisionTower,
+)
+from dragoman.models import weights
+from dragoman.models.reading import GROUPS, TIED
 
 E4B = TextConfig()
 E2B = replace(

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import prompt as prompts
-from models.tokenizer import Tokenizer
+from dragoman.models import prompt as prompts
+from dragoman.models.tokenizer import Tokenizer
 from tests.models import official
 
 SOFT_IMAGE, SOFT_AUDIO = 262_145, 262_273

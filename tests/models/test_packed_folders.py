@@ -9,13 +9,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-import kernels
-from decoder.quantize import QuantizedLinear, QuantizedTokenTable, Scheme
-from models import quantized
-from models.catalogue import describe
-from models.checkpoint import Checkpoint, CheckpointError
-from models.hub import find
-from models.quantizing import write_quantized
+from dragoman import kernels
+from dragoman.decoder.quantize import QuantizedLinear, QuantizedTokenTable, Scheme
+from dragoman.models import quantized
+from dragoman.models.catalogue import describe
+from dragoman.models.checkpoint import Checkpoint, CheckpointError
+from dragoman.models.hub import find
+from dragoman.models.quantizing import write_quantized
 from tests.models.test_quantizing import logits, written
 from tests.models.test_weights import mapped_regions
 

@@ -1,10 +1,10 @@
 import pytest
 
-from models import prompt as prompts
-from models.hub import BUNDLED, read_config
-from models.prompt import LANGUAGES, LanguageError, check_pair, pairs_of
-from models.reading import CheckpointError
-from models.tokenizer import Tokenizer, TokenizerError
+from dragoman.models import prompt as prompts
+from dragoman.models.hub import BUNDLED, read_config
+from dragoman.models.prompt import LANGUAGES, LanguageError, check_pair, pairs_of
+from dragoman.models.reading import CheckpointError
+from dragoman.models.tokenizer import Tokenizer, TokenizerError
 
 
 @pytest.fixture(scope="module")

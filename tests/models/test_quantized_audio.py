@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-import kernels
-from decoder.quantize import QuantizedLinear
-from models.checkpoint import Checkpoint, CheckpointError
+from dragoman import kernels
+from dragoman.decoder.quantize import QuantizedLinear
+from dragoman.models.checkpoint import Checkpoint, CheckpointError
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from decoder.quantize import QuantizedLinear, QuantizedTokenTable, Scheme, quantize
-from models.checkpoint import Checkpoint, CheckpointError
-from models.quantizing import write_quantized
-from pipeline.chain import recipes
-from pipeline.local import Local
-from pipeline.session import run
+from dragoman.decoder.quantize import QuantizedLinear, QuantizedTokenTable, Scheme, quantize
+from dragoman.models.checkpoint import Checkpoint, CheckpointError
+from dragoman.models.quantizing import write_quantized
+from dragoman.pipeline.chain import recipes
+from dragoman.pipeline.local import Local
+from dragoman.pipeline.session import run
 
 ROOT = Path(__file__).resolve().parents[2]
 LM = "model.language_model."
@@ -98,7 +98,7 @@ def test_everything_else_is_copied_bit_for_bit(seeing_folder, tmp_path):
 
 
 def test_files_are_cut_and_pieces_do_not_show(tiny_folder, tmp_path, monkeypatch, int4):
-    monkeypatch.setattr("models.quantized.PIECE_BYTES", 1000)
+    monkeypatch.setattr("dragoman.models.quantized.PIECE_BYTES", 1000)
     seen = []
     new = written(
         tiny_folder, tmp_path / "new", Scheme("int4"), file_bytes=4000,

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from models import reading
-from models.reading import CheckpointError, tensors
+from dragoman.models import reading
+from dragoman.models.reading import CheckpointError, tensors
 
 LM, AUDIO = "model.language_model.", "model.audio_tower."
 INDEX = "model.safetensors.index.json"

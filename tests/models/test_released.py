@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from decoder import unused_tensor_names
-from encoders import AudioConfig
-from models.checkpoint import Checkpoint
-from models.reading import GROUPS
+from dragoman.decoder import unused_tensor_names
+from dragoman.encoders import AudioConfig
+from dragoman.models.checkpoint import Checkpoint
+from dragoman.models.reading import GROUPS
 from tests.models.test_official_names import E2B, ours
 
 BF16 = {"torch_dtype": "bfloat16"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import resident
+from dragoman.models import resident
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux tells what is mapped")
 PAGES = 64

@@ -4,8 +4,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.reading import header
-from models.shards import Part, write
+from dragoman.models.reading import header
+from dragoman.models.shards import Part, write
 
 TENSORS = {
     "odd": torch.arange(3).bfloat16(),

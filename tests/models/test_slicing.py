@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Gemma3nForConditionalGeneration
 
-from decoder import Slice
-from models import sizes
-from models.checkpoint import Checkpoint, CheckpointError
-from models.shards import Part
-from models.slicing import parts_of, write_slice
+from dragoman.decoder import Slice
+from dragoman.models import sizes
+from dragoman.models.checkpoint import Checkpoint, CheckpointError
+from dragoman.models.shards import Part
+from dragoman.models.slicing import parts_of, write_slice
 from tests.nano_like import read_config
 
 LM = "model.language_model."

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer as Plain
 from tokenizers.models import WordLevel
 
 from benchmarks import vocabulary
-from models.tokenizer import Tokenizer, TokenizerError
+from dragoman.models.tokenizer import Tokenizer, TokenizerError
 from tests.nano_like import SENTENCES, TEXT_VOCAB
 from training import tokenizer as tokenizers
 

@@ -22,13 +22,13 @@ from transformers.models.gemma3n.modeling_gemma3n import (
     Gemma3nMultimodalEmbedder,
 )
 
-from models import prompt as prompts
-from models.hub import BUNDLED
-from models.tokenizer import Tokenizer
-from stages.commit import without_loop
-from stages.encode import EncodeStage
-from stages.messages import CHUNK_SAMPLES, SessionOptions, Speech
-from stages.translate import TranslateStage
+from dragoman.models import prompt as prompts
+from dragoman.models.hub import BUNDLED
+from dragoman.models.tokenizer import Tokenizer
+from dragoman.stages.commit import without_loop
+from dragoman.stages.encode import EncodeStage
+from dragoman.stages.messages import CHUNK_SAMPLES, SessionOptions, Speech
+from dragoman.stages.translate import TranslateStage
 from tests.encoders.helpers import sound
 
 TALK = Path(__file__).resolve().parents[2] / "samples" / "talk.wav"

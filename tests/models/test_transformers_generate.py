@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 from transformers import Gemma3nForConditionalGeneration
 
-from decoder import LanguageModel
-from encoders.vision import prepare
-from models import prompt as prompts
-from models.checkpoint import Checkpoint
-from models.prompt import AUDIO_TOKENS
-from stages.encode import EncodeStage
-from stages.look import LookStage
-from stages.messages import CHUNK_SAMPLES, Frame, Picture, SessionOptions, Speech
-from stages.translate import TranslateStage, TranslateState
+from dragoman.decoder import LanguageModel
+from dragoman.encoders.vision import prepare
+from dragoman.models import prompt as prompts
+from dragoman.models.checkpoint import Checkpoint
+from dragoman.models.prompt import AUDIO_TOKENS
+from dragoman.stages.encode import EncodeStage
+from dragoman.stages.look import LookStage
+from dragoman.stages.messages import CHUNK_SAMPLES, Frame, Picture, SessionOptions, Speech
+from dragoman.stages.translate import TranslateStage, TranslateState
 from tests import nano_like, seeing
 from tests.encoders.helpers import sound
 from tests.models import official

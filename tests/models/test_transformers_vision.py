@@ -8,13 +8,20 @@ import torch
 from torch import Tensor
 from transformers import Gemma3nAudioFeatureExtractor, Gemma3nForConditionalGeneration
 
-from encoders.vision import prepare
-from models import prompt as prompts
-from models.checkpoint import Checkpoint
-from stages.encode import EncodeStage
-from stages.look import LookStage
-from stages.messages import CHUNK_SAMPLES, Frame, Picture, SessionOptions, SoftTokens, Speech
-from stages.translate import TranslateStage
+from dragoman.encoders.vision import prepare
+from dragoman.models import prompt as prompts
+from dragoman.models.checkpoint import Checkpoint
+from dragoman.stages.encode import EncodeStage
+from dragoman.stages.look import LookStage
+from dragoman.stages.messages import (
+    CHUNK_SAMPLES,
+    Frame,
+    Picture,
+    SessionOptions,
+    SoftTokens,
+    Speech,
+)
+from dragoman.stages.translate import TranslateStage
 from tests import nano_like, seeing
 from tests.encoders.helpers import sound
 

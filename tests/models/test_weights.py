@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from decoder.layers import LayerTable
-from encoders.attention import RelativePosition
-from models import checkpoint as checkpoints
-from models import resident, weights
-from models.checkpoint import FORMS, Checkpoint
-from models.reading import TOKEN_TABLE, CheckpointError
+from dragoman.decoder.layers import LayerTable
+from dragoman.encoders.attention import RelativePosition
+from dragoman.models import checkpoint as checkpoints
+from dragoman.models import resident, weights
+from dragoman.models.checkpoint import FORMS, Checkpoint
+from dragoman.models.reading import TOKEN_TABLE, CheckpointError
 from tests.models import large
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,4 +1,4 @@
-from models.words import normalized
+from dragoman.models.words import normalized
 
 
 def test_case_punctuation_and_symbols_are_not_compared():

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import ray
 
-from pipeline.batch import Advanced, Batch, BatchOptions
-from pipeline.chain import Recipe
-from pipeline.inputs import find
-from pipeline.journal import NAME
-from pipeline.workers import Pool
+from dragoman.pipeline.batch import Advanced, Batch, BatchOptions
+from dragoman.pipeline.chain import Recipe
+from dragoman.pipeline.inputs import find
+from dragoman.pipeline.journal import NAME
+from dragoman.pipeline.workers import Pool
 from tests.pipeline import media_files
 from tests.pipeline.fake_stages import POISON, fakes, tone
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.chain import Recipe
-from stages.illustrate import IllustrateStage
-from stages.messages import (
+from dragoman.pipeline.chain import Recipe
+from dragoman.stages.illustrate import IllustrateStage
+from dragoman.stages.messages import (
     CHUNK_SAMPLES,
     Caption,
     Chunk,

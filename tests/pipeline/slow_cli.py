@@ -7,9 +7,9 @@ import sys
 import time
 from dataclasses import dataclass
 
-from demos import cli
-from pipeline import batch
-from pipeline.chain import Recipe, recipes
+from dragoman.demos import cli
+from dragoman.pipeline import batch
+from dragoman.pipeline.chain import Recipe, recipes
 from tests.pipeline.fake_stages import Making
 
 

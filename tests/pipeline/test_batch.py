@@ -4,14 +4,14 @@ import os
 import numpy as np
 import pytest
 
-from pipeline import batch as batch_module
-from pipeline.batch import Advanced
-from pipeline.chain import recipes
-from pipeline.journal import DRAFT, Journal
-from pipeline.segments import segments
-from pipeline.workers import QUEUED, Pool
-from stages.messages import SAMPLE_RATE_HZ, SessionOptions
-from stages.segment import SegmentStage
+from dragoman.pipeline import batch as batch_module
+from dragoman.pipeline.batch import Advanced
+from dragoman.pipeline.chain import recipes
+from dragoman.pipeline.journal import DRAFT, Journal
+from dragoman.pipeline.segments import segments
+from dragoman.pipeline.workers import QUEUED, Pool
+from dragoman.stages.messages import SAMPLE_RATE_HZ, SessionOptions
+from dragoman.stages.segment import SegmentStage
 from tests.pipeline import media_files
 from tests.pipeline.batches import batch, outputs, records, run, sound, workers
 from tests.pipeline.fake_stages import CHUNKS_A_SEGMENT, fakes, tone
@@ -134,7 +134,7 @@ def test_subtitles_keep_the_rules_of_cues(translated):
 def test_the_bundled_model_hears_the_words_in_every_container(translated, name):
     import jiwer
 
-    from models.words import normalized
+    from dragoman.models.words import normalized
 
     (path,) = [path for path in translated[0][name].outputs if path.suffix == ".json"]
     events = json.loads(path.read_text())["segments"]

@@ -8,19 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from demos import captions
-from demos.score import word_error_rate
-from pipeline import batch as batch_module
-from pipeline.batch import Advanced
-from pipeline.chain import ROOT, Recipe, look_recipe, recipes
-from pipeline.frames import read_frames
-from pipeline.local import Local
-from pipeline.workers import Pool
+from dragoman.demos import captions
+from dragoman.demos.score import word_error_rate
+from dragoman.pipeline import batch as batch_module
+from dragoman.pipeline.batch import Advanced
+from dragoman.pipeline.chain import Recipe, look_recipe, recipes
+from dragoman.pipeline.frames import read_frames
+from dragoman.pipeline.local import Local
+from dragoman.pipeline.workers import Pool
 from tests.pipeline import media_files
 from tests.pipeline.batches import batch, outputs, records, run, sound, workers
 from tests.pipeline.fake_stages import Looking, illustrated, looking, picture, tone
 from tests.pipeline.videos import garble, slide, write
 
+ROOT = Path(__file__).resolve().parents[2]
 CLIP = ROOT / "samples" / "talk.mp4"
 HAS_NANO = (ROOT / "models" / "nano" / "model.safetensors").exists()
 SLIDES = [(0, slide(1)), (1.5, slide(5)), (2.6, slide(2))]

@@ -11,11 +11,11 @@ import pytest
 import ray
 from safetensors.torch import load_file, save_file
 
-from models.reading import GROUPS, TOKEN_TABLE
-from pipeline.chain import look_recipe, recipes
-from pipeline.graph import Graph
-from pipeline.session import run
-from stages.messages import SessionOptions
+from dragoman.models.reading import GROUPS, TOKEN_TABLE
+from dragoman.pipeline.chain import look_recipe, recipes
+from dragoman.pipeline.graph import Graph
+from dragoman.pipeline.session import run
+from dragoman.stages.messages import SessionOptions
 from tests.pipeline.fake_stages import picture
 from tests.pipeline.test_lane import bursts
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.dispatch import AHEAD, Dispatcher
-from pipeline.link import Packet
+from dragoman.pipeline.dispatch import AHEAD, Dispatcher
+from dragoman.pipeline.link import Packet
 
 SOON_S = 30.0
 NEVER_S = 0.1

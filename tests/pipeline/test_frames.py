@@ -6,11 +6,11 @@ import av
 import numpy as np
 import pytest
 
-from pipeline import frames as frames_module
-from pipeline.errors import InputError
-from pipeline.frames import read_frames
-from pipeline.media import read_audio
-from stages.messages import Frame
+from dragoman.pipeline import frames as frames_module
+from dragoman.pipeline.errors import InputError
+from dragoman.pipeline.frames import read_frames
+from dragoman.pipeline.media import read_audio
+from dragoman.stages.messages import Frame
 from tests.pipeline.videos import garble, slide, write
 
 

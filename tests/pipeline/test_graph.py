@@ -14,11 +14,11 @@ import pytest
 import ray
 from ray.exceptions import RayActorError
 
-from pipeline.chain import PipelineError, Recipe
-from pipeline.graph import Graph
-from pipeline.local import Local
-from pipeline.session import Session, run
-from stages.messages import CHUNK_SAMPLES
+from dragoman.pipeline.chain import PipelineError, Recipe
+from dragoman.pipeline.graph import Graph
+from dragoman.pipeline.local import Local
+from dragoman.pipeline.session import Session, run
+from dragoman.stages.messages import CHUNK_SAMPLES
 from tests.pipeline.fake_stages import POISON, CountingSegments, Making, fakes, tone
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,7 +71,7 @@ def test_the_graph_gives_the_events_of_the_local_chain(graph):
 
 
 def test_the_same_with_the_real_segmenter():
-    from stages.segment import SegmentStage
+    from dragoman.stages.segment import SegmentStage
 
     stages = (Recipe("segment", Making(SegmentStage())), *fakes()[1:])
     local, graph = Local.start(stages=stages), Graph.start(stages=stages)
@@ -213,8 +213,8 @@ def test_it_starts_from_any_folder_quietly_and_without_torch_in_the_driver(tmp_p
     script = f"""
         import sys
         sys.path[:] = [{str(ROOT)!r}] + [p for p in sys.path if p]
-        from pipeline.graph import Graph
-        from pipeline.session import run
+        from dragoman.pipeline.graph import Graph
+        from dragoman.pipeline.session import run
         from tests.pipeline.fake_stages import fakes, tone
         graph = Graph.start(stages=fakes())
         print(len(list(run(graph, [tone(5)], pace="fast"))), "torch" in sys.modules)
@@ -234,8 +234,8 @@ def test_a_ray_without_a_gpu_refuses_stages_that_want_one_at_once():
         import time
         from dataclasses import replace
         import ray
-        from pipeline.graph import Graph
-        from pipeline.workers import Pool
+        from dragoman.pipeline.graph import Graph
+        from dragoman.pipeline.workers import Pool
         from tests.pipeline.fake_stages import fakes
         ray.init(address="local", num_cpus=4, num_gpus=0, include_dashboard=False)
         stages = [replace(stage, gpus=0.4) for stage in fakes()]

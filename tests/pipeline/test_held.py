@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.session import LAG_CHUNKS, UNDER_WAY, Session
-from stages.messages import CHUNK_SAMPLES, Caption, Chunk, Text
+from dragoman.pipeline.session import LAG_CHUNKS, UNDER_WAY, Session
+from dragoman.stages.messages import CHUNK_SAMPLES, Caption, Chunk, Text
 from tests.pipeline.fake_stages import picture
 
 SOON_S = 30.0

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from pipeline.inputs import find
+from dragoman.pipeline.inputs import find
 
 
 def touch(folder: Path, *names: str) -> None:

@@ -1,5 +1,5 @@
-from pipeline.journal import DRAFT, NAME, Finished, Journal
-from stages.messages import Caption, Text
+from dragoman.pipeline.journal import DRAFT, NAME, Finished, Journal
+from dragoman.stages.messages import Caption, Text
 from tests.pipeline.batches import records
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.knock import _header, knock
+from dragoman.pipeline.knock import _header, knock
 from tests.demos.browsers import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +27,7 @@ def driver(address: str | None, **environment: str) -> list[str]:
     script = f"""
         import time
         import ray
-        from pipeline import graph, knock
+        from dragoman.pipeline import graph, knock
         knock.KNOCK_S = 1.0
         begin = time.monotonic()
         try:

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import ray
 
-from pipeline.chain import PipelineError, look_recipe
-from pipeline.frames import read_frames
-from pipeline.graph import Graph
-from pipeline.local import Local
-from pipeline.session import Session, run
-from stages.messages import Frame, SessionOptions
+from dragoman.pipeline.chain import PipelineError, look_recipe
+from dragoman.pipeline.frames import read_frames
+from dragoman.pipeline.graph import Graph
+from dragoman.pipeline.local import Local
+from dragoman.pipeline.session import Session, run
+from dragoman.stages.messages import Frame, SessionOptions
 from tests.pipeline.fake_stages import POISON, illustrated, looking, picture, tone
 from tests.pipeline.videos import slide, write
 

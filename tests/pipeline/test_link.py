@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from models import resident
-from pipeline.link import Failure, Link, Packet, Recipe
-from pipeline.local import Local
-from stages.messages import CHUNK_SAMPLES, SessionOptions, Speech
+from dragoman.models import resident
+from dragoman.pipeline.link import Failure, Link, Packet, Recipe
+from dragoman.pipeline.local import Local
+from dragoman.stages.messages import CHUNK_SAMPLES, SessionOptions, Speech
 from tests.pipeline.fake_stages import (
     POISON,
     CountingSegments,

@@ -9,9 +9,9 @@ import av
 import numpy as np
 import pytest
 
-from models.prompt import LANGUAGES
-from pipeline.errors import InputError
-from pipeline.media import TAGS, left_out, probe, read_audio
+from dragoman.models.prompt import LANGUAGES
+from dragoman.pipeline.errors import InputError
+from dragoman.pipeline.media import TAGS, left_out, probe, read_audio
 from tests.pipeline import media_files
 
 SECONDS = 3.0

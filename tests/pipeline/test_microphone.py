@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pipeline import microphone as module
-from pipeline.devices import Device, choose
-from pipeline.errors import InputError
-from pipeline.microphone import Level, Microphone, Resampler
+from dragoman.pipeline import microphone as module
+from dragoman.pipeline.devices import Device, choose
+from dragoman.pipeline.errors import InputError
+from dragoman.pipeline.microphone import Level, Microphone, Resampler
 
 DEVICES = [
     Device(0, "HDA Intel: ALC257 (hw:0,0)", "ALSA", 2, 48_000, False),

@@ -4,10 +4,10 @@ import time
 import numpy as np
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.reel import AHEAD, Reel, illustrated
-from stages.illustrate import REMEMBERED
-from stages.messages import CHUNK_SAMPLES, Chunk, Frame, Picture
+from dragoman.pipeline.errors import InputError
+from dragoman.pipeline.reel import AHEAD, Reel, illustrated
+from dragoman.stages.illustrate import REMEMBERED
+from dragoman.stages.messages import CHUNK_SAMPLES, Chunk, Frame, Picture
 
 SECOND = 16_000
 

@@ -1,8 +1,8 @@
 import numpy as np
 
-from pipeline.segments import segments
-from stages.messages import SessionOptions
-from stages.segment import SegmentStage
+from dragoman.pipeline.segments import segments
+from dragoman.stages.messages import SessionOptions
+from dragoman.stages.segment import SegmentStage
 from tests.pipeline import media_files
 
 

@@ -5,12 +5,12 @@ import time
 import numpy as np
 import pytest
 
-from pipeline import session as session_module
-from pipeline.chain import PipelineError, recipes
-from pipeline.events import Ledger, to_json
-from pipeline.local import Local
-from pipeline.session import MAX_IN_FLIGHT, Session, run
-from stages.messages import CHUNK_SAMPLES, Caption, SessionOptions, Text
+from dragoman.pipeline import session as session_module
+from dragoman.pipeline.chain import PipelineError, recipes
+from dragoman.pipeline.events import Ledger, to_json
+from dragoman.pipeline.local import Local
+from dragoman.pipeline.session import MAX_IN_FLIGHT, Session, run
+from dragoman.stages.messages import CHUNK_SAMPLES, Caption, SessionOptions, Text
 from tests.pipeline.fake_stages import POISON, Making, fakes, tone
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.subtitles import LINE_CHARS, MAX_MS, MIN_MS, Cue, cues, write
-from stages.messages import Caption, Text
+from dragoman.pipeline.subtitles import LINE_CHARS, MAX_MS, MIN_MS, Cue, cues, write
+from dragoman.stages.messages import Caption, Text
 
 Kind = Literal["partial", "final"]
 SPEECH = (

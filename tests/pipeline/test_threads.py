@@ -2,7 +2,7 @@
 
 import os
 
-from pipeline.chain import recipes
+from dragoman.pipeline.chain import recipes
 
 
 def test_a_small_model_leaves_a_core_and_a_large_one_takes_all(tmp_path, monkeypatch):

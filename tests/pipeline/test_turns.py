@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.chain import PipelineError, recipes
-from pipeline.graph import Graph
-from pipeline.link import Recipe
-from pipeline.session import run
-from pipeline.turns import Turns, needed, spared
-from stages.messages import Chunk, SessionOptions
+from dragoman.pipeline.chain import PipelineError, recipes
+from dragoman.pipeline.graph import Graph
+from dragoman.pipeline.link import Recipe
+from dragoman.pipeline.session import run
+from dragoman.pipeline.turns import Turns, needed, spared
+from dragoman.stages.messages import Chunk, SessionOptions
 from tests.pipeline.fake_stages import (
     POISON,
     CountingCaptions,

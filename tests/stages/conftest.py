@@ -5,8 +5,8 @@ from functools import lru_cache
 
 import pytest
 
-from stages.encode import EncodeStage
-from stages.translate import TranslateStage
+from dragoman.stages.encode import EncodeStage
+from dragoman.stages.translate import TranslateStage
 from tests import nano_like
 
 

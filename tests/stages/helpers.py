@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from stages.messages import SessionOptions
+from dragoman.stages.messages import SessionOptions
 
 
 def together(

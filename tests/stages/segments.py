@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 from hypothesis import strategies as st
 
-from stages.messages import CHUNK_SAMPLES, Caption, SessionOptions, SoftTokens
-from stages.translate import TranslateStage
+from dragoman.stages.messages import CHUNK_SAMPLES, Caption, SessionOptions, SoftTokens
+from dragoman.stages.translate import TranslateStage
 
 OPTIONS = SessionOptions(update_chunks=1, max_answer_tokens=16)
 NEVER_EARLY = replace(OPTIONS, update_chunks=10_000)

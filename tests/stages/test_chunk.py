@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.chunk import Chunker
-from stages.contract import StageHost
-from stages.messages import CHUNK_SAMPLES, SessionOptions
+from dragoman.stages.chunk import Chunker
+from dragoman.stages.contract import StageHost
+from dragoman.stages.messages import CHUNK_SAMPLES, SessionOptions
 
 
 def run(pieces: list[np.ndarray]):

@@ -1,7 +1,7 @@
 import pytest
 
-from stages.contract import SessionError, StageHost
-from stages.messages import SessionOptions
+from dragoman.stages.contract import SessionError, StageHost
+from dragoman.stages.messages import SessionOptions
 
 
 class Sum:

@@ -2,13 +2,13 @@ from dataclasses import replace
 
 import pytest
 
-from decoder import Slice
-from models.checkpoint import Checkpoint
-from models.sizes import E4B, SizeError, ladder, parse
-from models.slicing import write_slice
-from stages.elastic import AUTO, Pressure, Sizes
-from stages.messages import SessionOptions
-from stages.translate import TranslateStage
+from dragoman.decoder import Slice
+from dragoman.models.checkpoint import Checkpoint
+from dragoman.models.sizes import E4B, SizeError, ladder, parse
+from dragoman.models.slicing import write_slice
+from dragoman.stages.elastic import AUTO, Pressure, Sizes
+from dragoman.stages.messages import SessionOptions
+from dragoman.stages.translate import TranslateStage
 from tests import nano_like
 from tests.stages.segments import NEVER_EARLY, OPTIONS, run, segment, texts
 

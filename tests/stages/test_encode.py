@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.checkpoint import Checkpoint
-from stages.contract import StageHost
-from stages.encode import EncodeStage
-from stages.messages import CHUNK_SAMPLES, SessionOptions, SoftTokens, Speech
+from dragoman.models.checkpoint import Checkpoint
+from dragoman.stages.contract import StageHost
+from dragoman.stages.encode import EncodeStage
+from dragoman.stages.messages import CHUNK_SAMPLES, SessionOptions, SoftTokens, Speech
 from tests.encoders.helpers import sound
 from tests.stages.helpers import together
 
@@ -55,7 +55,7 @@ def test_any_cutting_gives_the_same_tokens(encode, whole, cuts):
 
 def test_equals_the_whole_clip_with_a_chunk_of_silence(tiny_folder, whole):
     checkpoint = Checkpoint.open(str(tiny_folder))
-    from encoders import LogMel
+    from dragoman.encoders import LogMel
 
     padded = torch.from_numpy(np.pad(SAMPLES, (0, CHUNK_SAMPLES)))[None]
     with torch.no_grad():

@@ -3,9 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stages.illustrate import REMEMBERED, IllustrateStage, choose
-from stages.messages import CHUNK_SAMPLES, Chunk, Frame, Picture, SessionOptions, Speech
-from stages.segment import SegmentStage
+from dragoman.stages.illustrate import REMEMBERED, IllustrateStage, choose
+from dragoman.stages.messages import CHUNK_SAMPLES, Chunk, Frame, Picture, SessionOptions, Speech
+from dragoman.stages.segment import SegmentStage
 from tests.pipeline.fake_stages import CountingSegments
 
 OPTIONS = SessionOptions()

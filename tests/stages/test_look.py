@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from encoders.vision import prepare
-from models.checkpoint import Checkpoint
-from stages.contract import StageHost
-from stages.look import LookStage
-from stages.messages import Frame, Picture, SessionOptions, Speech
+from dragoman.encoders.vision import prepare
+from dragoman.models.checkpoint import Checkpoint
+from dragoman.stages.contract import StageHost
+from dragoman.stages.look import LookStage
+from dragoman.stages.messages import Frame, Picture, SessionOptions, Speech
 from tests import seeing
 
 OPTIONS = SessionOptions()

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models import prompt as prompts
-from models.checkpoint import Checkpoint
-from stages.messages import CHUNK_SAMPLES, Frame, Picture, SessionOptions, SoftTokens
-from stages.translate import TranslateStage
+from dragoman.models import prompt as prompts
+from dragoman.models.checkpoint import Checkpoint
+from dragoman.stages.messages import CHUNK_SAMPLES, Frame, Picture, SessionOptions, SoftTokens
+from dragoman.stages.translate import TranslateStage
 from tests import nano_like
 
 OPTIONS = SessionOptions(update_chunks=1, max_answer_tokens=16)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from scipy.io import wavfile
 from scipy.signal import lfilter, resample_poly
 
-from stages.messages import CHUNK_SAMPLES, Chunk, SessionOptions, Speech
-from stages.segment import FRAME_SAMPLES, SegmentStage
+from dragoman.stages.messages import CHUNK_SAMPLES, Chunk, SessionOptions, Speech
+from dragoman.stages.segment import FRAME_SAMPLES, SegmentStage
 
 RATE = 16_000
 SENTENCES = (

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import stages.translate
-from models import hub
-from stages.encode import EncodeStage
-from stages.messages import CHUNK_SAMPLES, Chunk, SessionOptions, SoftTokens
-from stages.segment import SegmentStage
-from stages.translate import TranslateStage
+from dragoman.models import hub
+from dragoman.stages import translate as translate_stage
+from dragoman.stages.encode import EncodeStage
+from dragoman.stages.messages import CHUNK_SAMPLES, Chunk, SessionOptions, SoftTokens
+from dragoman.stages.segment import SegmentStage
+from dragoman.stages.translate import TranslateStage
 
 SPOKEN = Path(__file__).resolve().parents[2] / "samples" / "talk.wav"
 
@@ -55,8 +55,8 @@ def test_words_do_not_depend_on_how_many_tokens_wait(stage, heard, monkeypatch, 
     """Also where only every fifth chunk comes with its update."""
     items = [replace(item, update=n % hurried == 0) for n, item in enumerate(heard)]
     options, said = SessionOptions(update_chunks=every), []
-    for most in (1, stages.translate.MOST_WAITING):
-        monkeypatch.setattr(stages.translate, "MOST_WAITING", most)
+    for most in (1, translate_stage.MOST_WAITING):
+        monkeypatch.setattr(translate_stage, "MOST_WAITING", most)
         said.append(run(stage, items, options))
     assert said[0] == said[1]
     words = " ".join(caption.translation.whole for caption in said[0] if caption.kind == "final")

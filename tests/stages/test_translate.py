@@ -9,14 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import stages.translate
-from decoder.drafts import Lookahead
-from models import prompt as prompts
-from models.checkpoint import Checkpoint
-from models.prompt import LanguageError
-from stages.commit import without_loop
-from stages.messages import CHUNK_SAMPLES, Caption
-from stages.translate import TranslateState
+from dragoman.decoder.drafts import Lookahead
+from dragoman.models import prompt as prompts
+from dragoman.models.checkpoint import Checkpoint
+from dragoman.models.prompt import LanguageError
+from dragoman.stages import translate as translate_stage
+from dragoman.stages.commit import without_loop
+from dragoman.stages.messages import CHUNK_SAMPLES, Caption
+from dragoman.stages.translate import TranslateState
 from tests import nano_like
 from tests.stages.segments import NEVER_EARLY, OPTIONS, PIECES, SEEDS, run, segment, texts
 
@@ -39,7 +39,7 @@ def first_six(ids: list[int]) -> list[int]:
 @pytest.mark.parametrize("cut", [without_loop, first_six])
 def test_the_final_equals_decoding_without_a_cache(stage, tiny_folder, monkeypatch, cut):
     """Also where the transcript was cut after it had entered the cache, as a loop is."""
-    monkeypatch.setattr(stages.translate, "without_loop", cut)
+    monkeypatch.setattr(translate_stage, "without_loop", cut)
     checkpoint = Checkpoint.open(str(tiny_folder))
     model, tokenizer = checkpoint.language_model(), checkpoint.tokenizer
     prompt = prompts.build(tokenizer, "es", "en")
@@ -150,7 +150,7 @@ def scripted(stage, monkeypatch, items, *answers: str) -> tuple[list[Caption], i
             yield from ()
             return [*forced, *script.pop(0)[len(forced) :]][:max_tokens]
 
-    monkeypatch.setattr(stages.translate, "Lookahead", Scripted)
+    monkeypatch.setattr(translate_stage, "Lookahead", Scripted)
     captions, _ = run(stage, items, replace(OPTIONS, max_answer_tokens=200))
     return captions, len(answers) - len(script)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.contract import StageHost
+from dragoman.stages.contract import StageHost
 from tests.stages.helpers import together
 from tests.stages.segments import OPTIONS, PIECES, SEEDS, run, segment, texts
 

@@ -9,10 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import stages.translate
-from decoder.drafts import Lookahead
-from models import prompt as prompts
-from stages.messages import CHUNK_SAMPLES
+from dragoman.decoder.drafts import Lookahead
+from dragoman.models import prompt as prompts
+from dragoman.stages import translate as translate_stage
+from dragoman.stages.messages import CHUNK_SAMPLES
 from tests.stages.helpers import together
 from tests.stages.segments import NEVER_EARLY, OPTIONS, PIECES, SEEDS, run, segment, texts
 
@@ -33,7 +33,7 @@ def test_drafts_never_change_the_result(make, pieces, seed, sound, pad):
     stage, items, options = make(seed), segment(pieces, sound), replace(OPTIONS, pad_audio=pad)
     drafted, _ = run(stage, items, options)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages.translate, "Lookahead", WithoutGuesses)
+        patch.setattr(translate_stage, "Lookahead", WithoutGuesses)
         plain, _ = run(stage, items, options)
     assert texts(drafted) == texts(plain)
 
@@ -48,7 +48,7 @@ def test_how_many_tokens_wait_never_changes_the_result(make, pieces, seed, every
     options, said = replace(OPTIONS, update_chunks=every), []
     for most in (1, 2, 8):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(stages.translate, "MOST_WAITING", most)
+            patch.setattr(translate_stage, "MOST_WAITING", most)
             said.append(texts(run(stage, items, options)[0]))
     assert said[0] == said[1] == said[2]
 
@@ -124,7 +124,7 @@ def passes(stage, monkeypatch, kind: type[Lookahead], items, options=OPTIONS) ->
             super().__init__(*args)
             made.append(self)
 
-    monkeypatch.setattr(stages.translate, "Lookahead", Counted)
+    monkeypatch.setattr(translate_stage, "Lookahead", Counted)
     run(stage, items, options)
     return [ahead.passes for ahead in made]
 
@@ -182,8 +182,8 @@ def test_a_lagging_session_only_skips_captions(stage):
 @pytest.mark.parametrize("large", [True, False])
 def test_what_large_logits_took_goes_back_after_each_update(stage, monkeypatch, large):
     trims, size = [], stage._model.config.vocab_size
-    monkeypatch.setattr(stages.translate, "LARGE_VOCABULARY", size + (not large))
-    monkeypatch.setattr(stages.translate.resident, "trim", lambda: trims.append(1))
+    monkeypatch.setattr(translate_stage, "LARGE_VOCABULARY", size + (not large))
+    monkeypatch.setattr(translate_stage.resident, "trim", lambda: trims.append(1))
     items = segment([1] * 6)
     state, seen = stage.init_state(replace(OPTIONS, update_chunks=3)), []
     for item in items:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from models import prompt as prompts
-from models.tokenizer import Tokenizer
+from dragoman.models import prompt as prompts
+from dragoman.models.tokenizer import Tokenizer
 from training.batch import Batcher
 
 

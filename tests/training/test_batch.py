@@ -3,7 +3,7 @@ import random
 import pytest
 import torch
 
-from models import prompt as prompts
+from dragoman.models import prompt as prompts
 from tests.encoders.helpers import sound
 from training.batch import CHUNK_SAMPLES, IGNORE, LETTERS, Batcher, Spoken, heard_words, letters
 
@@ -27,8 +27,8 @@ def test_a_word_is_heard_30_ms_after_its_end_reached_a_token():
 
 def test_what_a_token_has_not_heard_does_not_change_it(tiny_folder):
     """The 1 088 samples that `heard_words` leaves out are those of the encoder."""
-    from encoders import LogMel
-    from models.checkpoint import Checkpoint
+    from dragoman.encoders import LogMel
+    from dragoman.models.checkpoint import Checkpoint
 
     encoder, x = Checkpoint.open(str(tiny_folder)).audio_encoder(), sound(1, 3 * CHUNK_SAMPLES)
     changed = {}

@@ -5,7 +5,7 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.media import probe, read_audio
+from dragoman.pipeline.media import probe, read_audio
 from training import clip
 
 ROOT = Path(__file__).resolve().parents[2]

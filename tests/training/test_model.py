@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from encoders import LogMel
+from dragoman.encoders import LogMel
 from tests import nano_like
 from tests.encoders.helpers import sound
 from training.batch import CHUNK_SAMPLES, IGNORE, Batch, Spoken
@@ -142,9 +142,9 @@ def test_training_lowers_the_loss(tokenizer, batcher):
 
 
 def test_evaluation_answers_as_the_stages_do(model, tokenizer, tmp_path):
-    from stages.encode import EncodeStage
-    from stages.messages import SessionOptions, Speech
-    from stages.translate import TranslateStage
+    from dragoman.stages.encode import EncodeStage
+    from dragoman.stages.messages import SessionOptions, Speech
+    from dragoman.stages.translate import TranslateStage
     from training.run import export
 
     weights = {name: parameter.detach() for name, parameter in model.named_parameters()}

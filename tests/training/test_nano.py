@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from decoder import kv_sources
-from models import prompt as prompts
-from models.checkpoint import Checkpoint
-from models.tokenizer import Tokenizer
+from dragoman.decoder import kv_sources
+from dragoman.models import prompt as prompts
+from dragoman.models.checkpoint import Checkpoint
+from dragoman.models.tokenizer import Tokenizer
 from tests.nano_like import SENTENCES
 from training import nano
 from training import tokenizer as tokenizers

@@ -4,7 +4,7 @@ import random
 import pytest
 import torch
 
-from models.checkpoint import Checkpoint
+from dragoman.models.checkpoint import Checkpoint
 from tests import nano_like
 from tests.training.test_model import LONG, SHORT
 from training.run import Average, Progress, Run, export
