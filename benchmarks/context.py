@@ -18,8 +18,9 @@ from benchmarks.peer import Peer
 from benchmarks.room import MakeRoom, Room
 from benchmarks.rows import Unavailable
 from dragoman.decoder import LanguageModel
+from dragoman.errors import CheckpointError
 from dragoman.models import reading
-from dragoman.models.checkpoint import Checkpoint, CheckpointError
+from dragoman.models.checkpoint import Checkpoint
 
 NEEDED_BYTES = {"E2B": 10e9, "E4B": 14e9}  # weights without the PLE table, and room to work
 

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dragoman.errors import InputError
+
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio reads it when it is imported
 
 import gradio as gr  # noqa: E402
@@ -25,7 +27,6 @@ from dragoman.demos.browser_sound import add_routes  # noqa: E402
 from dragoman.demos.browser_video import Video  # noqa: E402
 from dragoman.demos.browser_visitors import QUIET_TICKS_S, Visitor, Visitors  # noqa: E402
 from dragoman.models.prompt import language_name  # noqa: E402
-from dragoman.pipeline.errors import InputError  # noqa: E402
 
 HERE = Path(__file__).parent
 TICK_S = 0.3

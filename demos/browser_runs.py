@@ -19,8 +19,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dragoman.pipeline.chain import Chain, PipelineError
-from dragoman.pipeline.errors import InputError
+from dragoman.errors import InputError, PipelineError
+from dragoman.pipeline.chain import Chain
 from dragoman.pipeline.microphone import Resampler
 from dragoman.pipeline.session import Pace, Session
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Picture, SessionOptions

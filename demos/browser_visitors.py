@@ -16,8 +16,8 @@ from pathlib import Path
 
 from dragoman.demos.browser_runs import Live
 from dragoman.demos.browser_video import Video
+from dragoman.errors import InputError
 from dragoman.pipeline.chain import Chain
-from dragoman.pipeline.errors import InputError
 from dragoman.stages.messages import SessionOptions
 
 GRACE_S = 5.0

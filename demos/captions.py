@@ -24,17 +24,15 @@ from dragoman.demos.options import check_device, check_languages
 from dragoman.demos.score import word_error_rate
 from dragoman.demos.stdout import own_stdout
 from dragoman.demos.terminal import JsonLines, LiveView, PlainLines, View, clock
+from dragoman.errors import INTERRUPTED, InputError
 from dragoman.pipeline.chain import Chain
 from dragoman.pipeline.devices import choose, devices
-from dragoman.pipeline.errors import InputError
 from dragoman.pipeline.frames import read_frames
 from dragoman.pipeline.media import read_audio
 from dragoman.pipeline.microphone import Microphone
 from dragoman.pipeline.outputs import FORMATS, document, planned, save
 from dragoman.pipeline.session import Pace, Session
 from dragoman.stages.messages import Caption, Picture, SessionOptions
-
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True)

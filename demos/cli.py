@@ -17,9 +17,7 @@ from typer.exceptions import TyperException
 from dragoman.demos import models, options
 from dragoman.demos.browser import demo
 from dragoman.demos.translate import translate
-
-OK, FAILED, USAGE, NO_INPUT, NO_DEPENDENCY, INTERRUPTED = 0, 1, 2, 3, 4, 130
-
+from dragoman.errors import FAILED, INTERRUPTED, OK, USAGE, DragomanError, exit_code
 
 app = typer.Typer(
     help="Live speech translation: captions in the speaker's language and in yours.",
@@ -64,23 +62,17 @@ def _with_hyphens(arg: str) -> str:
 
 def explain(error: Exception) -> tuple[str, int]:
     """What to print about ``error``, and the exit code."""
-    kinds = {kind.__name__ for kind in type(error).__mro__} | {getattr(error, "kind", "")}
     if isinstance(error, TyperException):
         hint = " (`--help` lists the options)" if error.exit_code == USAGE else ""
         message = error.format_message().removeprefix("Invalid value: ")
         message = message.replace("Value error, ", "").rstrip(".")
         return message + hint, error.exit_code
-    if kinds & {"LanguageError", "CheckpointError", "SizeError", "DeviceError"}:
-        return str(error), USAGE
-    if "InputError" in kinds:
-        return str(error), NO_INPUT
-    if "DependencyError" in kinds:
-        return str(error), NO_DEPENDENCY
-    if kinds & {"ImportError", "ModuleNotFoundError"}:
-        return f"{error}: install what the README's set-up installs", NO_DEPENDENCY
-    if kinds & {"PipelineError", "OSError"}:
-        return str(error), FAILED
-    return f"{type(error).__name__}: {error} (run again with --debug to see where)", FAILED
+    code = exit_code(error)
+    if isinstance(error, (DragomanError, OSError)):
+        return str(error), code
+    if isinstance(error, ImportError):
+        return f"{error}: install what the README's set-up installs", code
+    return f"{type(error).__name__}: {error} (run again with --debug to see where)", code
 
 
 def _check_source(

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from dragoman.errors import DeviceError
+
 Language = Annotated[str, typer.Option(help="Language that is spoken.")]
 TargetLanguage = Annotated[str, typer.Option(help="Language to translate into.")]
 Model = Annotated[
@@ -88,8 +90,6 @@ def check_device(device: str, address: str | None) -> None:
     if device == "cpu" or address is not None:
         return
     import torch
-
-    from dragoman.pipeline.errors import DeviceError
 
     if not torch.cuda.is_available():
         raise DeviceError(

@@ -18,12 +18,11 @@ import typer
 from dragoman.demos import options
 from dragoman.demos.loading import check_sizes, locate, read_ahead
 from dragoman.demos.stdout import own_stdout
+from dragoman.errors import FAILED, INTERRUPTED, NO_INPUT, OK
 
 if TYPE_CHECKING:
     from dragoman.demos.progress import View
     from dragoman.pipeline.batch import Batch, BatchOptions, Result
-
-OK, FAILED, NO_INPUT, INTERRUPTED = 0, 1, 3, 130
 
 
 def translate(

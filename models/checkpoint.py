@@ -31,6 +31,7 @@ from dragoman.encoders import (
 )
 from dragoman.encoders.attention import RelativePosition
 from dragoman.encoders.vision import RESOLUTION, RESOLUTIONS
+from dragoman.errors import CheckpointError, TokenizerError
 from dragoman.models import resident, weights
 from dragoman.models.hub import find, listed, name_of, read_config
 from dragoman.models.quantized import (
@@ -42,16 +43,9 @@ from dragoman.models.quantized import (
     tower_plan,
     widen_rests,
 )
-from dragoman.models.reading import (
-    GROUPS,
-    TOKEN_TABLE,
-    CheckpointError,
-    Stored,
-    read_json,
-    tensors,
-)
+from dragoman.models.reading import GROUPS, TOKEN_TABLE, Stored, read_json, tensors
 from dragoman.models.table import StoredTable
-from dragoman.models.tokenizer import Tokenizer, TokenizerError
+from dragoman.models.tokenizer import Tokenizer
 
 __all__ = ["FORMS", "GROUPS", "Checkpoint", "CheckpointError"]
 

@@ -13,15 +13,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from dragoman.models.reading import (
-    TIED,
-    CheckpointError,
-    Stored,
-    from_header,
-    named,
-    read_json,
-    tensors,
-)
+from dragoman.errors import CheckpointError
+from dragoman.models.reading import TIED, Stored, from_header, named, read_json, tensors
 
 BUNDLED = Path(__file__).resolve().parent
 # All that is ever read; other files of a repository may be many and large.

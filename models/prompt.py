@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dragoman.models.reading import CheckpointError
+from dragoman.errors import CheckpointError, LanguageError
 from dragoman.models.tokenizer import Tokenizer
 
 LANGUAGES = {
@@ -35,10 +35,6 @@ IMAGE_SPECIALS = ("<start_of_image>", "<image_soft_token>", "<end_of_image>")
 IMAGE_TOKENS = 256  # soft tokens of a picture
 AUDIO_TOKENS = 188  # soft tokens of 30 s of sound, to which the reference fills up
 MANY = range(1, 32)  # newlines in a row that may be one token
-
-
-class LanguageError(ValueError):
-    """A language code that is not known, or a pair that the model was not made for."""
 
 
 def language_name(code: str) -> str:

@@ -25,9 +25,10 @@ from dragoman.decoder.quantize import (
     quantized,
 )
 from dragoman.encoders.linear import Linear
+from dragoman.errors import CheckpointError
 from dragoman.kernels import twelve
 from dragoman.models import resident
-from dragoman.models.reading import AGAIN, CheckpointError, Progress, Stored
+from dragoman.models.reading import AGAIN, Progress, Stored
 from dragoman.models.shards import Part
 from dragoman.models.weights import TYPES
 

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from dragoman.decoder import LanguageModel, unused_tensor_names
 from dragoman.decoder.quantize import Scheme, plan, quantize
 from dragoman.encoders import AudioEncoder
+from dragoman.errors import CheckpointError
 from dragoman.models import shards, weights
 from dragoman.models.checkpoint import Checkpoint
 from dragoman.models.quantized import quantize_tower, quantized_tensors, tower_plan
-from dragoman.models.reading import GROUPS, CheckpointError, Progress, Stored
+from dragoman.models.reading import GROUPS, Progress, Stored
 from dragoman.models.shards import Part
 from dragoman.models.slicing import appearing, companions
 

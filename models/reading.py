@@ -16,6 +16,8 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from dragoman.errors import CheckpointError
+
 GROUPS = {
     "language_model": "model.language_model.",
     "audio_tower": "model.audio_tower.",
@@ -32,10 +34,6 @@ POPULATE_READ = 22  # of madvise since Linux 5.14: maps pages as if they had bee
 AGAIN = "download it again"
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
-
-
-class CheckpointError(ValueError):
-    """The model is missing, incomplete, damaged, of another kind, or cannot be downloaded."""
 
 
 @dataclass(frozen=True)

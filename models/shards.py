@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from dragoman.models.reading import ITEM_BYTES, CheckpointError, Progress, Stored
+from dragoman.errors import CheckpointError
+from dragoman.models.reading import ITEM_BYTES, Progress, Stored
 
 SHARD_BYTES = 5 * 10**9  # as transformers cuts them
 PIECE_BYTES = 16 * 2**20

@@ -26,13 +26,10 @@ from typing import Any
 
 from dragoman.decoder import Slice, TextConfig
 from dragoman.decoder.slices import runs
+from dragoman.errors import SizeError
 
 E4B = TextConfig()
 UNIT = 2048  # in which published FFN widths are counted
-
-
-class SizeError(ValueError):
-    """A size that nobody knows, or that the model does not have."""
 
 
 @dataclass(frozen=True)

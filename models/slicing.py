@@ -18,9 +18,10 @@ import torch
 
 from dragoman.decoder import LanguageModel, Slice, TextConfig, unused_tensor_names
 from dragoman.decoder.slices import runs
+from dragoman.errors import CheckpointError
 from dragoman.models import shards, weights
 from dragoman.models.checkpoint import Checkpoint
-from dragoman.models.reading import GROUPS, TOKEN_TABLE, CheckpointError, Progress, Stored
+from dragoman.models.reading import GROUPS, TOKEN_TABLE, Progress, Stored
 from dragoman.models.shards import Part, Ranges
 
 PREFIX = GROUPS["language_model"]

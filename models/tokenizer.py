@@ -15,12 +15,10 @@ from pathlib import Path
 
 from tokenizers import Tokenizer as _Tokenizer
 
+from dragoman.errors import TokenizerError
+
 WORD_START = "▁"
 AT_ONCE = 4096  # pieces that are strings at a time, while they are packed
-
-
-class TokenizerError(ValueError):
-    """The tokenizer file is missing, unreadable, or lacks a special token that the prompt needs."""
 
 
 class Tokenizer:

@@ -17,7 +17,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from dragoman.models.reading import AGAIN, PIECE_BYTES, CheckpointError, Stored, some
+from dragoman.errors import CheckpointError
+from dragoman.models.reading import AGAIN, PIECE_BYTES, Stored, some
 
 TYPES = {
     "BF16": torch.bfloat16,

@@ -23,9 +23,9 @@ from typing import Literal
 
 import numpy as np
 
+from dragoman.errors import InputError
 from dragoman.models.hub import here
 from dragoman.pipeline.chain import Failure, Recipe, look_recipe, recipes
-from dragoman.pipeline.errors import InputError
 from dragoman.pipeline.frames import read_frames
 from dragoman.pipeline.inputs import Missing, Source
 from dragoman.pipeline.journal import Entry, Finished, Journal, digest, relative

@@ -21,23 +21,12 @@ from typing import Any
 
 import numpy as np
 
+from dragoman.errors import CheckpointError, PipelineError, SessionError
 from dragoman.models import hub
-from dragoman.models.reading import CheckpointError
 from dragoman.pipeline.dispatch import Dispatcher
 from dragoman.pipeline.link import Failure, Packet, Recipe
-from dragoman.stages.contract import SessionError, Stage
+from dragoman.stages.contract import Stage
 from dragoman.stages.messages import CHUNK_SAMPLES, Caption, Chunk, SessionOptions, Speech
-
-
-class PipelineError(RuntimeError):
-    """A session, or the pipeline under it, failed.
-
-    ``stage`` names where, ``kind`` the class of the error there, ``trace`` its traceback as text.
-    """
-
-    def __init__(self, message: str, stage: str = "", kind: str = "", trace: str = "") -> None:
-        super().__init__(message)
-        self.stage, self.kind, self.trace = stage, kind, trace
 
 
 @dataclass
@@ -108,7 +97,7 @@ class Chain(ABC):
             for link in self._straight:
                 failure = self._result(link, "open", key, options)
                 if isinstance(failure, Failure):
-                    raise _error(session, failure)
+                    raise failure.error(f"session {session!r} failed")
         except BaseException:
             self.drop(session)
             raise
@@ -153,7 +142,7 @@ class Chain(ABC):
         except Exception as error:
             raise self._broken(session, error) from error
         if isinstance(batch, Failure):
-            raise _error(session, batch)
+            raise batch.error(f"session {session!r} failed")
         return batch
 
     def load(self) -> None:
@@ -167,7 +156,7 @@ class Chain(ABC):
         for handle in handles:
             failure = self._wait(handle)
             if isinstance(failure, Failure):
-                raise PipelineError(failure.message, failure.stage, failure.kind, failure.trace)
+                raise failure.error()
         self._warm_up()
         for link in self._straight:
             self._result(link, "settle")
@@ -312,15 +301,6 @@ def _from_anywhere(model: str) -> str:
     """
     folder = hub.here(model)
     return model if folder is None or folder.parent == hub.BUNDLED else str(folder.resolve())
-
-
-def _error(session: str, failure: Failure) -> PipelineError:
-    return PipelineError(
-        f"session {session!r} failed in stage {failure.stage!r}: {failure.kind}: {failure.message}",
-        failure.stage,
-        failure.kind,
-        failure.trace,
-    )
 
 
 def _noise(samples: int) -> np.ndarray:

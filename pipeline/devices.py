@@ -10,16 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from dragoman.pipeline.errors import InputError
+from dragoman.errors import DependencyError, InputError
 
 NONE_FOUND = (
     "no microphone was found: plug one in, switch the sound system on, "
     "or caption a recording: `dragoman captions FILE`"
 )
-
-
-class DependencyError(ImportError):
-    """A library that the system lacks; the message says how to install it."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ order. Screens and files rely on this; a stage that breaks it is an error, not a
 
 import json
 
-from dragoman.pipeline.chain import PipelineError
+from dragoman.errors import PipelineError
 from dragoman.stages.messages import Caption
 
 

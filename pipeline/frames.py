@@ -22,7 +22,7 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
 
-from dragoman.pipeline.errors import InputError
+from dragoman.errors import InputError
 from dragoman.pipeline.media import SHORT_BY_S, _open, left_out
 from dragoman.stages.messages import Frame, Picture
 

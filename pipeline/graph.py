@@ -14,15 +14,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from dragoman.pipeline.chain import (
-    Chain,
-    PipelineError,
-    Recipe,
-    look_recipe,
-    recipes,
-    use_threads,
-)
-from dragoman.pipeline.errors import DeviceError
+from dragoman.errors import DeviceError, PipelineError
+from dragoman.pipeline.chain import Chain, Recipe, look_recipe, recipes, use_threads
 from dragoman.pipeline.link import Failure, Link, Packet
 from dragoman.pipeline.turns import Turns, needed, spared
 from dragoman.stages.messages import SessionOptions
@@ -161,7 +154,7 @@ class Graph(Chain):
             self._await_placement([fresh])
             failure = self._wait(fresh.load.remote())
             if isinstance(failure, Failure):
-                raise PipelineError(failure.message, failure.stage, failure.kind, failure.trace)
+                raise failure.error()
         except BaseException:
             ray.kill(fresh)
             self._ailing = True

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
 
-from dragoman.pipeline.errors import InputError
+from dragoman.errors import InputError
 from dragoman.pipeline.journal import relative, sources_of
 
 AUDIO = "aac ac3 aif aiff amr au caf flac m4a m4b mka mp2 mp3 oga ogg opus ra wav wma wv"

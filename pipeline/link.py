@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from dragoman.errors import FAILED, PipelineError, exit_code
 from dragoman.models import resident
 from dragoman.stages.contract import Stage, StageHost
 from dragoman.stages.messages import SessionOptions
@@ -23,11 +24,19 @@ class Failure:
     kind: str
     message: str
     trace: str
+    exit_code: int = FAILED
 
     @classmethod
     def of(cls, stage: str, error: Exception) -> "Failure":
         trace = "".join(traceback.format_exception(error))
-        return cls(stage, type(error).__name__, str(error), trace)
+        return cls(stage, type(error).__name__, str(error), trace, exit_code(error))
+
+    def error(self, where: str = "") -> PipelineError:
+        """The failure as an error to raise; ``where`` says what failed, if more than loading."""
+        message = f"{where} in stage {self.stage!r}: {self.kind}: {self.message}"
+        return PipelineError(
+            message if where else self.message, self.stage, self.kind, self.trace, self.exit_code
+        )
 
 
 Batch = list[Any] | Failure

@@ -20,7 +20,7 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
 
-from dragoman.pipeline.errors import InputError
+from dragoman.errors import InputError
 from dragoman.stages.messages import SAMPLE_RATE_HZ
 
 log = logging.getLogger(__name__)

@@ -19,8 +19,8 @@ from typing import Any
 import av
 import numpy as np
 
+from dragoman.errors import InputError
 from dragoman.pipeline.devices import Device, sounddevice, without_chatter
-from dragoman.pipeline.errors import InputError
 from dragoman.stages.messages import SAMPLE_RATE_HZ
 
 MIXER_CHANNELS = 8  # a device with more is a sound server's, which mixes down to what is asked for

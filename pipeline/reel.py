@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from queue import Empty, Full, Queue
 
-from dragoman.pipeline.errors import InputError
+from dragoman.errors import InputError
 from dragoman.stages.illustrate import REMEMBERED
 from dragoman.stages.messages import Chunk, Picture
 

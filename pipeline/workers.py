@@ -15,7 +15,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dragoman.pipeline.chain import Failure, PipelineError, Recipe, use_threads
+from dragoman.errors import PipelineError
+from dragoman.pipeline.chain import Failure, Recipe, use_threads
 from dragoman.pipeline.graph import PLACEMENT_S, check_gpus, connect, exceptions, ray
 from dragoman.stages.contract import StageHost
 from dragoman.stages.messages import Caption, SessionOptions, Speech
@@ -241,7 +242,7 @@ class Pool:
         except exceptions.RayError as error:
             raise _broken(error) from error
         for failure in filter(None, failures):
-            raise PipelineError(failure.message, failure.stage, failure.kind, failure.trace)
+            raise failure.error()
 
 
 def _made(recipe: Recipe) -> _Host:

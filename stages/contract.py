@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
+from dragoman.errors import SessionError
 from dragoman.stages.messages import SessionOptions
 
 In = TypeVar("In")
@@ -49,10 +50,6 @@ class BatchStage(Stage[Taken, Out, StateT], Protocol[Taken, Out, StateT]):
         that it would have raised. Raises nothing that concerns some of the streams only.
         """
         ...
-
-
-class SessionError(RuntimeError):
-    """A session was used against its contract: unknown, opened twice, or with a gap in ``seq``."""
 
 
 @dataclass

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 import typer
 
+from dragoman import errors
 from dragoman.demos import captions as command
 from dragoman.demos import cli
-from dragoman.pipeline.chain import PipelineError
+from dragoman.errors import CheckpointError, PipelineError
+from dragoman.pipeline.link import Failure
 from dragoman.pipeline.local import Local
 from tests.nano_like import read_config
 from tests.pipeline.batches import as_saved
@@ -61,7 +63,7 @@ def captions(*args) -> int:
 
 
 def test_json_prints_events_and_nothing_else(talk, capsys):
-    assert captions("--file", talk, "--json") == cli.OK
+    assert captions("--file", talk, "--json") == errors.OK
     out, err = capsys.readouterr()
     events = [json.loads(line) for line in out.splitlines()]
     assert [event["seq"] for event in events] == list(range(8))
@@ -71,14 +73,14 @@ def test_json_prints_events_and_nothing_else(talk, capsys):
 
 
 def test_a_file_may_stand_alone(talk, capsys):
-    assert captions("--file", talk) == cli.OK
+    assert captions("--file", talk) == errors.OK
     with_option = capsys.readouterr().out
-    assert captions(talk) == cli.OK
+    assert captions(talk) == errors.OK
     assert capsys.readouterr().out == with_option != ""
 
 
 def test_without_a_terminal_finished_segments_are_plain_lines(talk, capsys):
-    assert captions("--file", talk) == cli.OK
+    assert captions("--file", talk) == errors.OK
     assert capsys.readouterr().out == (
         "[0:00.0] w0 w1 w2 w3 w4\n         W0 W1 W2 W3 W4\n[0:00.8] w0 w1 w2\n         W0 W1 W2\n"
     )
@@ -87,7 +89,7 @@ def test_without_a_terminal_finished_segments_are_plain_lines(talk, capsys):
 def test_files_are_written_for_both_languages(talk, any_pair, tmp_path, capsys):
     folder = tmp_path / "deep" / "out"
     args = ["--model", any_pair, "--target_language=it", "--json"]
-    assert captions("--file", talk, "-o", folder, *args) == cli.OK
+    assert captions("--file", talk, "-o", folder, *args) == errors.OK
     assert {path.name for path in folder.iterdir()} == {
         "talk.es.srt", "talk.es.vtt", "talk.it.srt", "talk.it.vtt", "talk.json"
     }  # fmt: skip
@@ -103,7 +105,7 @@ def test_files_are_written_for_both_languages(talk, any_pair, tmp_path, capsys):
 def test_a_reference_gives_the_word_error_rate_on_stderr(talk, tmp_path, capsys):
     reference = tmp_path / "talk.es.txt"
     reference.write_text("W0, w1 w2; w3 w4. W0 w1 w2 w3 w9!")
-    assert captions("--file", talk, "--json", "--reference", reference) == cli.OK
+    assert captions("--file", talk, "--json", "--reference", reference) == errors.OK
     assert "WER 20.0%" in capsys.readouterr().err
 
 
@@ -114,7 +116,7 @@ def test_a_silent_file_gives_no_text_and_says_so(tmp_path, capsys, monkeypatch):
     stages = (Recipe("segment", Making(SegmentStage())), *fakes()[1:])
     monkeypatch.setattr(command, "start", lambda request: Local.start(stages=stages))
     silent = write_wav(tmp_path / "silent.wav", 2, 0.0)
-    assert captions("--file", silent, "--json") == cli.OK
+    assert captions("--file", silent, "--json") == errors.OK
     out, err = capsys.readouterr()
     assert out == "" and re.fullmatch(r"no speech was heard in .*silent\.wav\n", err)
 
@@ -122,42 +124,50 @@ def test_a_silent_file_gives_no_text_and_says_so(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        (["captions", "--file", "TALK", "--microphone", "0"], cli.USAGE, "--microphone"),
-        (["captions", "--file", "TALK", "--language", "xx"], cli.USAGE, "only es to en"),
-        (["translate", "TALK", "--language", "it"], cli.USAGE, "nano does not translate it to en"),
-        (["demo", "--target-language", "de"], cli.USAGE, "nano does not translate es to de"),
+        (["captions", "--file", "TALK", "--microphone", "0"], errors.USAGE, "--microphone"),
+        (["captions", "--file", "TALK", "--language", "xx"], errors.USAGE, "only es to en"),
+        (
+            ["translate", "TALK", "--language", "it"],
+            errors.USAGE,
+            "nano does not translate it to en",
+        ),
+        (["demo", "--target-language", "de"], errors.USAGE, "nano does not translate es to de"),
         (
             ["captions", "--file", "TALK", "--language", "xx", "--model", "ANY"],
-            cli.USAGE,
+            errors.USAGE,
             "de, en, es, fr, it, pt",
         ),
-        (["captions", "--file", "TALK", "--target-language", "es"], cli.USAGE, "both 'es'"),
+        (["captions", "--file", "TALK", "--target-language", "es"], errors.USAGE, "both 'es'"),
         (
             ["captions", "--file", "TALK", "--target-language", "es", "--model", "ANY"],
-            cli.USAGE,
+            errors.USAGE,
             "both 'es'",
         ),
-        (["captions", "--file", "TALK", "--device", "tpu"], cli.USAGE, "'cpu', 'cuda'"),
-        (["translate", "TALK", "--device", "cuda:1"], cli.USAGE, "'cpu', 'cuda'"),
-        (["demo", "--device", "tpu"], cli.USAGE, "'cpu', 'cuda'"),
-        (["captions", "--file", "TALK", "--langage", "es"], cli.USAGE, "--language"),
-        (["captions", "--file", "TALK", "--pace", "slow"], cli.USAGE, "real-time"),
-        (["captions", "--file", "TALK", "--no-ray", "--address", "auto"], cli.USAGE, "--no-ray"),
-        (["nonsense"], cli.USAGE, "nonsense"),
-        (["captions", "--file", "FOLDER/none.wav"], cli.NO_INPUT, "does not exist"),
-        (["captions", "--file", "FOLDER"], cli.NO_INPUT, "is a folder"),
-        (["captions", "--file", "FOLDER/empty.wav"], cli.NO_INPUT, "is empty"),
-        (["captions", "--file", "FOLDER/text.wav"], cli.NO_INPUT, "not a media file"),
+        (["captions", "--file", "TALK", "--device", "tpu"], errors.USAGE, "'cpu', 'cuda'"),
+        (["translate", "TALK", "--device", "cuda:1"], errors.USAGE, "'cpu', 'cuda'"),
+        (["demo", "--device", "tpu"], errors.USAGE, "'cpu', 'cuda'"),
+        (["captions", "--file", "TALK", "--langage", "es"], errors.USAGE, "--language"),
+        (["captions", "--file", "TALK", "--pace", "slow"], errors.USAGE, "real-time"),
+        (["captions", "--file", "TALK", "--no-ray", "--address", "auto"], errors.USAGE, "--no-ray"),
+        (["nonsense"], errors.USAGE, "nonsense"),
+        (["captions", "--file", "FOLDER/none.wav"], errors.NO_INPUT, "does not exist"),
+        (["captions", "--file", "FOLDER"], errors.NO_INPUT, "is a folder"),
+        (["captions", "--file", "FOLDER/empty.wav"], errors.NO_INPUT, "is empty"),
+        (["captions", "--file", "FOLDER/text.wav"], errors.NO_INPUT, "not a media file"),
         (
             ["captions", "--file", "TALK", "--reference", "FOLDER/none.txt"],
-            cli.NO_INPUT,
+            errors.NO_INPUT,
             "none.txt",
         ),
-        (["captions", "--file", "TALK", "--reference", "FOLDER/empty.wav"], cli.NO_INPUT, "empty"),
-        (["captions", "--file", "TALK", "-o", "TALK"], cli.FAILED, "talk.wav (it is a file)"),
-        (["captions", "TALK", "--file", "TALK"], cli.USAGE, "one file at a time"),
-        (["captions", "TALK", "--microphone", "0"], cli.USAGE, "--microphone"),
-        (["captions", "FOLDER/none.wav"], cli.NO_INPUT, "does not exist"),
+        (
+            ["captions", "--file", "TALK", "--reference", "FOLDER/empty.wav"],
+            errors.NO_INPUT,
+            "empty",
+        ),
+        (["captions", "--file", "TALK", "-o", "TALK"], errors.FAILED, "talk.wav (it is a file)"),
+        (["captions", "TALK", "--file", "TALK"], errors.USAGE, "one file at a time"),
+        (["captions", "TALK", "--microphone", "0"], errors.USAGE, "--microphone"),
+        (["captions", "FOLDER/none.wav"], errors.NO_INPUT, "does not exist"),
     ],
 )
 def test_mistakes_are_one_line_and_a_code(args, code, message, talk, any_pair, tmp_path, capsys):
@@ -175,13 +185,13 @@ def test_mistakes_are_one_line_and_a_code(args, code, message, talk, any_pair, t
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (PipelineError("no model at 'x'", "encode", "CheckpointError"), cli.USAGE),
-        (PipelineError("No module named 'webrtcvad'", "segment", "ModuleNotFoundError"),
-         cli.NO_DEPENDENCY),
-        (ImportError("No module named 'av'"), cli.NO_DEPENDENCY),
-        (PipelineError("the process of a stage ended"), cli.FAILED),
-        (KeyError("surprise"), cli.FAILED),
-        (KeyboardInterrupt(), cli.INTERRUPTED),
+        (Failure.of("encode", CheckpointError("no model at 'x'")).error(), errors.USAGE),
+        (Failure.of("segment", ModuleNotFoundError("No module named 'webrtcvad'")).error(),
+         errors.NO_DEPENDENCY),
+        (ImportError("No module named 'av'"), errors.NO_DEPENDENCY),
+        (PipelineError("the process of a stage ended"), errors.FAILED),
+        (KeyError("surprise"), errors.FAILED),
+        (KeyboardInterrupt(), errors.INTERRUPTED),
     ],
 )  # fmt: skip
 def test_what_fails_at_the_start_has_its_code_and_no_traceback(
@@ -203,7 +213,7 @@ def test_a_session_that_fails_keeps_what_was_finished(tmp_path, capsys):
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, 16_000, 0, "NONE", ""))
         file.writeframes(samples.tobytes())
-    assert captions("--file", path, "-o", tmp_path) == cli.FAILED
+    assert captions("--file", path, "-o", tmp_path) == errors.FAILED
     assert "failed in stage 'encode'" in capsys.readouterr().err
     assert len(json.loads((tmp_path / "bad.json").read_text())["segments"]) == 1
 
@@ -227,7 +237,7 @@ def test_a_microphone_is_heard_as_fast_as_it_comes(tmp_path, capsys, monkeypatch
     source = command.Source("card", "card", tmp_path, card, card)
     monkeypatch.setattr(command, "open_source", lambda request, on_screen: source)
     begin = time.monotonic()
-    assert cli.main(["captions", "--json"]) == cli.OK
+    assert cli.main(["captions", "--json"]) == errors.OK
     assert time.monotonic() - begin < 30
     form = json.loads((tmp_path / "card.json").read_text())
     assert (form["source"], len(form["segments"])) == ("card", 75)
@@ -258,7 +268,7 @@ def test_ctrl_c_ends_cleanly_and_saves(tmp_path):
     process.send_signal(signal.SIGINT)
     begin = time.monotonic()
     out, err = process.communicate(timeout=10)
-    assert process.returncode == cli.INTERRUPTED and err == ""
+    assert process.returncode == errors.INTERRUPTED and err == ""
     assert time.monotonic() - begin < 5
     assert json.loads(out.splitlines()[-1])["kind"] == "final"
     saved = json.loads((tmp_path / "long.json").read_text())
@@ -313,7 +323,7 @@ def test_help_and_version_answer_without_heavy_imports():
 def test_help_shows_every_word_of_its_texts(name, capsys, monkeypatch):
     """Rich would take words in brackets for markup, and leave them out."""
     monkeypatch.setenv("COLUMNS", "300")
-    assert cli.main([name, "--help"]) == cli.OK
+    assert cli.main([name, "--help"]) == errors.OK
     shown = " ".join(capsys.readouterr().out.split())
     texts = [param.help for param in typer.main.get_command(cli.app).commands[name].params]
     assert len(texts) > 10
@@ -338,7 +348,7 @@ def test_both_spellings_of_options():
 def test_an_unknown_size_is_refused_before_anything_is_loaded(args, capsys, tmp_path):
     if args[0] == "translate":
         args = [*args, "-o", str(tmp_path)]
-    assert cli.main(args) == cli.USAGE
+    assert cli.main(args) == errors.USAGE
     said = capsys.readouterr().err
     assert "unknown size 'quarter': choose full, half" in said and "session" not in said
     assert list(tmp_path.iterdir()) == []
@@ -353,7 +363,7 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_is_started(args, cap
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr("ray.init", None)
-    assert cli.main([*args, "--device", "cuda"]) == cli.USAGE
+    assert cli.main([*args, "--device", "cuda"]) == errors.USAGE
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1
     assert err.startswith("dragoman: --device cuda: torch finds no GPU here")
@@ -362,14 +372,14 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_is_started(args, cap
 @pytest.mark.parametrize("name", ["captions", "translate", "demo"])
 def test_help_cuts_no_word_on_a_narrow_terminal(name, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    assert cli.main([name, "--help"]) == cli.OK
+    assert cli.main([name, "--help"]) == errors.OK
     out = capsys.readouterr().out
     assert "google/gemma-3n-E2B-it" in out and "…" not in out
     assert max(map(len, out.splitlines())) <= 80
 
 
 def test_without_a_command_the_help_is_shown_as_it_is(capsys):
-    assert cli.main([]) == cli.USAGE
+    assert cli.main([]) == errors.USAGE
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("Usage: dragoman") and "--help` lists" not in err
     assert all(f"\n  {name} " in err for name in ("captions", "translate", "demo", "models"))

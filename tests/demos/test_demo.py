@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from dragoman import errors
 from dragoman.demos import browser, cli
 from dragoman.stages.messages import SessionOptions
 from tests.demos.browsers import fake_chain
@@ -29,7 +30,7 @@ def test_a_port_in_use_is_said_before_anything_is_loaded(capsys):
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        assert cli.main(["demo", "--no-browser", "--port", str(port)]) == cli.FAILED
+        assert cli.main(["demo", "--no-browser", "--port", str(port)]) == errors.FAILED
     said = capsys.readouterr().err
     assert f"127.0.0.1:{port}" in said and "--port" in said
 
@@ -45,7 +46,7 @@ def test_a_port_in_use_is_said_before_anything_is_loaded(capsys):
     ],
 )
 def test_options_that_make_no_sense_are_refused(args, capsys):
-    assert cli.main(["demo", "--no-browser", "--port", "0", *args]) == cli.USAGE
+    assert cli.main(["demo", "--no-browser", "--port", "0", *args]) == errors.USAGE
     assert capsys.readouterr().err
 
 
@@ -62,7 +63,7 @@ def test_the_options_of_the_command_reach_the_sessions(local, monkeypatch):
     monkeypatch.setattr(browser, "serve", serve)
     monkeypatch.setattr(browser, "_end_politely", lambda: None)
     options = ["--size", "half", "--draft-size", "full", "--pad-audio"]
-    assert cli.main(["demo", "--port", "0", *options]) == cli.OK
+    assert cli.main(["demo", "--port", "0", *options]) == errors.OK
     expected = SessionOptions(size="half", draft_size="full", pad_audio=True)
     assert asked["options"] == expected
 

@@ -17,8 +17,8 @@ import pytest
 from dragoman.demos import loading
 from dragoman.demos.loading import locate, read_ahead
 from dragoman.demos.options import Dtype
+from dragoman.errors import CheckpointError
 from dragoman.models.checkpoint import Checkpoint
-from dragoman.models.reading import CheckpointError
 from tests.models.hub_server import Hub
 from tests.models.test_hub import environment
 from tests.pipeline.test_lane import bursts

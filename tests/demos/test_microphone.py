@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dragoman.demos import cli
+from dragoman import errors
 from dragoman.demos.listening import hearing
 from dragoman.demos.score import word_error_rate
 from dragoman.demos.terminal import meter
@@ -133,7 +133,7 @@ def test_what_is_said_is_captioned_and_ctrl_c_saves_it(stereo, spoken, tmp_path,
     session.wait_until(Captions.listening)
     stereo.play(spoken)
     session.process.send_signal(signal.SIGINT)
-    assert session.end() == cli.INTERRUPTED, session.err
+    assert session.end() == errors.INTERRUPTED, session.err
     out, err = session.out, session.err
     events = [json.loads(line) for line in out.splitlines()]
     assert [event["seq"] for event in events] == list(range(len(events)))
@@ -151,7 +151,7 @@ def test_what_is_said_is_captioned_and_ctrl_c_saves_it(stereo, spoken, tmp_path,
 
 def test_a_session_of_fixed_length_hints_that_nothing_is_heard(stereo, tmp_path):
     session = without_a_model(stereo, tmp_path, "--json", "--duration", "6", "-o", "deep/er")
-    assert session.end() == cli.OK, session.err
+    assert session.end() == errors.OK, session.err
     out, err = session.out, session.err
     assert [event["start"] for event in finals(out)] == [round(0.8 * n, 2) for n in range(8)]
     assert finals(out)[-1]["end"] == 6.0
@@ -164,7 +164,7 @@ def test_one_that_vanishes_keeps_what_was_said(tmp_path):
         session = without_a_model(microphone, tmp_path, "--json")
         session.wait_until(lambda session: len(finals(session.out)) == 2)
         microphone.unplug()
-        assert session.end() == cli.NO_INPUT, session.err
+        assert session.end() == errors.NO_INPUT, session.err
     kept = finals(session.out)
     assert len(kept) >= 3 and saved(tmp_path) == list(map(as_saved, kept))
     assert "'default' went away" in session.err.splitlines()[-1]
@@ -213,9 +213,9 @@ def test_sound_keeps_its_pitch_and_length_and_its_channels_are_averaged(
 
 def test_devices_are_listed_for_people_and_for_programs(stereo, tmp_path):
     code, for_people, err = run(stereo.env, tmp_path, "--list-devices")
-    assert (code, err) == (cli.OK, "")
+    assert (code, err) == (errors.OK, "")
     code, for_programs, err = run(stereo.env, tmp_path, "--list-devices", "--json")
-    assert (code, err) == (cli.OK, "")
+    assert (code, err) == (errors.OK, "")
     listed = json.loads(for_programs)
     (default,) = [device for device in listed if device["default"]]
     assert default["name"] == "default" and default["rate_hz"] == 44_100
@@ -228,11 +228,11 @@ def test_devices_are_listed_for_people_and_for_programs(stereo, tmp_path):
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        (["--microphone", "Yeti"], cli.NO_INPUT, "no microphone is called 'Yeti'"),
-        (["--microphone", "99"], cli.NO_INPUT, "there is no microphone 99"),
-        (["--microphone", "u"], cli.NO_INPUT, "microphones are called 'u'"),
-        (["--pace", "fast"], cli.USAGE, "--pace fast is for a file"),
-        (["--file", "talk.wav", "--duration", "3"], cli.USAGE, "--duration"),
+        (["--microphone", "Yeti"], errors.NO_INPUT, "no microphone is called 'Yeti'"),
+        (["--microphone", "99"], errors.NO_INPUT, "there is no microphone 99"),
+        (["--microphone", "u"], errors.NO_INPUT, "microphones are called 'u'"),
+        (["--pace", "fast"], errors.USAGE, "--pace fast is for a file"),
+        (["--file", "talk.wav", "--duration", "3"], errors.USAGE, "--duration"),
     ],
 )
 def test_mistakes_are_explained(args, code, message, stereo, tmp_path):
@@ -246,23 +246,23 @@ def test_one_that_cannot_be_opened_is_explained(tmp_path):
     with virtual_microphone() as microphone:
         microphone.control("unload-module", "module-null-sink")
         code, out, err = run(microphone.env, tmp_path)
-    assert (code, out) == (cli.NO_INPUT, "")
+    assert (code, out) == (errors.NO_INPUT, "")
     assert "'default' could not be opened" in err and len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        ((), (cli.NO_INPUT, "")),
-        (("--microphone", "Yeti"), (cli.NO_INPUT, "")),
-        (("--list-devices",), (cli.OK, "")),
-        (("--list-devices", "--json"), (cli.OK, "[]\n")),
+        ((), (errors.NO_INPUT, "")),
+        (("--microphone", "Yeti"), (errors.NO_INPUT, "")),
+        (("--list-devices",), (errors.OK, "")),
+        (("--list-devices", "--json"), (errors.OK, "[]\n")),
     ],
 )
 def test_where_there_is_none_that_is_said(args, expected, tmp_path):
     env = {**os.environ, "PULSE_SERVER": f"unix:{tmp_path}/none", "PYTHONPATH": str(ROOT)}
     code, out, err = run(env, tmp_path, *args)
-    if code == cli.NO_DEPENDENCY:
+    if code == errors.NO_DEPENDENCY:
         unavailable(err)
     if "no microphone was found" not in err and Path("/proc/asound/cards").is_file():
         pytest.skip("this machine has a microphone of its own")
@@ -284,7 +284,7 @@ def test_a_missing_portaudio_is_named(tmp_path):
         text=True,
         timeout=PATIENCE_S,
     )
-    assert (done.returncode, done.stdout) == (cli.NO_DEPENDENCY, "")
+    assert (done.returncode, done.stdout) == (errors.NO_DEPENDENCY, "")
     assert "libportaudio2" in done.stderr and len(done.stderr.splitlines()) == 1
 
 

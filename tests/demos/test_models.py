@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dragoman import errors
 from dragoman.demos import cli
 from dragoman.models.catalogue import describe
 from dragoman.models.checkpoint import Checkpoint
@@ -19,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_json_lists_bundled_given_and_published_models(tiny_folder, capsys):
-    assert cli.main(["models", "--json", "--model", str(tiny_folder)]) == cli.OK
+    assert cli.main(["models", "--json", "--model", str(tiny_folder)]) == errors.OK
     out, err = capsys.readouterr()
     document = json.loads(out)
     assert err == ""
@@ -51,7 +52,7 @@ def test_json_lists_bundled_given_and_published_models(tiny_folder, capsys):
 
 
 def test_json_has_the_published_sizes_in_full(capsys):
-    assert cli.main(["models", "--json"]) == cli.OK
+    assert cli.main(["models", "--json"]) == errors.OK
     published = {s["name"]: s for s in json.loads(capsys.readouterr().out)["published"]}
     assert len(published) == 16
     assert published["E2B"] == {
@@ -80,7 +81,7 @@ def test_json_has_the_published_sizes_in_full(capsys):
 
 
 def test_the_table_for_people(tiny_folder, capsys):
-    assert cli.main(["models", "--model", str(tiny_folder)]) == cli.OK
+    assert cli.main(["models", "--model", str(tiny_folder)]) == errors.OK
     out = capsys.readouterr().out
     rows = [line.split() for line in out.splitlines()]
     assert ["E2B", "30", "4.46", "1.91", "9.7", "4.8", "3.7", "2.5", "1.6", "4.0"] in [
@@ -96,7 +97,7 @@ def test_the_table_for_people(tiny_folder, capsys):
 
 
 def test_a_model_that_is_none_is_one_line(tmp_path, capsys):
-    assert cli.main(["models", "--model", str(tmp_path)]) == cli.USAGE
+    assert cli.main(["models", "--model", str(tmp_path)]) == errors.USAGE
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and "no config.json" in err
 
@@ -104,7 +105,7 @@ def test_a_model_that_is_none_is_one_line(tmp_path, capsys):
 def test_slice_writes_a_model_that_can_be_listed_and_sliced_again(tiny_folder, tmp_path, capsys):
     small = tmp_path / "small"
     args = ["models", "slice", "--model", str(tiny_folder), "--size", "half", "-o"]
-    assert cli.main([*args, str(small)]) == cli.OK
+    assert cli.main([*args, str(small)]) == errors.OK
     out, err = capsys.readouterr()
     whole = Checkpoint.open(str(small))
     count = sum(math.prod(stored.shape) for stored in whole.tensors.values())
@@ -114,10 +115,10 @@ def test_slice_writes_a_model_that_can_be_listed_and_sliced_again(tiny_folder, t
         f"use it with --model {small}\n",
         "",
     )
-    assert cli.main(["models", "--json", "--model", str(small)]) == cli.OK
+    assert cli.main(["models", "--json", "--model", str(small)]) == errors.OK
     (size, _) = json.loads(capsys.readouterr().out)["models"][1]["sizes"]
     assert (size["name"], size["ffn"]) == ("full", [32] * 6)
-    assert cli.main([*args, str(small)]) == cli.USAGE
+    assert cli.main([*args, str(small)]) == errors.USAGE
     assert "exists already" in capsys.readouterr().err
 
 
@@ -131,7 +132,7 @@ def test_slice_writes_a_model_that_can_be_listed_and_sliced_again(tiny_folder, t
 )
 def test_an_impossible_size_is_one_line(tiny_folder, tmp_path, capsys, size, message):
     args = ["--model", str(tiny_folder), "--size", size, "-o", str(tmp_path / "small")]
-    assert cli.main(["models", "slice", *args]) == cli.USAGE
+    assert cli.main(["models", "slice", *args]) == errors.USAGE
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
@@ -140,19 +141,19 @@ def test_an_impossible_size_is_one_line(tiny_folder, tmp_path, capsys, size, mes
 def test_quantize_writes_a_model_that_can_be_listed(tiny_folder, tmp_path, capsys):
     small = tmp_path / "small"
     args = ["models", "quantize", "--model", str(tiny_folder), "-o", str(small)]
-    assert cli.main([*args, "--dtype", "int4", "--head", "bf16", "--json"]) == cli.OK
+    assert cli.main([*args, "--dtype", "int4", "--head", "bf16", "--json"]) == errors.OK
     written = json.loads(capsys.readouterr().out)
     whole = describe(Checkpoint.open(str(tiny_folder)))
     assert written["folder"] == str(small)
     assert written["parameters"] == whole["parameters"] and written["bytes"] < whole["bytes"]
     assert forms_of(small) == {"layers": "int4", "head": None, "audio": "bf12"}
-    assert cli.main(["models", "--json", "--model", str(small)]) == cli.OK
+    assert cli.main(["models", "--json", "--model", str(small)]) == errors.OK
     listed = json.loads(capsys.readouterr().out)["models"][1]
     groups = {group["name"]: group["dtypes"] for group in listed["on_disk"]}
     assert groups["language_model"] == groups["audio_tower"] == ["BF16", "U8"]
     assert groups["embed_audio"] == ["BF16"]
     again = ["models", "quantize", "--model", str(small), "-o", str(tmp_path / "new")]
-    assert cli.main(again) == cli.USAGE
+    assert cli.main(again) == errors.USAGE
     err = capsys.readouterr().err
     assert "is quantized already" in err and err.count("\n") == 1
     assert not (tmp_path / "new").exists()
@@ -181,7 +182,7 @@ def forms_of(folder: Path) -> dict[str, str | None]:
 def test_forms_that_quantize_writes(tiny_folder, tmp_path, capsys, options, forms):
     small = tmp_path / "small"
     args = ["models", "quantize", "--model", str(tiny_folder), "-o", str(small), *options]
-    assert cli.main(args) == cli.OK, capsys.readouterr().err
+    assert cli.main(args) == errors.OK, capsys.readouterr().err
     assert forms_of(small) == forms
 
 
@@ -228,7 +229,7 @@ def test_captions_in_bf12_are_those_of_bf16(capsys):
     def said(dtype: str) -> list[tuple[str, str]]:
         talk = str(ROOT / "samples" / "talk.wav")
         options = ["--no-ray", "--json", "--pace", "fast", "--dtype", dtype]
-        assert cli.main(["captions", talk, *options]) == cli.OK
+        assert cli.main(["captions", talk, *options]) == errors.OK
         events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         finals = [event for event in events if event["kind"] == "final"]
         return [(e["transcript"]["committed"], e["translation"]["committed"]) for e in finals]
@@ -240,7 +241,7 @@ def test_captions_in_bf12_are_those_of_bf16(capsys):
 def test_a_packed_folder_is_not_sliced(tiny_folder, tmp_path, capsys):
     small = tmp_path / "small"
     args = ["--model", str(tiny_folder), "-o", str(small), "--dtype", "bf12"]
-    assert cli.main(["models", "quantize", *args]) == cli.OK
+    assert cli.main(["models", "quantize", *args]) == errors.OK
     args = ["--model", str(small), "--size", "half", "-o", str(tmp_path / "half")]
-    assert cli.main(["models", "slice", *args]) == cli.USAGE
+    assert cli.main(["models", "slice", *args]) == errors.USAGE
     assert "is quantized: slice the original weights" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import pytest
 
+from dragoman import errors
 from dragoman.demos import captions as command
 from dragoman.demos import cli
 from dragoman.pipeline.local import Local
@@ -27,7 +28,7 @@ def test_captions(args, expected, tmp_path, monkeypatch):
     monkeypatch.setattr(Local, "open", spy)
     monkeypatch.setattr(command, "start", lambda request: Local.start(stages=fakes()))
     talk = write_wav(tmp_path / "talk.wav", 1)
-    assert cli.main(["captions", "--file", str(talk), "--pace", "fast", *args]) == cli.OK
+    assert cli.main(["captions", "--file", str(talk), "--pace", "fast", *args]) == errors.OK
     assert seen[-1] is expected  # the warm-up comes before
 
 
@@ -37,8 +38,8 @@ def test_translate(args, expected, tmp_path, monkeypatch):
 
     def run(paths, output_dir, options, *rest, **named):
         seen.append(options.session.pad_audio)
-        return cli.OK
+        return errors.OK
 
     monkeypatch.setattr("dragoman.demos.translate.run", run)
-    assert cli.main(["translate", str(tmp_path), *args]) == cli.OK
+    assert cli.main(["translate", str(tmp_path), *args]) == errors.OK
     assert seen == [expected]

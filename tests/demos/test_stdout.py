@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dragoman.demos import cli
+from dragoman import errors
 from dragoman.demos.stdout import own_stdout
 from tests.pipeline import media_files
 from tests.pipeline.fake_stages import CHUNKS_A_SEGMENT, POISON, tone
@@ -55,7 +55,7 @@ def test_an_actor_that_is_killed_leaves_json_lines_only(deadly):
     program = [sys.executable, "-c", textwrap.dedent(PROGRAM), "--file", deadly, "--json"]
     root = Path(media_files.ROOT)
     done = subprocess.run(program, cwd=root, capture_output=True, text=True, timeout=250)
-    assert done.returncode == cli.FAILED
+    assert done.returncode == errors.FAILED
     assert "the process of a stage ended" in done.stderr and "Traceback" not in done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert [event["kind"] for event in events].count("final") >= 1

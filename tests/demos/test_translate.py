@@ -13,6 +13,7 @@ import pytest
 import ray
 from rich.console import Console
 
+from dragoman import errors
 from dragoman.demos import cli, translate
 from dragoman.demos.progress import Bars
 from dragoman.pipeline import batch
@@ -58,7 +59,7 @@ def no_pool(*_, **__):
 def test_one_line_a_file_and_bad_ones_at_the_end(command, tmp_path, capsys):
     sound(tmp_path / "a b.wav")
     (tmp_path / "bad.mp4").write_text("no film")
-    assert command(tmp_path, tmp_path / "none.mkv") == cli.NO_INPUT
+    assert command(tmp_path, tmp_path / "none.mkv") == errors.NO_INPUT
     out, err = capsys.readouterr()
     assert out.splitlines() == [
         f"[1/3] failed   {tmp_path}/none.mkv",
@@ -74,7 +75,7 @@ def test_one_line_a_file_and_bad_ones_at_the_end(command, tmp_path, capsys):
 def test_quiet_prints_paths_and_a_second_run_starts_nothing(command, tmp_path, capsys, monkeypatch):
     sound(tmp_path / "in" / "ü x.wav")
     args = ("-q", tmp_path / "in", "-o", tmp_path / "out", "--output_format=json,srt")
-    assert command(*args) == cli.OK
+    assert command(*args) == errors.OK
     first = capsys.readouterr()
     paths = [Path(line) for line in first.out.splitlines()]
     assert [path.name for path in paths] == [
@@ -82,17 +83,17 @@ def test_quiet_prints_paths_and_a_second_run_starts_nothing(command, tmp_path, c
     ]  # fmt: skip
     assert all(path.is_file() for path in paths) and first.err == ""
     monkeypatch.setattr("dragoman.pipeline.workers.Pool.start", no_pool)
-    assert command(*args) == cli.OK
+    assert command(*args) == errors.OK
     assert capsys.readouterr() == first
 
 
 def test_json_is_one_document(command, tmp_path, capsys):
     sound(tmp_path / "in" / "a.wav")
     sound(tmp_path / "in" / "b.wav")
-    assert command(tmp_path / "in" / "a.wav", "--no-bilingual") == cli.OK
+    assert command(tmp_path / "in" / "a.wav", "--no-bilingual") == errors.OK
     capsys.readouterr()
     (tmp_path / "in" / "c.mp4").touch()
-    assert command("--json", tmp_path / "in", "--no-bilingual") == cli.NO_INPUT
+    assert command("--json", tmp_path / "in", "--no-bilingual") == errors.NO_INPUT
     out, err = capsys.readouterr()
     form = json.loads(out)
     assert (form["done"], form["skipped"], form["failed"]) == (1, 1, 1)
@@ -107,7 +108,7 @@ def test_a_quoted_pattern_and_folders_keep_their_structure(command, tmp_path, ca
     sound(tmp_path / "in" / "x" / "a.wav")
     sound(tmp_path / "in" / "y" / "a.wav")
     out = tmp_path / "out"
-    assert command("-q", f"{tmp_path}/in/*/a.w*", "-o", out, "-f", "srt") == cli.OK
+    assert command("-q", f"{tmp_path}/in/*/a.w*", "-o", out, "-f", "srt") == errors.OK
     assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.srt")) == [
         f"{folder}/a.{code}.srt" for folder in "xy" for code in ("en", "es-en", "es")
     ]
@@ -120,7 +121,7 @@ def test_a_run_in_which_all_failed_leaves_no_folder(command, tmp_path, capsys):
     samples[5] = POISON
     media_files.write(bad, samples, "pcm_s16le")
     (tmp_path / "none.mp4").write_text("no film")
-    assert command(bad, tmp_path / "none.mp4", "-o", tmp_path / "deep" / "out") == cli.FAILED
+    assert command(bad, tmp_path / "none.mp4", "-o", tmp_path / "deep" / "out") == errors.FAILED
     assert "2 of 2 inputs could not" in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {"bad.wav", "none.mp4"}
 
@@ -128,7 +129,7 @@ def test_a_run_in_which_all_failed_leaves_no_folder(command, tmp_path, capsys):
 def test_a_folder_that_was_there_stays(command, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     media_files.write(tmp_path / "bad.wav", tone(3, POISON), "pcm_s16le")
-    assert command(tmp_path / "bad.wav", "-o", tmp_path / "out") == cli.FAILED
+    assert command(tmp_path / "bad.wav", "-o", tmp_path / "out") == errors.FAILED
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -136,7 +137,7 @@ def test_a_folder_that_was_there_stays(command, tmp_path, capsys):
 def test_an_output_folder_that_is_a_file_is_called_so(command, tmp_path, capsys, below):
     sound(tmp_path / "a.wav")
     (tmp_path / "out").write_text("notes")
-    assert command(tmp_path / "a.wav", "-o", tmp_path / "out" / below) == cli.FAILED
+    assert command(tmp_path / "a.wav", "-o", tmp_path / "out" / below) == errors.FAILED
     err = capsys.readouterr().err
     assert f"{tmp_path}/out is a file, not a folder: choose another with -o" in err
     assert (tmp_path / "out").read_text() == "notes"
@@ -145,15 +146,15 @@ def test_an_output_folder_that_is_a_file_is_called_so(command, tmp_path, capsys,
 def test_a_failure_that_is_not_the_inputs_is_another_code(command, tmp_path, capsys):
     sound(tmp_path / "a.wav")
     (tmp_path / "a.json").write_text("{}")
-    assert command(tmp_path) == cli.FAILED
+    assert command(tmp_path) == errors.FAILED
     assert "a.json is there already" in capsys.readouterr().err
-    assert command(tmp_path, "--overwrite") == cli.OK
+    assert command(tmp_path, "--overwrite") == errors.OK
     assert json.loads((tmp_path / "a.json").read_text())["segments"]
 
 
 def test_nothing_to_do_says_so_before_anything_is_loaded(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("dragoman.pipeline.workers.Pool.start", no_pool)
-    assert cli.main(["translate", str(tmp_path)]) == cli.NO_INPUT
+    assert cli.main(["translate", str(tmp_path)]) == errors.NO_INPUT
     assert "holds no audio or video file" in capsys.readouterr().err
 
 
@@ -169,7 +170,7 @@ def test_nothing_to_do_says_so_before_anything_is_loaded(tmp_path, capsys, monke
     ],
 )
 def test_wrong_use_is_told(args, says, capsys):
-    assert cli.main(["translate", *args]) == cli.USAGE
+    assert cli.main(["translate", *args]) == errors.USAGE
     out, err = capsys.readouterr()
     assert says in err and out == ""
 
@@ -300,7 +301,7 @@ def test_killed_and_interrupted_runs_go_on_where_they_were(pool, seeing_folder, 
     done |= set(finished(out))
     os.killpg(interrupted.pid, signal.SIGINT)
     said, complaints = interrupted.communicate(timeout=TIMEOUT_S)
-    assert interrupted.returncode == cli.INTERRUPTED, complaints
+    assert interrupted.returncode == errors.INTERRUPTED, complaints
     summary = json.loads(said)
     assert summary["interrupted"] is True
     assert summary["done"] == [r["kind"] for r in journal(out)].count("done") < 2
@@ -318,7 +319,7 @@ def test_killed_and_interrupted_runs_go_on_where_they_were(pool, seeing_folder, 
 
     undisturbed = tmp_path / "undisturbed"
     args = ["-q", first, second, "-o", undisturbed, "--model", seeing_folder, "--workers", "1"]
-    assert cli.main(["translate", *map(str, args)]) == cli.OK
+    assert cli.main(["translate", *map(str, args)]) == errors.OK
     assert outputs(undisturbed) == outputs(out) and len(outputs(out)) == 14
     shown = [frames(event) for event in json.loads((out / "uno.json").read_text())["segments"]]
     assert all(shown) and len({str(each) for each in shown}) == len(shown)

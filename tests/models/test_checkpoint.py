@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dragoman.models.checkpoint import Checkpoint, CheckpointError
+from dragoman.errors import CheckpointError
+from dragoman.models.checkpoint import Checkpoint
 from dragoman.models.reading import TOKEN_TABLE
 from dragoman.stages.look import LookStage
 from dragoman.stages.translate import TranslateStage

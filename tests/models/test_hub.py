@@ -9,16 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from dragoman.errors import CheckpointError
 from dragoman.models import hub as hubs
 from dragoman.models.hub import find, here, name_of
-from dragoman.models.reading import CheckpointError
 from tests.models.hub_server import SHA, Hub
 
 ROOT = Path(__file__).resolve().parents[2]
 FIND = """
 import sys
 from dragoman.models.hub import find
-from dragoman.models.reading import CheckpointError
 try:
     print(find(sys.argv[1], bars=len(sys.argv) > 2))
 except CheckpointError as error:

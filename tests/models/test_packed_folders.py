@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from dragoman import kernels
 from dragoman.decoder.quantize import QuantizedLinear, QuantizedTokenTable, Scheme
+from dragoman.errors import CheckpointError
 from dragoman.models import quantized
 from dragoman.models.catalogue import describe
-from dragoman.models.checkpoint import Checkpoint, CheckpointError
+from dragoman.models.checkpoint import Checkpoint
 from dragoman.models.hub import find
 from dragoman.models.quantizing import write_quantized
 from tests.models.test_quantizing import logits, written

@@ -1,10 +1,10 @@
 import pytest
 
+from dragoman.errors import CheckpointError, LanguageError, TokenizerError
 from dragoman.models import prompt as prompts
 from dragoman.models.hub import BUNDLED, read_config
-from dragoman.models.prompt import LANGUAGES, LanguageError, check_pair, pairs_of
-from dragoman.models.reading import CheckpointError
-from dragoman.models.tokenizer import Tokenizer, TokenizerError
+from dragoman.models.prompt import LANGUAGES, check_pair, pairs_of
+from dragoman.models.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")

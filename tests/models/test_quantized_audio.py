@@ -8,7 +8,8 @@ import torch
 
 from dragoman import kernels
 from dragoman.decoder.quantize import QuantizedLinear
-from dragoman.models.checkpoint import Checkpoint, CheckpointError
+from dragoman.errors import CheckpointError
+from dragoman.models.checkpoint import Checkpoint
 
 
 @pytest.fixture(scope="module")

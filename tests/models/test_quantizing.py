@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dragoman.decoder.quantize import QuantizedLinear, QuantizedTokenTable, Scheme, quantize
-from dragoman.models.checkpoint import Checkpoint, CheckpointError
+from dragoman.errors import CheckpointError
+from dragoman.models.checkpoint import Checkpoint
 from dragoman.models.quantizing import write_quantized
 from dragoman.pipeline.chain import recipes
 from dragoman.pipeline.local import Local

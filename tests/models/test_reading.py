@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from dragoman.errors import CheckpointError
 from dragoman.models import reading
-from dragoman.models.reading import CheckpointError, tensors
+from dragoman.models.reading import tensors
 
 LM, AUDIO = "model.language_model.", "model.audio_tower."
 INDEX = "model.safetensors.index.json"

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dragoman.decoder import Slice, TextConfig
+from dragoman.errors import SizeError
 from dragoman.models import sizes
-from dragoman.models.sizes import E4B, PUBLISHED, SizeError, parse
+from dragoman.models.sizes import E4B, PUBLISHED, parse
 from tests.decoder.helpers import CONFIG
 
 E2B = TextConfig(num_hidden_layers=30, num_kv_shared_layers=10, intermediate_size=8192)

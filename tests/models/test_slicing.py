@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from transformers import Gemma3nForConditionalGeneration
 
 from dragoman.decoder import Slice
+from dragoman.errors import CheckpointError
 from dragoman.models import sizes
-from dragoman.models.checkpoint import Checkpoint, CheckpointError
+from dragoman.models.checkpoint import Checkpoint
 from dragoman.models.shards import Part
 from dragoman.models.slicing import parts_of, write_slice
 from tests.nano_like import read_config

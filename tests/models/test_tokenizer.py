@@ -8,7 +8,8 @@ from tokenizers import Tokenizer as Plain
 from tokenizers.models import WordLevel
 
 from benchmarks import vocabulary
-from dragoman.models.tokenizer import Tokenizer, TokenizerError
+from dragoman.errors import TokenizerError
+from dragoman.models.tokenizer import Tokenizer
 from tests.nano_like import SENTENCES, TEXT_VOCAB
 from training import tokenizer as tokenizers
 

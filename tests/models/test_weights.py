@@ -10,10 +10,11 @@ import torch
 
 from dragoman.decoder.layers import LayerTable
 from dragoman.encoders.attention import RelativePosition
+from dragoman.errors import CheckpointError
 from dragoman.models import checkpoint as checkpoints
 from dragoman.models import resident, weights
 from dragoman.models.checkpoint import FORMS, Checkpoint
-from dragoman.models.reading import TOKEN_TABLE, CheckpointError
+from dragoman.models.reading import TOKEN_TABLE
 from tests.models import large
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,8 +6,8 @@ import av
 import numpy as np
 import pytest
 
+from dragoman.errors import InputError
 from dragoman.pipeline import frames as frames_module
-from dragoman.pipeline.errors import InputError
 from dragoman.pipeline.frames import read_frames
 from dragoman.pipeline.media import read_audio
 from dragoman.stages.messages import Frame

@@ -14,7 +14,8 @@ import pytest
 import ray
 from ray.exceptions import RayActorError
 
-from dragoman.pipeline.chain import PipelineError, Recipe
+from dragoman.errors import PipelineError
+from dragoman.pipeline.chain import Recipe
 from dragoman.pipeline.graph import Graph
 from dragoman.pipeline.local import Local
 from dragoman.pipeline.session import Session, run

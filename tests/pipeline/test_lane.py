@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import ray
 
-from dragoman.pipeline.chain import PipelineError, look_recipe
+from dragoman.errors import PipelineError
+from dragoman.pipeline.chain import look_recipe
 from dragoman.pipeline.frames import read_frames
 from dragoman.pipeline.graph import Graph
 from dragoman.pipeline.local import Local

@@ -9,8 +9,8 @@ import av
 import numpy as np
 import pytest
 
+from dragoman.errors import InputError
 from dragoman.models.prompt import LANGUAGES
-from dragoman.pipeline.errors import InputError
 from dragoman.pipeline.media import TAGS, left_out, probe, read_audio
 from tests.pipeline import media_files
 

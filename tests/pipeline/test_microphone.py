@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from dragoman.errors import InputError
 from dragoman.pipeline import microphone as module
 from dragoman.pipeline.devices import Device, choose
-from dragoman.pipeline.errors import InputError
 from dragoman.pipeline.microphone import Level, Microphone, Resampler
 
 DEVICES = [

@@ -4,7 +4,7 @@ import time
 import numpy as np
 import pytest
 
-from dragoman.pipeline.errors import InputError
+from dragoman.errors import InputError
 from dragoman.pipeline.reel import AHEAD, Reel, illustrated
 from dragoman.stages.illustrate import REMEMBERED
 from dragoman.stages.messages import CHUNK_SAMPLES, Chunk, Frame, Picture

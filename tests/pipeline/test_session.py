@@ -5,8 +5,9 @@ import time
 import numpy as np
 import pytest
 
+from dragoman.errors import PipelineError
 from dragoman.pipeline import session as session_module
-from dragoman.pipeline.chain import PipelineError, recipes
+from dragoman.pipeline.chain import recipes
 from dragoman.pipeline.events import Ledger, to_json
 from dragoman.pipeline.local import Local
 from dragoman.pipeline.session import MAX_IN_FLIGHT, Session, run

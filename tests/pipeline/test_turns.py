@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dragoman.pipeline.chain import PipelineError, recipes
+from dragoman.errors import PipelineError
+from dragoman.pipeline.chain import recipes
 from dragoman.pipeline.graph import Graph
 from dragoman.pipeline.link import Recipe
 from dragoman.pipeline.session import run

@@ -1,6 +1,7 @@
 import pytest
 
-from dragoman.stages.contract import SessionError, StageHost
+from dragoman.errors import SessionError
+from dragoman.stages.contract import StageHost
 from dragoman.stages.messages import SessionOptions
 
 

@@ -3,8 +3,9 @@ from dataclasses import replace
 import pytest
 
 from dragoman.decoder import Slice
+from dragoman.errors import SizeError
 from dragoman.models.checkpoint import Checkpoint
-from dragoman.models.sizes import E4B, SizeError, ladder, parse
+from dragoman.models.sizes import E4B, ladder, parse
 from dragoman.models.slicing import write_slice
 from dragoman.stages.elastic import AUTO, Pressure, Sizes
 from dragoman.stages.messages import SessionOptions

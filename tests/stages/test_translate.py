@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dragoman.decoder.drafts import Lookahead
+from dragoman.errors import LanguageError
 from dragoman.models import prompt as prompts
 from dragoman.models.checkpoint import Checkpoint
-from dragoman.models.prompt import LanguageError
 from dragoman.stages import translate as translate_stage
 from dragoman.stages.commit import without_loop
 from dragoman.stages.messages import CHUNK_SAMPLES, Caption
