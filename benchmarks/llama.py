@@ -5,7 +5,6 @@ anything, Q8_0 beside int8, Q4_0 beside int4, on as many threads as we have.
 """
 
 import importlib.util
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from benchmarks.text import (
     stepper,
 )
 from benchmarks.timing import Contender, alternate, medians
+from dragoman import system
 from dragoman.decoder import LanguageModel
 
 PEER = "llama.cpp"
@@ -61,7 +61,7 @@ class Llama:
     def __init__(self, path: Path) -> None:
         from llama_cpp import Llama as Model  # pyright: ignore[reportMissingImports]
 
-        threads = len(os.sched_getaffinity(0))
+        threads = system.cores()
         self._model = Model(
             str(path),
             n_ctx=1024,

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from benchmarks.timing import Contender, clock
+from dragoman import system
 
 READ_BYTES = {"cpu": 2**30, "cuda": 4 * 2**30}
 GEMM_WIDTH = {"cpu": 3072, "cuda": 8192}
@@ -53,7 +54,7 @@ def measure(device: str, scale: float = 1.0) -> Machine:
     return Machine(
         device=device,
         name=_name(device),
-        cores=len(os.sched_getaffinity(0)),
+        cores=system.cores(),
         memory_bytes=_memory(device),
         read_bandwidth=Reading(device, scale).bandwidth(),
         gemm_rate=_gemm_rate(device, _width(device, scale)),

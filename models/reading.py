@@ -16,6 +16,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from dragoman import system
 from dragoman.errors import CheckpointError
 
 GROUPS = {
@@ -30,7 +31,6 @@ TOKEN_TABLE = "embed_tokens_per_layer.weight"  # of the language model: read a r
 ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4, "I8": 1, "U8": 1}  # types of stored weights
 MOST_HEADER_BYTES = 100_000_000  # what safetensors itself accepts
 PIECE_BYTES = 16 * 2**20
-POPULATE_READ = 22  # of madvise since Linux 5.14: maps pages as if they had been read
 AGAIN = "download it again"
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
@@ -141,8 +141,6 @@ def _bring(stored: Stored) -> Iterator[int]:
     with stored.file.open("rb", buffering=0) as file:
         try:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-                mapped.madvise(mmap.MADV_HUGEPAGE)
-                mapped.madvise(mmap.MADV_RANDOM)  # else Linux reads on in small pages by itself
                 for count in _populated(mapped, stored):
                     done += count
                     yield count
@@ -156,8 +154,7 @@ def _populated(mapped: mmap.mmap, stored: Stored) -> Iterator[int]:
     step = max(page, PIECE_BYTES // page * page)
     for start in range(stored.start // page * page, stored.stop, step):
         stop = min(start + step, stored.stop)
-        mapped.madvise(POPULATE_READ, start, stop - start)
-        mapped.madvise(mmap.MADV_DONTNEED, start, stop - start)  # by this process
+        system.populate(mapped, start, stop - start)
         yield stop - max(start, stored.start)
 
 

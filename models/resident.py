@@ -3,22 +3,20 @@
 Importing torch brings in a third of a gigabyte of code, most of it for accelerators that a machine
 may not have, and making kernels brings in a compiler. Nothing is lost by giving that back: a page
 of a file that was mapped and never written is the file's, and comes back when somebody uses it.
-Unusual: memory is managed by hand, with what Linux tells of a process; elsewhere nothing happens.
+Unusual: memory is managed by hand, with what Linux tells of a process; elsewhere nothing happens
+(`dragoman.system`).
 """
 
-import ctypes
-import mmap
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from dragoman import system
 
 if TYPE_CHECKING:  # not every stage has torch in its process
     from torch import Tensor
 
-SMAPS = Path("/proc/self/smaps")
 HEADER = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S{4}) \S+ \S+ \d+ *(.*)")
 WRITTEN = ("Anonymous:", "Swap:")  # pages of a mapping that are no longer those of its file
 
@@ -46,14 +44,11 @@ def give_back() -> None:
     time after loading, and after a first run of what was loaded.
     """
     trim()
-    libc = _libc()
-    if libc is None:
-        return
     found = list(mapped())
     programs = {mapping.file for mapping in found if "x" in mapping.mode}
     for mapping in found:
         if mapping.file in programs and mapping.clean and "w" not in mapping.mode:
-            _drop(libc, mapping.start, mapping.stop)
+            system.drop_pages(mapping.start, mapping.stop)
 
 
 def trim() -> None:
@@ -61,9 +56,7 @@ def trim() -> None:
 
     Left alone, the C library keeps up to 64 MB at the heap's end, and every hole in it.
     """
-    libc = _libc()
-    if libc is not None and hasattr(libc, "malloc_trim"):  # not every C library has it
-        libc.malloc_trim(0)
+    system.trim_heap()
 
 
 def forget(weights: "Iterable[Tensor]") -> None:
@@ -72,20 +65,17 @@ def forget(weights: "Iterable[Tensor]") -> None:
     They stay what they are: who reads them reads the file again. Those that are not mapped from a
     file, or were changed, are left alone.
     """
-    libc = _libc()
-    if libc is None:
-        return
     files = [mapping for mapping in mapped() if mapping.clean]
     for weight in weights:
         start, stop = weight.data_ptr(), weight.data_ptr() + weight.nbytes
         if any(file.start <= start and stop <= file.stop for file in files):
-            _drop(libc, start, stop)
+            system.drop_pages(start, stop)
 
 
 def mapped() -> Iterator[Mapped]:
     """What this process has mapped, as the kernel tells it."""
     current = None
-    for line in SMAPS.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+    for line in system.mappings().splitlines():
         if header := HEADER.match(line):
             if current is not None:
                 yield current
@@ -95,16 +85,3 @@ def mapped() -> Iterator[Mapped]:
             current.written += 1024 * int(line.split()[1])
     if current is not None:
         yield current
-
-
-def _drop(libc: ctypes.CDLL, start: int, stop: int) -> None:
-    """Whole pages of a clean mapping; one that the system wants to keep, it keeps."""
-    start, stop = -(-start // mmap.PAGESIZE), stop // mmap.PAGESIZE
-    if start < stop:
-        size = ctypes.c_size_t((stop - start) * mmap.PAGESIZE)
-        libc.madvise(ctypes.c_void_p(start * mmap.PAGESIZE), size, mmap.MADV_DONTNEED)
-
-
-def _libc() -> ctypes.CDLL | None:
-    """The C library, on a system that tells what is mapped."""
-    return ctypes.CDLL(None) if sys.platform == "linux" and SMAPS.exists() else None

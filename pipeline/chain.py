@@ -9,7 +9,6 @@ stage, the lane of `look`. It is made for the first picture of any session, and 
 it with its own first picture: sound alone never loads it.
 """
 
-import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from dragoman import system
 from dragoman.errors import CheckpointError, PipelineError, SessionError
 from dragoman.models import hub
 from dragoman.pipeline.dispatch import Dispatcher
@@ -221,7 +221,7 @@ def recipes(
     all in its turn (:mod:`pipeline.turns`). ``form`` is that of the weights in memory.
     """
     threads = _decoder_threads(model) if threads is None else threads
-    alone = threads < len(os.sched_getaffinity(0))
+    alone = threads < system.cores()
     gpus = 0.4 if device.startswith("cuda") else 0.0
     model = _from_anywhere(model)
     return (
@@ -282,7 +282,7 @@ def _decoder_threads(model: str) -> int:
     better with all of them (`benchmarks.apart`)."""
     folder = hub.here(model)
     small = folder is not None and folder.parent == hub.BUNDLED
-    return max(1, min(4, len(os.sched_getaffinity(0)) - small))
+    return max(1, min(4, system.cores() - small))
 
 
 def _is_blind(model: str) -> bool:

@@ -11,7 +11,6 @@ when the journal is opened again.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -20,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dragoman import system
 from dragoman.stages.messages import Caption, Frame, Text
 
 NAME = ".dragoman.jsonl"
@@ -143,14 +143,12 @@ class Journal:
 
 def _lock(handle: int, folder: Path) -> None:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        system.lock(handle, wait=False)
     except BlockingIOError:
         raise BlockingIOError(
             f"another run is writing into {folder}: wait until it has ended, or choose a folder "
             "with -o"
         ) from None
-    except OSError:
-        pass  # some network file systems have no locks
 
 
 def _line(record: dict[str, Any]) -> str:

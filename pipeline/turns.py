@@ -6,12 +6,11 @@ stages work one at a time, each on all cores. Unusual: the lock is `flock` on me
 so nothing lies on a disk, and a process that dies, however it does, gives its turn back.
 """
 
-import fcntl
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from io import FileIO
 
+from dragoman import system
 from dragoman.pipeline.link import Recipe
 
 
@@ -24,8 +23,7 @@ class Turns:
     """
 
     def __init__(self) -> None:
-        self._memory = FileIO(os.memfd_create("turns"))
-        self._path = f"/proc/{os.getpid()}/fd/{self._memory.fileno()}"
+        self._memory, self._path = system.shared_file("turns")
         self._file: FileIO | None = None
 
     def __getstate__(self) -> str:
@@ -42,18 +40,18 @@ class Turns:
     def __enter__(self) -> None:
         if self._file is None:
             self._file = FileIO(self._path)  # opened anew: a copy would share the lock
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        system.lock(self._file)
 
     def __exit__(self, *_: object) -> None:
         assert self._file is not None
-        fcntl.flock(self._file, fcntl.LOCK_UN)
+        system.unlock(self._file)
 
 
 def needed(stages: Sequence[Recipe]) -> bool:
     """Whether the threads of stages that run at the same time are more than this machine's cores,
     and wait for one another."""
     threads = [stage.threads for stage in stages if not stage.gpus]
-    return max(threads, default=0) > 1 and sum(threads) > len(os.sched_getaffinity(0))
+    return max(threads, default=0) > 1 and sum(threads) > system.cores()
 
 
 def spared(stages: Sequence[Recipe]) -> list[Recipe]:

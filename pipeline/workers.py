@@ -11,10 +11,11 @@ import contextlib
 import logging
 import os
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dragoman import system
 from dragoman.errors import PipelineError
 from dragoman.pipeline.chain import Failure, Recipe, use_threads
 from dragoman.pipeline.graph import PLACEMENT_S, check_gpus, connect, exceptions, ray
@@ -129,7 +130,7 @@ class Pool:
         pool = cls(recipes, connect(address, workers or 1), look)
         try:
             check_gpus(recipes)
-            pool._load(workers, os.sched_getaffinity(0) if address is None else ())
+            pool._load(workers, system.cores() if address is None else 0)
         except BaseException:
             pool.stop()
             raise
@@ -215,12 +216,12 @@ class Pool:
         actor = ray.remote(SegmentActor).options(num_cpus=1, num_gpus=self._share_gpu)
         return _Worker(actor.remote(self._recipes, self._look))
 
-    def _load(self, workers: int | None, cores: Collection[int]) -> None:
-        """``cores`` are those that a pool on this machine may use."""
+    def _load(self, workers: int | None, cores: int) -> None:
+        """``cores``: how many a pool on this machine may use; 0: it is on a cluster."""
         there = ray.cluster_resources()
         wants_gpu = any(recipe.gpus for recipe in self._recipes)
         places = int(there.get("GPU" if wants_gpu else "CPU", 1))
-        count = workers or max(1, min(places, len(cores) or places))
+        count = workers or max(1, min(places, cores or places))
         if wants_gpu:
             self._share_gpu = min(1.0, int(100 * there.get("GPU", 0) / count) / 100) or 1.0
         self._workers = [self._spawn() for _ in range(count)]

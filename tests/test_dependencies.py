@@ -116,6 +116,12 @@ def test_the_walk_sees_imports_of_every_form(tmp_path):
     assert imports(file) == {"ray", "demos", "stages", "models", "torch", "numpy"}
 
 
+@pytest.mark.parametrize("module", ["errors", "spec", "system"])
+def test_what_everything_may_import_imports_nothing_of_ours(module):
+    found = imports(ROOT / "dragoman" / f"{module}.py")
+    assert found <= set(sys.stdlib_module_names)
+
+
 def test_every_package_has_a_rule():
     assert set(MAY_IMPORT) == UNDER_TEST
     assert {path.parent.name for path in ROOT.glob("*/__init__.py")} <= PACKAGES | {"dragoman"}

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from dragoman import system
 from dragoman.errors import CheckpointError
 from dragoman.models import reading
 from dragoman.models.reading import tensors
@@ -231,7 +232,7 @@ def test_reading_ahead_tells_how_far_it_is(sharded, monkeypatch, able):
     """Also where the system cannot bring in pages, or not all of them."""
     monkeypatch.setattr(reading, "PIECE_BYTES", mmap.PAGESIZE)
     if not able:
-        monkeypatch.setattr(reading, "POPULATE_READ", 9999)
+        monkeypatch.setattr(system, "POPULATE_READ", 9999)
     wanted = reading.used_by_speech(tensors(sharded))
     total, told = sum(stored.bytes for stored in wanted), []
     reading.read_ahead(wanted, lambda done, of: told.append((done, of)))
@@ -260,7 +261,7 @@ def in_memory(stored) -> bool:
 @pytest.mark.parametrize("able", [True, False])
 def test_what_was_read_ahead_is_in_memory(sharded, tmp_path, monkeypatch, able):
     if not able:
-        monkeypatch.setattr(reading, "POPULATE_READ", 9999)
+        monkeypatch.setattr(system, "POPULATE_READ", 9999)
     folder = shutil.copytree(sharded, tmp_path / "unmapped")
     wanted = reading.used_by_speech(tensors(folder))
     for path in {stored.file for stored in wanted}:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dragoman import system
 from dragoman.models import resident
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux tells what is mapped")
@@ -18,7 +19,7 @@ BYTES = PAGES * mmap.PAGESIZE
 def resident_kb(file: str) -> int:
     """Of ``file``, as the kernel counts it for this process."""
     total, inside = 0, False
-    for line in resident.SMAPS.read_text(encoding="utf-8").splitlines():
+    for line in system.mappings().splitlines():
         if header := resident.HEADER.match(line):
             inside = header[4] == file
         elif inside and line.startswith("Rss:"):
@@ -114,7 +115,7 @@ def test_pages_that_a_program_wrote_are_told_from_those_of_its_file(file):
 
 
 def test_elsewhere_nothing_happens(monkeypatch):
-    monkeypatch.setattr(resident.sys, "platform", "other")
+    monkeypatch.setattr(system.sys, "platform", "other")
     weight = torch.ones(BYTES)
     resident.give_back()
     resident.forget([weight])
