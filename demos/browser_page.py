@@ -26,7 +26,7 @@ from dragoman.demos import browser_view as view  # noqa: E402
 from dragoman.demos.browser_sound import add_routes  # noqa: E402
 from dragoman.demos.browser_video import Video  # noqa: E402
 from dragoman.demos.browser_visitors import QUIET_TICKS_S, Visitor, Visitors  # noqa: E402
-from dragoman.models.prompt import language_name  # noqa: E402
+from dragoman.models import languages  # noqa: E402
 
 HERE = Path(__file__).parent
 TICK_S = 0.3
@@ -70,8 +70,8 @@ class Page:
     # Layout.
 
     def _build(self) -> gr.Blocks:
-        source = language_name(self._options.language)
-        target = language_name(self._options.target_language)
+        source = languages.find(self._options.language).name
+        target = languages.find(self._options.target_language).name
         with gr.Blocks(
             title=f"Dragoman: {source} to {target}",
             analytics_enabled=False,

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from dragoman.demos.terminal import clock
-from dragoman.models.prompt import language_name
+from dragoman.models import languages
 from dragoman.pipeline import outputs
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Frame, SessionOptions, Text
 
@@ -66,7 +66,7 @@ def problem(text: str) -> str:
 
 def table(captions: Sequence[Caption], options: SessionOptions) -> str:
     """One row for each segment; a click on it moves the player there."""
-    names = [language_name(options.language), language_name(options.target_language)]
+    names = [languages.find(options.language).name, languages.find(options.target_language).name]
     head = "".join(f"<th>{name}</th>" for name in ("Time", *names))
     rows = "".join(
         f'<tr data-seek="{_seconds(caption.start)}"><td>{clock(caption.start)}–'
@@ -137,7 +137,7 @@ def save(
 def tracks(paths: Sequence[Path], options: SessionOptions) -> list[tuple[str, str, Path]]:
     """The subtitles among ``paths`` that a browser can show, both languages together first."""
     source, target = options.language, options.target_language
-    names = language_name(source), language_name(target)
+    names = languages.find(source).name, languages.find(target).name
     labels = {
         f".{source}-{target}.vtt": (source, " + ".join(names)),
         f".{target}.vtt": (target, names[1]),

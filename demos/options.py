@@ -10,9 +10,18 @@ from typing import Annotated, Literal
 import typer
 
 from dragoman.errors import DeviceError
+from dragoman.models import languages
 
-Language = Annotated[str, typer.Option(help="Language that is spoken.")]
-TargetLanguage = Annotated[str, typer.Option(help="Language to translate into.")]
+
+def _code(said: str) -> str:
+    """`es` for `ES`, `spa`, `es-MX` or `Spanish`; raises LanguageError."""
+    return languages.find(said).code
+
+
+Language = Annotated[
+    str, typer.Option(callback=_code, help="Language that is spoken: a code or an English name.")
+]
+TargetLanguage = Annotated[str, typer.Option(callback=_code, help="Language to translate into.")]
 Model = Annotated[
     str, typer.Option(help="Bundled model, model folder, or hub id (google/gemma-3n-E2B-it).")
 ]

@@ -12,16 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dragoman.errors import CheckpointError, LanguageError
+from dragoman.models import languages
 from dragoman.models.tokenizer import Tokenizer
 
-LANGUAGES = {
-    "es": "Spanish",
-    "en": "English",
-    "fr": "French",
-    "it": "Italian",
-    "pt": "Portuguese",
-    "de": "German",
-}
 PAIRS = "language_pairs"  # the key of config.json; official models have none
 Pairs = tuple[tuple[str, str], ...]  # codes of the language spoken and of the one written
 SPECIALS = (
@@ -35,14 +28,6 @@ IMAGE_SPECIALS = ("<start_of_image>", "<image_soft_token>", "<end_of_image>")
 IMAGE_TOKENS = 256  # soft tokens of a picture
 AUDIO_TOKENS = 188  # soft tokens of 30 s of sound, to which the reference fills up
 MANY = range(1, 32)  # newlines in a row that may be one token
-
-
-def language_name(code: str) -> str:
-    """`es` -> `Spanish`; raises LanguageError naming the known codes."""
-    if code not in LANGUAGES:
-        known = ", ".join(sorted(LANGUAGES))
-        raise LanguageError(f"unknown language {code!r}: choose one of {known}")
-    return LANGUAGES[code]
 
 
 def pairs_of(config: Mapping[str, Any]) -> Pairs:
@@ -71,12 +56,12 @@ def check_pair(language: str, target_language: str, pairs: Pairs, model: str) ->
             f"{model} does not translate {language} to {target_language}, only {known}: "
             "choose that, or another --model such as google/gemma-3n-E2B-it"
         )
-    language_name(language)
-    language_name(target_language)
+    languages.find(language)
+    languages.find(target_language)
 
 
 def _is_pair(said: object) -> bool:
-    known = list(LANGUAGES)
+    known = list(languages.LANGUAGES)  # a list: what is said may be anything, unhashable too
     return isinstance(said, list) and len(said) == 2 and all(code in known for code in said)
 
 
@@ -107,7 +92,7 @@ class Prompt:
 
 def label(target_language: str) -> str:
     """What stands before the translation, without the space after it: `English:`."""
-    return f"{language_name(target_language)}:"
+    return f"{languages.find(target_language).name}:"
 
 
 def prompt_text(language: str, target_language: str, images: int = 0) -> tuple[str, str]:
@@ -116,8 +101,8 @@ def prompt_text(language: str, target_language: str, images: int = 0) -> tuple[s
     ``images`` is the number of pictures, which stand before the audio.
     """
     instruction = (
-        f"Transcribe the following speech segment in {language_name(language)}, "
-        f"then translate it into {language_name(target_language)}:"
+        f"Transcribe the following speech segment in {languages.find(language).name}, "
+        f"then translate it into {languages.find(target_language).name}:"
     )
     start, soft, end = IMAGE_SPECIALS
     shown = f"\n\n{start}{soft * IMAGE_TOKENS}{end}\n\n" * images

@@ -21,6 +21,7 @@ from av.error import FFmpegError
 from av.stream import Disposition
 
 from dragoman.errors import InputError
+from dragoman.models.languages import LANGUAGES
 from dragoman.stages.messages import SAMPLE_RATE_HZ
 
 log = logging.getLogger(__name__)
@@ -29,14 +30,6 @@ GAP_S = Fraction(1, 20)  # shorter holes are jitter of the container's time stam
 BLOCK_SAMPLES = SAMPLE_RATE_HZ  # silence is put in by the second
 SHORT_BY_S = 1.0  # a file that ends this much before its header says is called truncated
 PIPE_BYTES = 0x7FF0_0000
-TAGS = {  # of a language in ISO 639-2, where some have two: sound tracks are marked with these
-    "de": {"deu", "ger"},
-    "en": {"eng"},
-    "es": {"spa"},
-    "fr": {"fra", "fre"},
-    "it": {"ita"},
-    "pt": {"por"},
-}
 
 Warn = Callable[[str], None]
 
@@ -183,7 +176,8 @@ def _preferred(container: InputContainer, language: str | None) -> av.AudioStrea
 def _speaks(stream: av.AudioStream, language: str) -> bool:
     """Whether ``stream`` is marked as being in ``language``, as `es`, `spa` or `es-MX`."""
     tag = (_tag(stream) or "").lower().partition("-")[0]
-    return tag in {language, *TAGS.get(language, ())}
+    known = LANGUAGES.get(language)
+    return tag in {language, *(known.tags if known else ())}
 
 
 def _tag(stream: av.AudioStream) -> str | None:

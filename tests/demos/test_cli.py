@@ -125,7 +125,7 @@ def test_a_silent_file_gives_no_text_and_says_so(tmp_path, capsys, monkeypatch):
     ("args", "code", "message"),
     [
         (["captions", "--file", "TALK", "--microphone", "0"], errors.USAGE, "--microphone"),
-        (["captions", "--file", "TALK", "--language", "xx"], errors.USAGE, "only es to en"),
+        (["captions", "--file", "TALK", "--language", "xx"], errors.USAGE, "unknown language 'xx'"),
         (
             ["translate", "TALK", "--language", "it"],
             errors.USAGE,
@@ -135,7 +135,7 @@ def test_a_silent_file_gives_no_text_and_says_so(tmp_path, capsys, monkeypatch):
         (
             ["captions", "--file", "TALK", "--language", "xx", "--model", "ANY"],
             errors.USAGE,
-            "de, en, es, fr, it, pt",
+            "choose xh (Xhosa)",
         ),
         (["captions", "--file", "TALK", "--target-language", "es"], errors.USAGE, "both 'es'"),
         (

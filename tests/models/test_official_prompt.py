@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dragoman.models import languages
 from dragoman.models import prompt as prompts
 from dragoman.models.tokenizer import Tokenizer
 from tests.models import official
@@ -32,7 +33,7 @@ def tokenizer(file) -> Tokenizer:
 
 def theirs(processor, pair: tuple[str, str], *kinds: str) -> list[int]:
     """All ids that the processor makes of a user's turn: the instruction, and then ``kinds``."""
-    names = [prompts.language_name(code) for code in pair]
+    names = [languages.find(code).name for code in pair]
     instruction = (
         f"Transcribe the following speech segment in {names[0]}, then translate it into {names[1]}:"
     )

@@ -3,7 +3,7 @@ import pytest
 from dragoman.errors import CheckpointError, LanguageError, TokenizerError
 from dragoman.models import prompt as prompts
 from dragoman.models.hub import BUNDLED, read_config
-from dragoman.models.prompt import LANGUAGES, check_pair, pairs_of
+from dragoman.models.prompt import check_pair, pairs_of
 from dragoman.models.tokenizer import Tokenizer
 
 
@@ -64,10 +64,9 @@ def test_a_transcript_ends_where_the_label_of_its_translation_begins(tokenizer):
 
 
 @pytest.mark.parametrize("pair", [("xx", "en"), ("es", "xx")])
-def test_unknown_languages_name_the_known_ones(tokenizer, pair):
-    with pytest.raises(LanguageError, match="unknown language 'xx'") as caught:
+def test_unknown_languages_are_refused(tokenizer, pair):
+    with pytest.raises(LanguageError, match="unknown language 'xx'"):
         prompts.build(tokenizer, *pair)
-    assert all(code in str(caught.value) for code in LANGUAGES)
 
 
 def test_another_models_tokenizer_is_refused():

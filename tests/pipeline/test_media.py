@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from dragoman.errors import InputError
-from dragoman.models.prompt import LANGUAGES
-from dragoman.pipeline.media import TAGS, left_out, probe, read_audio
+from dragoman.pipeline.media import left_out, probe, read_audio
 from tests.pipeline import media_files
 
 SECONDS = 3.0
@@ -237,10 +236,6 @@ def test_the_track_in_the_language_spoken_is_heard(tmp_path, marks, language, he
 def test_nothing_is_said_about_one_track(tmp_path):
     path = write_tracks(tmp_path / "film.mkv", "eng")
     assert read(path, language="es")[1] == []
-
-
-def test_every_language_has_the_marks_of_its_tracks():
-    assert set(TAGS) == set(LANGUAGES)
 
 
 @pytest.mark.parametrize("packets, said", [(1, "1 damaged packet of"), (2, "2 damaged packets of")])

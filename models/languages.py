@@ -1,0 +1,185 @@
+"""The languages that a session is spoken in or translated into: one table for all of the project.
+
+A language is added by a line here. What a model really knows is its own matter: it may declare
+pairs (:func:`models.prompt.pairs_of`), and the released Gemma 3n declares none. Sources: ISO 639-1
+and 639-2 codes; the languages are those of speech models in wide use, Gemma's among them.
+"""
+
+from dataclasses import dataclass
+
+from dragoman.errors import LanguageError
+
+
+@dataclass(frozen=True)
+class Language:
+    """``code``: ISO 639-1 (639-3 where there is none); ``name``: in English, as prompts have it.
+
+    ``tags`` are the three-letter codes that media files use. ``spaced`` is False where words are
+    written without spaces between them, ``right_to_left`` True where lines run that way.
+    """
+
+    code: str
+    name: str
+    tags: tuple[str, ...]
+    spaced: bool = True
+    right_to_left: bool = False
+
+
+# Code, English name, three-letter codes; `solid`: no spaces between words; `rtl`: right to left.
+_TABLE = """
+af Afrikaans afr
+am Amharic amh
+ar Arabic ara rtl
+as Assamese asm
+az Azerbaijani aze
+be Belarusian bel
+bg Bulgarian bul
+bn Bengali ben
+bo Tibetan bod tib solid
+br Breton bre
+bs Bosnian bos
+ca Catalan cat
+ceb Cebuano ceb
+ckb Central_Kurdish ckb rtl
+co Corsican cos
+cs Czech ces cze
+cy Welsh cym wel
+da Danish dan
+de German deu ger
+dv Dhivehi div rtl
+el Greek ell gre
+en English eng
+eo Esperanto epo
+es Spanish spa
+et Estonian est
+eu Basque eus baq
+fa Persian fas per rtl
+fi Finnish fin
+fil Filipino fil tgl
+fo Faroese fao
+fr French fra fre
+fy Western_Frisian fry
+ga Irish gle
+gd Scottish_Gaelic gla
+gl Galician glg
+gu Gujarati guj
+ha Hausa hau
+haw Hawaiian haw
+he Hebrew heb rtl
+hi Hindi hin
+hmn Hmong hmn
+hr Croatian hrv
+ht Haitian_Creole hat
+hu Hungarian hun
+hy Armenian hye arm
+id Indonesian ind
+ig Igbo ibo
+is Icelandic isl ice
+it Italian ita
+ja Japanese jpn solid
+jv Javanese jav
+ka Georgian kat geo
+kk Kazakh kaz
+km Khmer khm solid
+kn Kannada kan
+ko Korean kor
+ku Kurdish kur
+ky Kyrgyz kir
+la Latin lat
+lb Luxembourgish ltz
+ln Lingala lin
+lo Lao lao solid
+lt Lithuanian lit
+lv Latvian lav
+mg Malagasy mlg
+mi Maori mri mao
+mk Macedonian mkd mac
+ml Malayalam mal
+mn Mongolian mon
+mr Marathi mar
+ms Malay msa may
+mt Maltese mlt
+my Burmese mya bur solid
+nb Norwegian_Bokmål nob
+ne Nepali nep
+nl Dutch nld dut
+nn Norwegian_Nynorsk nno
+no Norwegian nor
+ny Chichewa nya
+oc Occitan oci
+or Odia ori
+pa Punjabi pan
+pl Polish pol
+ps Pashto pus rtl
+pt Portuguese por
+qu Quechua que
+ro Romanian ron rum
+ru Russian rus
+rw Kinyarwanda kin
+sa Sanskrit san
+sd Sindhi snd rtl
+si Sinhala sin
+sk Slovak slk slo
+sl Slovenian slv
+sm Samoan smo
+sn Shona sna
+so Somali som
+sq Albanian sqi alb
+sr Serbian srp
+st Sesotho sot
+su Sundanese sun
+sv Swedish swe
+sw Swahili swa
+ta Tamil tam
+te Telugu tel
+tg Tajik tgk
+th Thai tha solid
+ti Tigrinya tir
+tk Turkmen tuk
+tr Turkish tur
+tt Tatar tat
+ug Uyghur uig rtl
+uk Ukrainian ukr
+ur Urdu urd rtl
+uz Uzbek uzb
+vi Vietnamese vie
+wo Wolof wol
+xh Xhosa xho
+yi Yiddish yid rtl
+yo Yoruba yor
+yue Cantonese yue solid
+zh Chinese zho chi solid
+zu Zulu zul
+"""
+
+
+def _read(line: str) -> Language:
+    code, name, *rest = line.split()
+    tags = tuple(word for word in rest if word not in ("rtl", "solid"))
+    return Language(code, name.replace("_", " "), tags, "solid" not in rest, "rtl" in rest)
+
+
+LANGUAGES = {language.code: language for language in map(_read, _TABLE.strip().splitlines())}
+_SAID = {
+    said: language
+    for language in LANGUAGES.values()
+    for said in (*language.tags, language.name.lower(), language.code)
+}
+
+
+def find(said: str) -> Language:
+    """A language by its code (`es`, `ES`, `spa`, `es-MX`) or its English name, in any case.
+
+    Raises LanguageError that names the nearest codes.
+    """
+    key = said.strip().lower().replace("_", "-")
+    language = _SAID.get(key) or _SAID.get(key.split("-")[0])
+    if language is None:
+        close = [f"{one.code} ({one.name})" for one in LANGUAGES.values() if _is_close(key, one)]
+        known = ", ".join(close) if close else "a code such as en, es, fr, de, zh, ar"
+        raise LanguageError(f"unknown language {said!r}: choose {known}, or an English name")
+    return language
+
+
+def _is_close(key: str, language: Language) -> bool:
+    return bool(key) and (language.code[:1] == key[:1]) and len(key) <= 3

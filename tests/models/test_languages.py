@@ -1,0 +1,52 @@
+"""The one table of languages: each can be said in several ways, and wrong ones are explained."""
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dragoman.errors import LanguageError
+from dragoman.models.languages import LANGUAGES, find
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ("es", "es"), ("ES", "es"), ("spa", "es"), ("es-MX", "es"), ("pt_BR", "pt"),
+        ("Spanish", "es"), (" ja ", "ja"), ("ger", "de"), ("deu", "de"), ("zh-Hant", "zh"),
+        ("norwegian bokmål", "nb"), ("fil", "fil"), ("tgl", "fil"),
+    ],
+)  # fmt: skip
+def test_a_language_is_found_by_code_tag_and_name(said, code):
+    assert find(said).code == code
+
+
+@pytest.mark.parametrize("said", ["xx", "klingon", "", "e", "-", "spanisch"])
+def test_an_unknown_language_is_refused_with_a_choice(said):
+    with pytest.raises(LanguageError, match=r"unknown language .*choose"):
+        find(said)
+
+
+def test_the_nearest_codes_are_named():
+    with pytest.raises(LanguageError, match=r"es \(Spanish\)"):
+        find("esp")
+
+
+@given(st.text(max_size=12))
+def test_whatever_is_said_is_found_or_refused(said):
+    with contextlib.suppress(LanguageError):
+        assert find(said) in LANGUAGES.values()
+
+
+def test_codes_tags_and_names_are_unique_and_well_formed():
+    said = [w for one in LANGUAGES.values() for w in {one.code, one.name.lower(), *one.tags}]
+    assert len(said) == len(set(said))
+    assert all(2 <= len(one.code) <= 3 and one.code.islower() for one in LANGUAGES.values())
+    assert all(len(tag) == 3 for one in LANGUAGES.values() for tag in one.tags)
+    assert len(LANGUAGES) > 100
+
+
+def test_scripts_without_spaces_and_from_right_to_left_are_marked():
+    assert {one.code for one in LANGUAGES.values() if not one.spaced} >= {"ja", "zh", "th", "km"}
+    assert {one.code for one in LANGUAGES.values() if one.right_to_left} >= {"ar", "he", "fa", "ur"}
