@@ -4,10 +4,11 @@ Place: between the modules `training.voices*` and `training.speech`, which build
 `open_synthesizer(name)` imports only what that synthesizer needs.
 
 Unusual: only espeak-ng tells when each word is spoken. For the others `estimate_words` shares the
-time that is not silent among the words by their letters, so a long pause moves no word.
+time that is not silent among the words by their length, so a long pause moves no word.
 """
 
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from training.voices import Synthesizer as EspeakLibrary
 _FRAME = SAMPLE_RATE_HZ // 100  # 10 ms
 _SPOKEN = 0.02  # of the loudest frame: quieter is silence
 _EDGE_SAMPLES = 320  # kept on either side of the speech
+_SYLLABLE = re.compile("[aeiouyàáâãäèéêëìíîïòóôõöùúûüœæ]+")
 _NATIVE = {"en": "ab", "es": "e", "fr": "f", "it": "i", "pt": "p"}  # first letters of styles
 _DEV_STYLES = ("af_sky", "am_onyx")
 _MIXED_SHARE, _NATIVE_SHARE = 0.7, 0.6
@@ -184,18 +186,24 @@ def timed(text: str, samples: np.ndarray) -> Utterance:
 def estimate_words(text: str, samples: np.ndarray) -> tuple[list[int], list[int]]:
     """Starts and ends in samples of the whitespace-separated words of the text.
 
-    Frames that are not silent are shared among the words in proportion to their letters; the first
-    word starts with the first such frame and the last ends with the last one.
+    Frames that are not silent are shared among the words in proportion to `_weight`; the first word
+    starts with the first such frame and the last ends with the last one.
     """
     level = _levels(samples)
     spoken = np.flatnonzero(level > _SPOKEN * level.max())
-    letters = np.array([1 + sum(c.isalpha() for c in word) for word in text.split()], float)
-    shares = np.concatenate([[0.0], np.cumsum(letters) / letters.sum()]) * len(spoken)
+    weights = np.array([_weight(word) for word in text.split()], float)
+    shares = np.concatenate([[0.0], np.cumsum(weights) / weights.sum()]) * len(spoken)
     firsts = np.minimum(np.floor(shares[:-1]).astype(int), len(spoken) - 1)
     lasts = np.clip(np.ceil(shares[1:]).astype(int) - 1, firsts, len(spoken) - 1)
     starts = [int(spoken[i]) * _FRAME for i in firsts]
     ends = [min((int(spoken[i]) + 1) * _FRAME, len(samples)) for i in lasts]
     return starts, ends
+
+
+def _weight(word: str) -> int:
+    """How long a word is: its letters, its syllables, and more before a pause."""
+    letters = sum(letter.isalpha() for letter in word)
+    return max(1, letters + len(_SYLLABLE.findall(word.lower())) + 2 * (word[-1] in ",.?!"))
 
 
 def _levels(samples: np.ndarray) -> np.ndarray:

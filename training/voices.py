@@ -184,7 +184,7 @@ class Synthesizer:
         if not words:
             raise SpeechSynthesisError(f"nothing to speak: got {text!r}; give at least one word")
         raw, events = self._render(text, voice)
-        starts = _word_starts(text, events)
+        starts = _word_starts(text, events, len(raw))
         loud = np.flatnonzero(np.abs(raw) > _SILENCE)
         if not len(loud):
             raise SpeechSynthesisError(f"{voice.espeak_name} was silent for {text!r}; leave it out")
@@ -246,9 +246,9 @@ class Synthesizer:
         return np.concatenate(pieces) if pieces else np.zeros(0, np.int16), events
 
 
-def _word_starts(text: str, events: list[tuple[int, int]]) -> list[int]:
-    """One start sample per word of the text; words that espeak spoke as one share its time by
-    length in letters.
+def _word_starts(text: str, events: list[tuple[int, int]], end: int) -> list[int]:
+    """One start sample per word of the text, which ends at `end`; words that espeak spoke as one
+    share its time by length in letters.
     """
     spans, position = [], 0
     for word in text.split():
@@ -257,23 +257,22 @@ def _word_starts(text: str, events: list[tuple[int, int]]) -> list[int]:
         position += len(word)
     starts: list[int | None] = [None] * len(spans)
     for character, sample in events:
-        for index, (begin, end) in enumerate(spans):
-            if begin <= character < end and starts[index] is None:
+        for index, (begin, after) in enumerate(spans):
+            if begin <= character < after and starts[index] is None:
                 starts[index] = sample
-    return _fill(starts, [end - begin for begin, end in spans])
+    return _fill(starts, [after - begin for begin, after in spans], end)
 
 
-def _fill(starts: list[int | None], weights: list[int]) -> list[int]:
+def _fill(starts: list[int | None], weights: list[int], end: int) -> list[int]:
     """Interpolate missing starts between their neighbours, in proportion to the letters before
     them.
     """
-    if starts[0] is None or starts[-1] is None:
-        raise SpeechSynthesisError(
-            "espeak-ng gave no time for the first or last word; write it without symbols"
-        )
     known = [i for i, start in enumerate(starts) if start is not None]
-    letters = np.concatenate([[0], np.cumsum(weights)])[:-1]
-    filled = np.interp(letters, letters[known], [float(starts[i] or 0) for i in known])
+    if not known:
+        raise SpeechSynthesisError("espeak-ng gave no time for any word; write without symbols")
+    letters = np.concatenate([[0], np.cumsum(weights)])
+    at, samples = [*letters[known], letters[-1]], [*(starts[i] or 0 for i in known), end]
+    filled = np.interp(letters[:-1], at, [float(sample) for sample in samples])
     return [int(round(sample)) for sample in np.maximum.accumulate(filled)]
 
 

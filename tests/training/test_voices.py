@@ -113,3 +113,9 @@ def test_errors_name_the_remedy(synthesizer):
         synthesizer.speak("Hola.", Voice("x", "es-nowhere", "", 160))
     with pytest.raises(SpeechSynthesisError, match="at least one word"):
         synthesizer.speak("  ", Voice("x", "es", "", 160))
+
+
+def test_a_last_word_spoken_as_one_with_the_word_before_has_a_time(synthesizer):
+    spoken = synthesizer.speak("The courgettes are huge.", Voice("check", "en", "f2", 150))
+    starts, ends = spoken.word_starts_samples, spoken.word_ends_samples
+    assert starts[2] < starts[3] < ends[3] == len(spoken.samples)

@@ -92,8 +92,13 @@ def test_near_index():
     index = NearIndex(["It is raining in Rome."])
     assert all(
         index.near(s)
-        for s in ("it is raining in rome", "It is raining in Paris!", "Is raining in Rome", "It is raining again in Rome")
-    )  # fmt: skip
+        for s in (
+            "it is raining in rome",
+            "It is raining in Paris!",
+            "Is raining in Rome",
+            "It is raining again in Rome",
+        )
+    )
     assert not any(
         index.near(s) for s in ("It was snowing in Rome.", "In Rome it is raining.", "Rome.")
     )
