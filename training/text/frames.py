@@ -6,6 +6,7 @@ Place: between the tables and `training.text.texts`. A cell such as
 with a slot, and `[masculine/feminine@slot]` for any other word that does.
 """
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,13 +24,15 @@ _RELATIVES = "relative"
 @dataclass(frozen=True)
 class Slot:
     """name: category and number, such as "object" or "city#2"; agrees: the slot that decides an
-    adjective's gender, or "".
+    adjective's gender, or ""; adjective: the slot whose adjective stands between article and noun,
+    as in English, or "".
     """
 
     name: str
     category: str
     form: str
     agrees: str
+    adjective: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Frame:
     @property
     def slots(self) -> dict[str, str]:
         """Categories by slot name, in a fixed order."""
-        found = {p.name: p.category for p in self.cells[0] if isinstance(p, Slot)}
+        found = {p.name: p.category for p in self.cells[1] if isinstance(p, Slot)}
         return dict(sorted(found.items()))
 
     def takes(self, name: str, filler: Filler) -> bool:
@@ -82,7 +85,22 @@ def parse(row: Row) -> Frame:
                 f"{row.place}: expected in {language} the slots of {LANGUAGES[0]}, {names[0]}, "
                 f"got {found}"
             )
-    return Frame(row, cells)
+    return Frame(row, (_adjectives_first(cells[0]), *cells[1:]))
+
+
+def _adjectives_first(
+    cell: tuple[str | Slot | Agreement, ...],
+) -> tuple[str | Slot | Agreement, ...]:
+    """The English cell with each adjective that is written behind its noun put before it."""
+    pieces = list(cell)
+    for place in range(len(pieces) - 2):
+        noun, space, adjective = pieces[place : place + 3]
+        if not (isinstance(noun, Slot) and isinstance(adjective, Slot)) or space != " ":
+            continue
+        if adjective.agrees == noun.name:
+            merged = dataclasses.replace(noun, adjective=adjective.name)
+            return _adjectives_first((*pieces[:place], merged, *pieces[place + 3 :]))
+    return cell
 
 
 def _parse(row: Row, cell: str) -> tuple[str | Slot | Agreement, ...]:
@@ -128,6 +146,9 @@ def _fill(
 
 def _put_slot(language: str, text: str, slot: Slot, entries: Mapping[str, Entry]) -> str:
     entry = entries[slot.name]
+    if slot.adjective:
+        before = entries[slot.adjective].text
+        entry = Entry(f"{before} {entry.text}", entry.gender, f"{before} {entry.plural}")
     if slot.agrees and entry.feminine:
         return text + (entry.feminine if is_feminine(entries[slot.agrees]) else entry.text)
     is_noun = bool(entry.plural or entry.gender) and slot.category != "name"

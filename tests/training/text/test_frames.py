@@ -65,6 +65,14 @@ def test_slots_and_agreement_follow_the_noun_of_each_language():
     }
 
 
+def test_an_english_adjective_stands_before_its_noun():
+    frame = parse(row("We saw {object:a} {adj@object} today."))
+    filled = frame.fill({"object": LAMP, "adj": OLD})
+    assert filled["en"] == "We saw an old lamp today."
+    assert filled["es"] == "We saw una lámpara vieja today."
+    assert filled["fr"] == "We saw une lampe vieille today."
+
+
 def test_two_draws_of_one_category():
     frame = parse(row("{object:the} and {object#2:thes}."))
     filled = frame.fill({"object": LAMP, "object#2": HOOK})
