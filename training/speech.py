@@ -28,7 +28,7 @@ from training.speech_parts import Record
 from training.synthesizers import SYNTHESIZERS, Synthesizer, open_synthesizer
 from training.text import LANGUAGES, SPLITS, Sentence, Texts
 from training.text.tables import FOLDER
-from training.voices import SAMPLE_RATE_HZ, SpeechSynthesisError, Utterance
+from training.voices import SAMPLE_RATE_HZ, Utterance
 
 PART_SECONDS = 600
 MAX_SECONDS = 25
@@ -147,7 +147,7 @@ def _utterances(part: Part, texts: Texts) -> Iterator[tuple[np.ndarray, Record]]
         voice = synthesizer.draw(rng, language, part.split)
         try:
             samples, starts, ends = speak(synthesizer, voice, language, said, rng)
-        except (SpeechSynthesisError, ValueError):
+        except (RuntimeError, ValueError):
             refused += 1
             if refused > 20 + count // 10:
                 raise

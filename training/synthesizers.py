@@ -27,7 +27,7 @@ _NATIVE = {"en": "ab", "es": "e", "fr": "f", "it": "i", "pt": "p"}  # first lett
 _DEV_STYLES = ("af_sky", "am_onyx")
 _MIXED_SHARE, _NATIVE_SHARE = 0.7, 0.6
 _KOKORO_SPEED = (0.8, 1.25)
-_PICO = {"en": ("en-US", "en-GB"), "es": ("es-ES",), "fr": ("fr-FR",), "it": ("it-IT",)}
+_PICO = {"en": ("en", "en-GB"), "es": ("es",), "fr": ("fr",), "it": ("it",)}
 _PICO_SPEED, _PICO_PITCH = (0.75, 1.3), (0.7, 1.4)
 
 
@@ -138,9 +138,9 @@ class Pico:
     """
 
     def __init__(self):
-        from py_nanotts import NanoTTS
+        from training import voices_pico
 
-        self._engine = NanoTTS()
+        self._speak = voices_pico.speak
 
     def languages(self, split: str) -> tuple[str, ...]:
         return {"train": ("en", "es", "it"), "dev": ("en", "es", "it"), "test": ("fr",)}[split]
@@ -150,8 +150,7 @@ class Pico:
         return PicoVoice(name, rng.uniform(*_PICO_SPEED), rng.uniform(*_PICO_PITCH))
 
     def speak(self, text: str, voice: PicoVoice) -> Utterance:
-        data = self._engine.speak(text, voice=voice.name, speed=voice.speed, pitch=voice.pitch)
-        return timed(text, np.frombuffer(data, "<i2"))
+        return timed(text, self._speak(text, voice.name, voice.speed, voice.pitch))
 
 
 SYNTHESIZERS: dict[str, Callable[..., Synthesizer]] = {
