@@ -153,7 +153,27 @@ class Pico:
         return timed(text, self._speak(text, voice.name, voice.speed, voice.pitch))
 
 
+class Debian:
+    """flite and festival: English and Italian, kept for the test of an unheard synthesizer."""
+
+    def __init__(self):
+        from training import voices_debian
+
+        self._module = voices_debian
+
+    def languages(self, split: str) -> tuple[str, ...]:
+        return ("en", "it") if split == "test" else ()
+
+    def draw(self, rng: random.Random, language: str, split: str) -> str:
+        voices = self._module.VOICES.items()
+        return rng.choice([name for name, voice in voices if voice.language == language])
+
+    def speak(self, text: str, voice: str) -> Utterance:
+        return timed(text, self._module.speak(text, voice))
+
+
 SYNTHESIZERS: dict[str, Callable[..., Synthesizer]] = {
+    "debian": Debian,
     "espeak": Espeak,
     "kokoro": Kokoro,
     "pico": Pico,
