@@ -21,7 +21,7 @@ from training.voices import Synthesizer as EspeakLibrary
 
 _FRAME = SAMPLE_RATE_HZ // 100  # 10 ms
 _SPOKEN = 0.02  # of the loudest frame: quieter is silence
-_EDGE_SAMPLES = 320  # kept on either side of the speech
+_EDGE_SAMPLES = 960  # kept on either side of the speech: quiet consonants are below the limit
 _SYLLABLE = re.compile("[aeiouyàáâãäèéêëìíîïòóôõöùúûüœæ]+")
 _NATIVE = {"en": "ab", "es": "e", "fr": "f", "it": "i", "pt": "p"}  # first letters of styles
 _DEV_STYLES = ("af_sky", "am_onyx")
@@ -43,7 +43,7 @@ class Synthesizer(Protocol):
         ...
 
     def speak(self, text: str, voice: Any) -> Utterance:
-        """The text in this voice at 16 kHz, cut to the speech and 20 ms on either side."""
+        """The text in this voice at 16 kHz, cut to the speech, with a little silence around."""
         ...
 
 
