@@ -2,11 +2,15 @@
 
 Place: written by `training.speech`, read by the training loop and the evaluation. Needs numpy only.
 
+    python -m training.speech_parts build/speech     # hours of each part, and leaks
+
 A part is `SPLIT/SYNTHESIZER/NAME.npy` (int16 at 16 kHz, utterances end to end) and `NAME.jsonl` (a
 `Record` a line); it is whole once the .jsonl is there.
 """
 
+import argparse
 import json
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +73,10 @@ class Example:
 class Speech:
     """The utterances of one split that exist now, as a sequence; `refresh` takes new parts in.
 
-    synthesizers, languages: only these; all by default. Samples stay on disk until asked for. An
-    index once given out stays valid: new parts come behind the old ones.
+    synthesizers, languages: only these; all by default. apart_from: evaluation records; what is
+    near to one of them in its language is left out and counted in `left_out`, since rows of text
+    that were added after a part was made may be near to what it says. Samples stay on disk until
+    asked for. An index once given out stays valid: new parts come behind the old ones.
     Raises ValueError for an unknown split or language.
     """
 
@@ -80,6 +86,7 @@ class Speech:
         split: str = "train",
         synthesizers: Iterable[str] | None = None,
         languages: Iterable[str] = LANGUAGES,
+        apart_from: Iterable[Record] = (),
     ):
         self._languages = frozenset(languages)
         if split not in SPLITS or not self._languages <= set(LANGUAGES):
@@ -91,6 +98,8 @@ class Speech:
         self._synthesizers = None if synthesizers is None else frozenset(synthesizers)
         self._parts: dict[Path, np.ndarray] = {}
         self._places: list[tuple[Path, int]] = []  # part and first sample, one an utterance
+        self._apart = _indexes(list(apart_from))
+        self.left_out = 0
         self.records: list[Record] = []
         self.refresh()
 
@@ -124,24 +133,34 @@ class Speech:
         for line in path.read_text(encoding="utf-8").splitlines():
             record = Record(**json.loads(line))
             if record.language in self._languages:
-                self._places.append((path, first))
-                self.records.append(record)
+                self._add(record, path, first)
             first += record.samples
+
+    def _add(self, record: Record, path: Path, first: int) -> None:
+        if any(index.near(record.texts[lang]) for lang, index in self._apart.items()):
+            self.left_out += 1
+            return
+        self._places.append((path, first))
+        self.records.append(record)
 
 
 def check_disjoint(folder: Path | str) -> None:
     """Raise LeakError if evaluation is in training: a row of text, a sentence that differs by at
-    most a word from an evaluation sentence of its language, or a voice.
+    most a word from an evaluation sentence of its language, or a speaker of the test.
     """
-    trained = Speech(folder, "train").records
-    kept = Speech(folder, "dev").records + Speech(folder, "test").records
+    trained, test = Speech(folder, "train").records, Speech(folder, "test").records
+    kept = Speech(folder, "dev").records + test
     _refuse("rows of text", {_row(r) for r in trained} & {_row(r) for r in kept})
-    voices = {(r.synthesizer, r.voice) for r in trained} & {(r.synthesizer, r.voice) for r in kept}
-    _refuse("voices", voices)
-    for language in LANGUAGES:
-        index = NearIndex(record.texts[language] for record in kept)
+    _refuse("speakers", {_speaker(r) for r in trained} & {_speaker(r) for r in test})
+    for language, index in _indexes(kept).items():
         said = (record.texts[language] for record in trained)
         _refuse(f"sentences in {language}", {text for text in said if index.near(text)})
+
+
+def _indexes(kept: list[Record]) -> dict[str, NearIndex]:
+    """By language; none for a language that no record has."""
+    texts = {lang: [r.texts[lang] for r in kept if lang in r.texts] for lang in LANGUAGES}
+    return {language: NearIndex(said) for language, said in texts.items() if said}
 
 
 def _row(record: Record) -> str:
@@ -149,6 +168,32 @@ def _row(record: Record) -> str:
     return record.ids[0].split("/")[0]
 
 
+def _speaker(record: Record) -> str:
+    """The voice without its speed and pitch, which follow the @."""
+    return f"{record.synthesizer} {record.voice.split('@')[0]}"
+
+
 def _refuse(what: str, shared: set) -> None:
     if shared:
         raise LeakError(f"{len(shared)} {what} of evaluation are in training, as {min(shared)!r}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Count the hours of a corpus and look for leaks.")
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("build/speech"))
+    folder = parser.parse_args().folder
+    for split in SPLITS:
+        seconds: dict[tuple[str, str], float] = defaultdict(float)
+        for record in Speech(folder, split).records:
+            seconds[record.synthesizer, record.language] += record.samples / SAMPLE_RATE_HZ
+        for (synthesizer, language), total in sorted(seconds.items()):
+            print(f"{split} {synthesizer} {language}: {total / 3_600:.2f} h")
+    try:
+        check_disjoint(folder)
+    except LeakError as error:
+        raise SystemExit(f"{error}; read training with Speech(apart_from=evaluation)") from error
+    print("evaluation is apart from training")
+
+
+if __name__ == "__main__":
+    main()

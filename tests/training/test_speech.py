@@ -75,11 +75,10 @@ def test_leaks_are_refused(folder, tmp_path):
     kept = Speech(folder, "test").records[0]
     spoken = kept.texts[kept.language]
     shorter = kept.texts | {kept.language: spoken.split(" ", 1)[1]}
+    other = dict.fromkeys(LANGUAGES, "x")
     leaks = {
-        "rows of text": dataclasses.replace(
-            kept, voice="other", texts=dict.fromkeys(LANGUAGES, "x")
-        ),
-        "voices": dataclasses.replace(kept, ids=["x"], texts=dict.fromkeys(LANGUAGES, "x")),
+        "rows of text": dataclasses.replace(kept, voice="other", texts=other),
+        "speakers": dataclasses.replace(kept, ids=["x"], texts=other, voice=kept.voice + "0"),
         f"sentences in {kept.language}": dataclasses.replace(
             kept, ids=["x"], voice="other", texts=shorter
         ),
@@ -90,6 +89,16 @@ def test_leaks_are_refused(folder, tmp_path):
         _write(out / "test" / "espeak", kept)
         with pytest.raises(LeakError, match=message):
             check_disjoint(out)
+
+
+def test_the_reader_leaves_out_what_is_near_to_evaluation(folder, tmp_path):
+    kept, other = Speech(folder, "test").records[:2]
+    near = kept.texts | {"fr": kept.texts["fr"].rsplit(" ", 1)[0]}
+    _write(tmp_path / "train" / "espeak", dataclasses.replace(kept, texts=near), other)
+    trained = Speech(tmp_path, apart_from=[kept])
+    assert trained.records == [other] and trained.left_out == 1
+    assert trained[0].samples[0] == 2
+    assert len(Speech(tmp_path)) == 2
 
 
 def test_a_finished_part_is_left_alone_and_an_interrupted_one_is_made_anew(tmp_path, monkeypatch):
