@@ -41,8 +41,9 @@ class Augmenter:
     def __call__(self, samples: Tensor, behind: Tensor | None = None) -> tuple[Tensor, float]:
         """Augment one utterance.
 
-        samples: float [S] in [-1, 1] at 16 kHz; behind: somebody else's, far behind. Returns float [S'] in [-1, 1] and the time scale:
-        what was at index i is at `i * scale`. Raises ValueError for other shapes.
+        samples: float [S] in [-1, 1] at 16 kHz; behind: somebody else's, far behind. Returns float
+        [S'] in [-1, 1] and the time scale: what was at index i is at `i * scale`. Raises ValueError
+        for other shapes.
         """
         if samples.dim() != 1 or not samples.is_floating_point() or not len(samples):
             raise ValueError(

@@ -130,9 +130,7 @@ class Batcher:
             row[:tokens] = one[:tokens]
         return replace(batch, features=padded)
 
-    def written(
-        self, texts: Sequence[tuple[str, str, str, str]], rng: random.Random
-    ) -> Batch:
+    def written(self, texts: Sequence[tuple[str, str, str, str]], rng: random.Random) -> Batch:
         """A batch without audio, of (language, target, text, translation)."""
         rows = []
         for language, target, text, translation in texts:
@@ -151,9 +149,7 @@ class Batcher:
         ids += self._tokenizer.encode(" " + translation) if translation else []
         return [*ids, prompt.stop[0]]
 
-    def _texts(
-        self, spoken: Sequence[Spoken], wholes: Sequence[int], rng: random.Random
-    ) -> Batch:
+    def _texts(self, spoken: Sequence[Spoken], wholes: Sequence[int], rng: random.Random) -> Batch:
         return self._batch(
             [self._row(one, whole, rng) for one, whole in zip(spoken, wholes, strict=True)]
         )
@@ -164,7 +160,9 @@ class Batcher:
         tokens = rng.randint(1, whole) if cut else whole
         n = heard_words(one.word_ends, tokens) if cut else len(one.words)
         transcript = " ".join(one.words[:n])
-        said = (transcript, sayable(one.translation, n, len(one.words))) if one.expected else ("", "")
+        said = (
+            (transcript, sayable(one.translation, n, len(one.words))) if one.expected else ("", "")
+        )
         direction = one.language, one.target
         return tokens, direction, self.answer(direction, *said), 0, letters(transcript), one.known
 

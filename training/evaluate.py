@@ -31,7 +31,9 @@ class Score:
 def score(pairs: Iterable[tuple[str, str]], translations: Iterable[tuple[str, str]]) -> Score:
     """``pairs`` and ``translations`` are (reference, hypothesis)."""
     heard, said = list(pairs), list(translations)
-    chrf = sacrebleu.corpus_chrf([h for _, h in said], [[r for r, _ in said]]).score if said else 0.0
+    chrf = (
+        sacrebleu.corpus_chrf([h for _, h in said], [[r for r, _ in said]]).score if said else 0.0
+    )
     return Score(word_error_rate(heard), chrf, len(heard))
 
 

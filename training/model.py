@@ -132,9 +132,7 @@ class Nano(nn.Module):
         counts = places < batch.tokens[:, None]
         return (loss * counts).sum() / counts.sum().clamp(min=1)
 
-    def _answer_loss(
-        self, soft: Tensor, batch: Batch, size: Slice | None, forget: float
-    ) -> Tensor:
+    def _answer_loss(self, soft: Tensor, batch: Batch, size: Slice | None, forget: float) -> Tensor:
         ids, valid, first_answer = self._layout(soft.shape[1], batch)
         if forget:
             lost = torch.rand(ids[:, first_answer:].shape, device=ids.device) < forget

@@ -1,7 +1,7 @@
 """The shape of the bundled model: a Gemma 3n in small, every text and audio mechanism on.
 
-Unusual: a `Shape` can grow. Widths are fixed; encoder blocks, decoder layers and feed-forward widths
-may be more in a later run, which takes what an earlier one learnt (`training.growth`).
+Unusual: a `Shape` can grow. Encoder blocks and feed-forward widths may be more in a later run,
+which takes what an earlier one learnt (`training.growth`).
 """
 
 from dataclasses import dataclass
@@ -40,12 +40,12 @@ SHAPE = Shape()
 
 def config(tokenizer: Tokenizer, shape: Shape = SHAPE) -> dict[str, Any]:
     """The `config.json` of a model of ``shape``, in the Hugging Face layout."""
-    special = tokenizer.special
+    special, vocabulary = tokenizer.special, tokenizer.vocab_size - 2 * SOFT_ROWS
     return {
         "architectures": ["Gemma3nForConditionalGeneration"],
         "model_type": "gemma3n",
         "dtype": "bfloat16",
-        "text_config": _text(shape, special("<pad>"), special("<eos>"), special("<bos>")),
+        "text_config": _text(shape, vocabulary, special("<pad>"), special("<eos>"), special("<bos>")),
         "audio_config": _audio(shape, special(AUDIO_ROWS[0])),
         "boi_token_id": special("<start_of_image>"),
         "eoi_token_id": special(IMAGE_ROWS[0]),
@@ -59,12 +59,12 @@ def config(tokenizer: Tokenizer, shape: Shape = SHAPE) -> dict[str, Any]:
     }
 
 
-def _text(shape: Shape, pad: int, eos: int, bos: int) -> dict[str, Any]:
+def _text(shape: Shape, vocabulary: int, pad: int, eos: int, bos: int) -> dict[str, Any]:
     kinds = ["full_attention" if i % 5 == 4 else "sliding_attention" for i in range(shape.layers)]
     return {
         "model_type": "gemma3n_text",
-        "vocab_size": TEXT_VOCAB + 2 * SOFT_ROWS,
-        "vocab_size_per_layer_input": TEXT_VOCAB,
+        "vocab_size": vocabulary + 2 * SOFT_ROWS,
+        "vocab_size_per_layer_input": vocabulary,
         "hidden_size": shape.width,
         "hidden_size_per_layer_input": shape.told,
         "intermediate_size": [shape.ffn] * shape.layers,

@@ -35,7 +35,9 @@ class Evaluator:
             line: dict[str, Any] = {"synthesizer": synthesizer, "spelling": {}}
             for language, examples in by_language.items():
                 spelt = spell(model, [plain(one, "en") for one in examples])
-                pairs = [(one.texts[language], got) for one, got in zip(examples, spelt, strict=True)]
+                pairs = [
+                    (one.texts[language], got) for one, got in zip(examples, spelt, strict=True)
+                ]
                 line["spelling"][language] = round(word_error_rate(pairs), 3)
                 line["spelt"] = spelt[0]
                 if listens:

@@ -15,7 +15,7 @@ import os
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -40,6 +40,7 @@ from training.stream import Source, Stream, loader
 from training.text import LANGUAGES, Texts
 
 log = logging.getLogger(__name__)
+clock = time.monotonic
 
 LETTERS_WEIGHT = 0.5
 FORGET_SHARE = 0.35  # of the answer's words, at the start; it falls to nothing with time
@@ -76,8 +77,7 @@ class Trainer:
         """Begins a run, or finds it where it stood."""
         run = Run(args.run)
         tokenizer = Tokenizer.from_file(args.run / "tokenizer.json")
-        shape = nano.Shape(audio_blocks=args.blocks, ffn=args.ffn)
-        config = nano.config(tokenizer, shape)
+        config = nano.config(tokenizer, args.shape)
         torch.manual_seed(args.seed)
         prompt = prompts.build(tokenizer, "es", "en")
         model = Nano(config, prompt.after, tokenizer.special("<audio_soft_token>"))
@@ -114,11 +114,11 @@ class Trainer:
                 batches, entered = self.batches(phase), phase.name
             if phase.name != now.phase:
                 now.phase, now.phase_step = phase.name, 0
-            started = time.monotonic()
+            started = clock()
             every = WRITTEN_EVERY.get(phase.name, WRITTEN_EVERY_ELSE)
             reads = now.step % every == every - 1
             self.step(next(written if reads else batches), phase, over, reads)
-            now.seconds += agreed(time.monotonic() - started)
+            now.seconds += agreed(clock() - started)
             if self.rank == 0 and now.seconds - saved > SAVE_EVERY_S:
                 saved = now.seconds
                 self.run.save(self.model, self.average, self.optimizers, now)
@@ -260,6 +260,7 @@ def train(rank: int, args: argparse.Namespace) -> None:
     trainer.loop()
     if rank == 0:
         trainer.finish()
+    dist.destroy_process_group()
 
 
 def options(argv: list[str] | None = None) -> argparse.Namespace:
@@ -285,12 +286,13 @@ def options(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--compile", action="store_true", help="what of the encoder gains by it")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args(argv)
+    args.shape = replace(nano.SHAPE, audio_blocks=args.blocks, ffn=args.ffn)
     args.processes = args.processes or (2 if args.device == "cpu" else 1)
     return args
 
 
-def main() -> None:
-    args = options()
+def main(argv: list[str] | None = None) -> None:
+    args = options(argv)
     args.run.mkdir(parents=True, exist_ok=True)
     (args.run / "rendezvous").unlink(missing_ok=True)
     make_tokenizer(args)

@@ -117,14 +117,17 @@ def test_letters(text, expected):
 
 
 @pytest.mark.parametrize(
-    "heard, expected", [(0, ""), (1, ""), (2, "a"), (4, "a b c"), (7, "a b c d e f"), (8, "a b c d e f g h")]
+    "heard, expected",
+    [(0, ""), (1, ""), (2, "a"), (4, "a b c"), (7, "a b c d e f"), (8, "a b c d e f g h")],
 )
 def test_what_can_be_said_is_a_word_behind(heard, expected):
     assert sayable("a b c d e f g h", heard, 8) == expected
 
 
 def test_an_answer_that_is_to_be_empty_is(batcher, tokenizer):
-    batch = batcher([replace(spoken(), language="fr", target="en", expected=False)], random.Random(0))
+    batch = batcher(
+        [replace(spoken(), language="fr", target="en", expected=False)], random.Random(0)
+    )
     assert tokenizer.decode(batch.answers[0].tolist()) == "\nEnglish:"
     assert batch.letter_counts.tolist() == [15], "the encoder hears the words all the same"
 
@@ -132,7 +135,9 @@ def test_an_answer_that_is_to_be_empty_is(batcher, tokenizer):
 def test_a_prompt_names_its_languages(batcher, tokenizer):
     rows = [spoken(), replace(spoken(), language="en", target="pt")]
     batch = batcher(rows, random.Random(0))
-    for before, names in zip(batch.before, (("Spanish", "English"), ("English", "Portuguese")), strict=True):
+    for before, names in zip(
+        batch.before, (("Spanish", "English"), ("English", "Portuguese")), strict=True
+    ):
         ids = before[before != PADDING].tolist()
         text = tokenizer.decode(ids)
         assert "segment in {}, then translate it into {}:".format(*names) in text
@@ -143,7 +148,10 @@ def test_a_prompt_names_its_languages(batcher, tokenizer):
 
 
 def test_a_written_batch_has_the_translation_to_learn(batcher, tokenizer):
-    texts = [("es", "en", "El perro duerme.", "The dog sleeps."), ("en", "it", "A cat.", "Un gatto.")]
+    texts = [
+        ("es", "en", "El perro duerme.", "The dog sleeps."),
+        ("en", "it", "A cat.", "Un gatto."),
+    ]
     seen = set()
     for seed in range(20):
         batch = batcher.written(texts, random.Random(seed))
@@ -151,8 +159,13 @@ def test_a_written_batch_has_the_translation_to_learn(batcher, tokenizer):
         for (_, _, text, translation), answers, targets in zip(
             texts, batch.answers, batch.targets, strict=True
         ):
-            transcript, label, told = tokenizer.decode(answers[answers != IGNORE].tolist()).partition("\n")
-            assert text.startswith(transcript) and (label, transcript != text) == ("\n", transcript != text)
+            transcript, label, told = tokenizer.decode(
+                answers[answers != IGNORE].tolist()
+            ).partition("\n")
+            assert text.startswith(transcript) and (label, transcript != text) == (
+                "\n",
+                transcript != text,
+            )
             learnt = tokenizer.decode(targets[targets != IGNORE].tolist())
             assert learnt == "\n" + told and translation.startswith(told.partition(":")[2].strip())
             seen.add(transcript == text)

@@ -216,7 +216,9 @@ def test_a_written_batch_teaches_to_translate_alone(model, batcher, tokenizer):
     ids = torch.cat((batch.before, torch.tensor([model.after]), batch.answers[:, :-1]), 1)
     with torch.no_grad():
         embeddings = model.language_model.embed(ids)
-        embeddings[:, batch.before.shape[1]] = model.embed_audio.hard(torch.tensor([model.after[0]]))
+        embeddings[:, batch.before.shape[1]] = model.embed_audio.hard(
+            torch.tensor([model.after[0]])
+        )
         logits = model.language_model(embeddings, ids)[0]
     first = batch.before.shape[1] + len(model.after) - 1 + len(given)
     wanted = F.cross_entropy(logits[first:], batch.answers[0, len(given) :])

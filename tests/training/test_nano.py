@@ -19,7 +19,9 @@ LIMIT_BYTES = 50_000_000
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nano")
-    words = [f"{a}{b}{c}" for a in "bcdfglmnprstvz" for b in "aeiouáéíóú" for c in "lnrstvdcbzfgmpnhjkx"]
+    words = [
+        f"{a}{b}{c}" for a in "bcdfglmnprstvz" for b in "aeiouáéíóú" for c in "lnrstvdcbzfgmpnhjkx"
+    ]
     texts = [" ".join(words), *SENTENCES, *prompts.prompt_text("es", "en"), "\nEnglish:"]
     path = folder / "tokenizer.json"
     tokenizers.train(texts, nano.TEXT_VOCAB, path)
