@@ -41,11 +41,12 @@ SHAPE = Shape()
 def config(tokenizer: Tokenizer, shape: Shape = SHAPE) -> dict[str, Any]:
     """The `config.json` of a model of ``shape``, in the Hugging Face layout."""
     special, vocabulary = tokenizer.special, tokenizer.vocab_size - 2 * SOFT_ROWS
+    controls = special("<pad>"), special("<eos>"), special("<bos>")
     return {
         "architectures": ["Gemma3nForConditionalGeneration"],
         "model_type": "gemma3n",
         "dtype": "bfloat16",
-        "text_config": _text(shape, vocabulary, special("<pad>"), special("<eos>"), special("<bos>")),
+        "text_config": _text(shape, vocabulary, *controls),
         "audio_config": _audio(shape, special(AUDIO_ROWS[0])),
         "boi_token_id": special("<start_of_image>"),
         "eoi_token_id": special(IMAGE_ROWS[0]),
