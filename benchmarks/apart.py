@@ -21,8 +21,9 @@ from benchmarks.realtime import RUNS, SECONDS, UPDATE_CHUNKS, Script
 from benchmarks.rows import Measurement, Result, Row
 from dragoman.models import prompt as prompts
 from dragoman.models.checkpoint import Checkpoint
-from dragoman.pipeline.chain import Chain, recipes
-from dragoman.pipeline.link import Recipe
+from dragoman.pipeline.chain import Chain
+from dragoman.pipeline.recipes import Recipe, recipes
+from dragoman.spec import ModelSpec
 from dragoman.stages.contract import Stage
 from dragoman.stages.messages import (
     SAMPLE_RATE_HZ,
@@ -65,7 +66,7 @@ def real_time_factors(
 ) -> list[float]:
     """Seconds that the graph ``start`` gives needs for a second of ``sound``, float32 [S], in each
     of several rounds."""
-    _, encode, translate = recipes(folder, device)
+    _, encode, translate = recipes(ModelSpec(folder, device))
     scripted = replace(translate, make=partial(Scripted, folder, translate))
     chain = start((Recipe("segment", OneSegment), encode, scripted))
     factors = []
@@ -130,7 +131,7 @@ class Scripted:
 def _graph(stages: Sequence[Recipe]) -> Chain:
     from dragoman.pipeline.graph import Graph
 
-    return Graph.start(stages=stages)
+    return Graph.start(stages)
 
 
 MEASUREMENTS = {FORM: Measurement(APART.name, (APART,), keeps_up)}

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dragoman.demos import options
-from dragoman.demos.loading import check_sizes, locate, read_ahead
 from dragoman.demos.stdout import own_stdout
 from dragoman.errors import FAILED, INTERRUPTED, NO_INPUT, OK
+from dragoman.pipeline.start import check, check_sizes, locate, read_ahead, session_options
+from dragoman.spec import ModelSpec
 
 if TYPE_CHECKING:
     from dragoman.demos.progress import View
@@ -66,23 +67,20 @@ def translate(
         raise typer.BadParameter("--json and --quiet exclude each other: give one of them")
     formats = _formats(output_format)
     options.log_to_stderr(debug)
-    options.check_languages(model, language, target_language, address)
-    options.check_device(device, address)
+    spec = ModelSpec(model, device, dtype, size, address=address)
+    check(spec, language, target_language)
     from dragoman.pipeline.batch import BatchOptions
-    from dragoman.stages.messages import SessionOptions
 
     asked = BatchOptions(
-        session=SessionOptions(
-            language=language, target_language=target_language, pad_audio=pad_audio, size=size
+        session=session_options(
+            spec, language=language, target_language=target_language, pad_audio=pad_audio
         ),
-        model=model,
-        device=device,
-        dtype=dtype,
+        spec=spec,
         formats=formats,
         bilingual=bilingual,
         overwrite=overwrite,
     )
-    return run(paths, output_dir, asked, workers, address, as_json=as_json, quiet=quiet)
+    return run(paths, output_dir, asked, workers, as_json=as_json, quiet=quiet)
 
 
 def run(
@@ -90,7 +88,6 @@ def run(
     output_dir: Path | None,
     options: "BatchOptions",
     workers: int | None = None,
-    address: str | None = None,
     *,
     as_json: bool = False,
     quiet: bool = False,
@@ -104,8 +101,8 @@ def run(
     sources, lacking = find(paths, output_dir)
     if sources:
         bars = not (as_json or quiet)
-        options = replace(options, model=locate(options.model, address, bars))
-        check_sizes(options.model, options.session.size)
+        options = replace(options, spec=locate(options.spec, bars))
+        check_sizes(options.spec)
     batch = Batch(sources, options)
     results: list[Result] = []
     interrupted = False
@@ -116,7 +113,7 @@ def run(
                 _add(missing(entry), results, screen)
             for result in batch.prepare():
                 _add(result, results, screen)
-            _work(batch, options.model, workers, address, results, screen)
+            _work(batch, options.spec, workers, results, screen)
     except KeyboardInterrupt:
         interrupted = True
     finally:
@@ -167,9 +164,8 @@ def _formats(text: str) -> tuple[str, ...]:
 
 def _work(
     batch: "Batch",
-    model: str,
+    spec: ModelSpec,
     workers: int | None,
-    address: str | None,
     results: "list[Result]",
     screen: "View",
 ) -> None:
@@ -180,8 +176,8 @@ def _work(
 
     screen.start(batch.to_do)
     with own_stdout():  # the screen was handed it before
-        with read_ahead(model):
-            pool = Pool.start(batch.recipes, workers, address, batch.look)
+        with read_ahead(spec):
+            pool = Pool.start(batch.recipes, workers, spec.address, batch.look)
         try:
             screen.ready(len(pool))
             for event in batch.run(pool):

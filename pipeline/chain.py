@@ -11,21 +11,17 @@ it with its own first picture: sound alone never loads it.
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from dragoman import system
-from dragoman.errors import CheckpointError, PipelineError, SessionError
-from dragoman.models import hub
+from dragoman.errors import PipelineError, SessionError
 from dragoman.pipeline.dispatch import Dispatcher
-from dragoman.pipeline.link import Failure, Packet, Recipe
-from dragoman.stages.contract import Stage
+from dragoman.pipeline.link import Failure, Packet
+from dragoman.pipeline.recipes import Recipe
 from dragoman.stages.messages import CHUNK_SAMPLES, Caption, Chunk, SessionOptions, Speech
 
 
@@ -76,6 +72,12 @@ class Chain(ABC):
     @abstractmethod
     def __len__(self) -> int:
         """The number of links."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def stop(self) -> None:
         """Ends the pipeline, with every session that is still open."""
@@ -209,98 +211,6 @@ class Chain(ABC):
     def _broken(self, session: str, error: Exception) -> PipelineError:
         where = f"session {session!r} was lost: " if session else ""
         return PipelineError(f"{where}{type(error).__name__}: {error}", kind=type(error).__name__)
-
-
-def recipes(
-    model: str, device: str = "cpu", threads: int | None = None, form: str = "auto"
-) -> tuple[Recipe, ...]:
-    """The stages of live captions: segment, encode, translate.
-
-    ``threads`` is for the decoder, the stage that needs them; by default all cores (four at most),
-    but for a bundled model, beside which the encoder keeps one. An encoder that is left none has
-    all in its turn (:mod:`pipeline.turns`). ``form`` is that of the weights in memory.
-    """
-    threads = _decoder_threads(model) if threads is None else threads
-    alone = threads < system.cores()
-    gpus = 0.4 if device.startswith("cuda") else 0.0
-    model = _from_anywhere(model)
-    return (
-        Recipe("segment", _segment),
-        Recipe("encode", partial(_encode, model, device, form), 1 if alone else threads, gpus),
-        Recipe("translate", partial(_translate, model, device, form), threads, gpus),
-    )
-
-
-def look_recipe(
-    model: str, device: str = "cpu", threads: int | None = None, form: str = "auto"
-) -> Recipe | None:
-    """The stage that looks at pictures; None when ``model`` has no eyes."""
-    model = _from_anywhere(model)
-    if _is_blind(model):
-        return None
-    # The decoder waits while a picture is looked at: the threads are free for it.
-    threads = _decoder_threads(model) if threads is None else threads
-    gpus = 0.2 if device.startswith("cuda") else 0.0
-    return Recipe("look", partial(_look, model, device, form), threads, gpus)
-
-
-def use_threads(wanted: Sequence[int]) -> None:
-    """Gives torch the most threads that any of the stages in this process wants."""
-    if any(wanted):
-        import torch
-
-        torch.set_num_threads(max(wanted))
-
-
-def _segment() -> Stage[Any, Any, Any]:
-    from dragoman.stages.illustrate import IllustrateStage
-    from dragoman.stages.segment import SegmentStage
-
-    return IllustrateStage(SegmentStage())
-
-
-def _look(model: str, device: str, form: str) -> Stage[Any, Any, Any]:
-    from dragoman.stages.look import LookStage
-
-    return LookStage.load(model, device, form)
-
-
-def _encode(model: str, device: str, form: str) -> Stage[Any, Any, Any]:
-    from dragoman.stages.encode import EncodeStage
-
-    return EncodeStage.load(model, device, form)
-
-
-def _translate(model: str, device: str, form: str) -> Stage[Any, Any, Any]:
-    from dragoman.stages.translate import TranslateStage
-
-    return TranslateStage.load(model, device, form)
-
-
-def _decoder_threads(model: str) -> int:
-    """A bundled model is small, and leaves a core to the other stages; one of true size keeps up
-    better with all of them (`benchmarks.apart`)."""
-    folder = hub.here(model)
-    small = folder is not None and folder.parent == hub.BUNDLED
-    return max(1, min(4, system.cores() - small))
-
-
-def _is_blind(model: str) -> bool:
-    """Whether the model's configuration is here and has no vision tower; cheap, without torch."""
-    folder = hub.here(model)
-    try:
-        config = {} if folder is None else hub.read_config(folder)
-    except CheckpointError:  # which loading will explain
-        return False
-    return folder is not None and not config.get("vision_config")
-
-
-def _from_anywhere(model: str) -> str:
-    """A folder's path, made absolute for processes that run elsewhere; a bundled model's name and
-    a hub's id as they are, for each machine to look up.
-    """
-    folder = hub.here(model)
-    return model if folder is None or folder.parent == hub.BUNDLED else str(folder.resolve())
 
 
 def _noise(samples: int) -> np.ndarray:

@@ -15,8 +15,9 @@ from concurrent.futures import Future
 from typing import Any
 
 from dragoman.errors import DeviceError, PipelineError
-from dragoman.pipeline.chain import Chain, Recipe, look_recipe, recipes, use_threads
+from dragoman.pipeline.chain import Chain
 from dragoman.pipeline.link import Failure, Link, Packet
+from dragoman.pipeline.recipes import Recipe, use_threads
 from dragoman.pipeline.turns import Turns, needed, spared
 from dragoman.stages.messages import SessionOptions
 
@@ -41,7 +42,7 @@ class StageActor(Link):
 
     def __init__(self, recipe: Recipe, turns: Turns | None = None) -> None:
         super().__init__(recipe)
-        use_threads([recipe.threads])
+        use_threads([recipe])
         self._turn = turns if turns is not None and recipe.threads else contextlib.nullcontext()
 
     def ready(self) -> bool:
@@ -75,22 +76,18 @@ class Graph(Chain):
     @classmethod
     def start(
         cls,
-        model: str = "nano",
-        device: str = "cpu",
-        address: str | None = None,
-        threads: int | None = None,
-        stages: Sequence[Recipe] | None = None,
+        stages: Sequence[Recipe],
         look: Recipe | None = None,
+        model: str = "",
+        address: str | None = None,
     ) -> "Graph":
-        """Loads and warms up the chain of ``model``, or of ``stages`` and, for pictures, ``look``.
+        """Loads and warms up ``stages``; ``look`` is for pictures.
 
         Without ``address`` a Ray of its own is started on this machine; `auto` or `host:port` joins
         a running cluster, whose nodes have this project installed and see the model at the same
         path. A Ray that the caller has already initialised is used as it is. Raises PipelineError,
         and DeviceError where a stage wants a GPU and no node has one.
         """
-        if stages is None:
-            stages, look = recipes(model, device, threads), look_recipe(model, device, threads)
         owns_ray = connect(address, len(stages))
         graph = cls([], model, owns_ray, look)
         try:

@@ -6,13 +6,14 @@ survive pickling, and the other sessions notice nothing.
 """
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from dragoman.errors import FAILED, PipelineError, exit_code
 from dragoman.models import resident
-from dragoman.stages.contract import Stage, StageHost
+from dragoman.pipeline.recipes import Recipe
+from dragoman.stages.contract import StageHost
 from dragoman.stages.messages import SessionOptions
 
 
@@ -49,26 +50,6 @@ class Packet(NamedTuple):
     seq: int
     items: Batch
     last: bool = False
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a stage is made, in the process that will own it.
-
-    ``make`` imports what it needs itself; ``threads`` is for torch, 0 where the stage has none;
-    ``gpus`` is the share of an accelerator that a Ray actor asks for.
-    """
-
-    name: str
-    make: Callable[[], Stage[Any, Any, Any]]
-    threads: int = 0
-    gpus: float = 0.0
-
-    def made(self) -> Stage[Any, Any, Any]:
-        """The stage, without the memory that only making it took."""
-        stage = self.make()
-        resident.give_back()
-        return stage
 
 
 class Link:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from dragoman.pipeline.chain import Chain, Recipe, look_recipe, recipes, use_threads
+from dragoman.pipeline.chain import Chain
 from dragoman.pipeline.link import Link
+from dragoman.pipeline.recipes import Recipe, use_threads
 
 
 class Local(Chain):
@@ -22,20 +23,10 @@ class Local(Chain):
 
     @classmethod
     def start(
-        cls,
-        model: str = "nano",
-        device: str = "cpu",
-        threads: int | None = None,
-        stages: Sequence[Recipe] | None = None,
-        look: Recipe | None = None,
+        cls, stages: Sequence[Recipe], look: Recipe | None = None, model: str = ""
     ) -> "Local":
-        """Loads and warms up the chain of ``model``, or of ``stages`` and, for pictures, ``look``.
-
-        Raises PipelineError.
-        """
-        if stages is None:
-            stages, look = recipes(model, device, threads), look_recipe(model, device, threads)
-        use_threads([stage.threads for stage in stages])
+        """Loads and warms up ``stages``; ``look`` is for pictures. Raises PipelineError."""
+        use_threads(stages)
         local = cls([Link(stage) for stage in stages], model, look)
         try:
             local.load()

@@ -17,8 +17,9 @@ from typing import Any
 
 from dragoman import system
 from dragoman.errors import PipelineError
-from dragoman.pipeline.chain import Failure, Recipe, use_threads
 from dragoman.pipeline.graph import PLACEMENT_S, check_gpus, connect, exceptions, ray
+from dragoman.pipeline.link import Failure
+from dragoman.pipeline.recipes import Recipe, use_threads
 from dragoman.stages.contract import StageHost
 from dragoman.stages.messages import Caption, SessionOptions, Speech
 
@@ -59,7 +60,7 @@ class SegmentActor:
     def load(self) -> Failure | None:
         """Makes the stages: reads weights, so it may take long."""
         # Not before: it imports torch, which is no part of finding a place for an actor.
-        use_threads([recipe.threads for recipe in self._recipes])
+        use_threads(self._recipes)
         for recipe in self._recipes:
             try:
                 self._hosts.append(_made(recipe))

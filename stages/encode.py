@@ -91,16 +91,16 @@ class EncodeStage:
         self._none = torch.zeros(0, embedder.width)
 
     @classmethod
-    def load(cls, model: str, device: str = "cpu", form: str = "auto") -> "EncodeStage":
-        """Loads the audio tower and its embedder, nothing else, as weights of ``form``; raises
+    def load(cls, model: str, device: str = "cpu", dtype: str = "auto") -> "EncodeStage":
+        """Loads the audio tower and its embedder, nothing else, as weights of ``dtype``; raises
         CheckpointError.
         """
         checkpoint = Checkpoint.open(model)
-        dtype = checkpoint.dtype(form)
+        weights = checkpoint.dtype(dtype)
         mel = LogMel(checkpoint.audio_config.input_feat_size).to(device)
-        tower = checkpoint.audio_encoder(dtype, device, checkpoint.audio_form(form))
+        tower = checkpoint.audio_encoder(weights, device, checkpoint.audio_form(dtype))
         encoder = StreamingAudioEncoder(mel, tower)
-        return cls(encoder, checkpoint.embedder("audio", dtype, device))
+        return cls(encoder, checkpoint.embedder("audio", weights, device))
 
     def init_state(self, options: SessionOptions) -> EncodeState:
         return EncodeState(options.update_chunks)

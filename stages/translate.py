@@ -121,16 +121,16 @@ class TranslateStage:
         self._instruction = lru_cache(INSTRUCTIONS)(self._prefilled)
 
     @classmethod
-    def load(cls, model: str, device: str = "cpu", form: str = "auto") -> "TranslateStage":
-        """Loads the language model, as weights of ``form``, and the rows of its special tokens;
+    def load(cls, model: str, device: str = "cpu", dtype: str = "auto") -> "TranslateStage":
+        """Loads the language model, as weights of ``dtype``, and the rows of its special tokens;
         raises CheckpointError.
         """
         checkpoint = Checkpoint.open(model)
         tokenizer = checkpoint.tokenizer  # first: a wrong one is known before weights are read
-        dtype = checkpoint.dtype(form)
+        weights = checkpoint.dtype(dtype)
         return cls(
-            checkpoint.language_model(dtype, device, checkpoint.scheme(form)),
-            checkpoint.embedder("audio", dtype, device),
+            checkpoint.language_model(weights, device, checkpoint.scheme(dtype)),
+            checkpoint.embedder("audio", weights, device),
             tokenizer,
         )
 

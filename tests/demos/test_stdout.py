@@ -17,7 +17,7 @@ from tests.pipeline.fake_stages import CHUNKS_A_SEGMENT, POISON, tone
 PROGRAM = """
     import sys, time
     from dragoman.demos import captions, cli
-    from dragoman.pipeline.chain import Recipe
+    from dragoman.pipeline.recipes import Recipe
     from dragoman.pipeline.graph import Graph
     from tests.pipeline.fake_stages import Deadly, Making, fakes
 
@@ -28,7 +28,7 @@ PROGRAM = """
 
     segment, _, translate = fakes()
     stages = (segment, Recipe("encode", Making(Deadly())), translate)
-    captions.start = lambda request: Lingering.start(stages=stages)
+    captions.start = lambda request: Lingering.start(stages)
     sys.exit(cli.main(["captions", "--pace", "fast", *sys.argv[1:]]))
 """
 

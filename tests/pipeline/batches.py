@@ -8,9 +8,9 @@ from pathlib import Path
 import ray
 
 from dragoman.pipeline.batch import Advanced, Batch, BatchOptions
-from dragoman.pipeline.chain import Recipe
 from dragoman.pipeline.inputs import find
 from dragoman.pipeline.journal import NAME
+from dragoman.pipeline.recipes import Recipe
 from dragoman.pipeline.workers import Pool
 from tests.pipeline import media_files
 from tests.pipeline.fake_stages import POISON, fakes, tone

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dragoman.pipeline.chain import Recipe
+from dragoman.pipeline.recipes import Recipe
 from dragoman.stages.illustrate import IllustrateStage
 from dragoman.stages.messages import (
     CHUNK_SAMPLES,

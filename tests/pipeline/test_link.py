@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dragoman.models import resident
-from dragoman.pipeline.link import Failure, Link, Packet, Recipe
-from dragoman.pipeline.local import Local
+from dragoman.pipeline.link import Failure, Link, Packet
+from dragoman.pipeline.recipes import Recipe
 from dragoman.stages.messages import CHUNK_SAMPLES, SessionOptions, Speech
+from tests.pipeline.chains import in_process
 from tests.pipeline.fake_stages import (
     POISON,
     CountingSegments,
@@ -124,7 +125,7 @@ def test_every_link_of_a_chain_settles_when_it_has_warmed_up(monkeypatch):
     monkeypatch.setattr(Link, "settle", lambda made: happened.append("settled"))
     whole = Link.run
     monkeypatch.setattr(Link, "run", lambda *given: happened.append("run") or whole(*given))
-    Local.start(stages=fakes()).stop()
+    in_process(fakes()).stop()
     assert "run" in happened and happened.index("settled") == len(happened) - 3
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from dragoman.errors import PipelineError
 from dragoman.pipeline.batch import Advanced
-from dragoman.pipeline.chain import Recipe
+from dragoman.pipeline.recipes import Recipe
 from dragoman.pipeline.workers import TRIES, Pool
 from tests.pipeline.batches import batch, ray_of_our_own, records, run, sound
 from tests.pipeline.fake_stages import Deadly, Making, fakes
