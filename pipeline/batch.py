@@ -17,7 +17,7 @@ import os
 import uuid
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -28,12 +28,12 @@ from dragoman.models.hub import here
 from dragoman.pipeline.frames import read_frames
 from dragoman.pipeline.inputs import Missing, Source
 from dragoman.pipeline.journal import Entry, Finished, Journal, digest, relative
-from dragoman.pipeline.link import Failure
 from dragoman.pipeline.media import probe, read_audio
-from dragoman.pipeline.outputs import FORMATS, Output, document, planned, write_all
+from dragoman.pipeline.outputs import FORMATS, Output, asked, document, planned, write_all
+from dragoman.pipeline.pool import Job, Outcome, Pool
 from dragoman.pipeline.recipes import Recipe, look_recipe, recipes
+from dragoman.pipeline.runner import Failure
 from dragoman.pipeline.segments import segments
-from dragoman.pipeline.workers import Job, Outcome, Pool
 from dragoman.spec import ModelSpec
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Picture, SessionOptions, Speech
 
@@ -213,7 +213,7 @@ class Batch:
             status = source.path.stat()
         except OSError as error:
             raise InputError(f"{source.path} cannot be read ({error.strerror})") from error
-        options = asdict(self._options.session)
+        options = asked(self._options.session)
         parts = [MADE, status.st_size, status.st_mtime_ns, self._model, options]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 

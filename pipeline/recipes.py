@@ -14,6 +14,7 @@ from dragoman.errors import CheckpointError
 from dragoman.models import hub, resident
 from dragoman.spec import ModelSpec
 from dragoman.stages.contract import Stage
+from dragoman.stages.messages import SessionOptions, Speech
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,14 @@ class Recipe:
     """How a stage is made, in the process that will own it.
 
     ``make`` imports what it needs itself; ``threads`` is for torch, 0 where the stage has none;
-    ``gpus`` is the share of an accelerator that a Ray actor asks for.
+    ``gpus`` is the share of an accelerator that a Ray actor asks for, ``cpus`` how many cores.
     """
 
     name: str
     make: Callable[[], Stage[Any, Any, Any]]
     threads: int = 0
     gpus: float = 0.0
+    cpus: int = 1
 
     def made(self) -> Stage[Any, Any, Any]:
         """The stage, without the memory that only making it took."""
@@ -59,8 +61,39 @@ def look_recipe(spec: ModelSpec) -> Recipe | None:
     spec = _from_anywhere(spec)
     if _is_blind(spec.model):
         return None
-    # The decoder waits while a picture is looked at: the threads are free for it.
-    return Recipe("look", partial(_look, spec), _decoder_threads(spec), _share(spec, 0.2))
+    # It asks for no core: it must find room where the other stages took all, and works only while
+    # the decoder waits for it, whose threads are free then.
+    return Recipe("look", partial(_look, spec), _decoder_threads(spec), _share(spec, 0.2), cpus=0)
+
+
+def on_demand(recipe: Recipe) -> Recipe:
+    """A stage that makes that of ``recipe`` for the first picture: sound never loads it."""
+    return replace(recipe, make=partial(_OnDemand, recipe), cpus=1)
+
+
+class _OnDemand:
+    """Stage[Speech, Speech, SessionOptions]: passes speech until some comes with pictures.
+
+    Each message is a whole segment: nothing of one is of use for the next.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._stage: Stage[Any, Any, Any] | None = None
+
+    def init_state(self, options: SessionOptions) -> SessionOptions:
+        return options
+
+    def step(self, item: Speech, state: SessionOptions) -> tuple[list[Speech], SessionOptions]:
+        if not item.pictures:
+            return [item], state
+        if self._stage is None:
+            self._stage = self._recipe.made()
+        out, _ = self._stage.step(item, self._stage.init_state(state))
+        return out, state
+
+    def flush(self, state: SessionOptions) -> list[Speech]:
+        return []
 
 
 def use_threads(stages: Sequence[Recipe]) -> None:

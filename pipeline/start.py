@@ -17,6 +17,7 @@ from dragoman.models import hub, reading
 from dragoman.spec import ModelSpec
 
 if TYPE_CHECKING:
+    from dragoman.pipeline.actors import Host
     from dragoman.pipeline.chain import Chain
     from dragoman.stages.messages import SessionOptions
 
@@ -63,18 +64,24 @@ def start(spec: ModelSpec, *, ray: bool = True, progress: Bar | None = None) -> 
     ``progress`` shows the download and the reading of a large model; None: nothing is shown.
     Raises CheckpointError, DeviceError, PipelineError.
     """
+    from dragoman.pipeline.chain import Chain
     from dragoman.pipeline.recipes import look_recipe, recipes
 
     located = locate(spec, bars=progress is not None)
     stages, look = recipes(located), look_recipe(located)
     with read_ahead(located, progress):
-        if ray:
-            from dragoman.pipeline.graph import Graph
+        return Chain.start(host(ray, spec.address), stages, look, spec.model)
 
-            return Graph.start(stages, look, spec.model, spec.address)
-        from dragoman.pipeline.local import Local
 
-        return Local.start(stages, look, spec.model)
+def host(ray: bool, address: str | None = None, processes: int = 3) -> "Host":
+    """Where ``processes`` actors are to live: on Ray, here or at ``address``, or all here."""
+    if ray:
+        from dragoman.pipeline.ray_actors import RayHost
+
+        return RayHost(address, processes)
+    from dragoman.pipeline.actors import InProcess
+
+    return InProcess()
 
 
 def session_options(spec: ModelSpec, **fields: Any) -> "SessionOptions":

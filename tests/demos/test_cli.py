@@ -18,7 +18,7 @@ from dragoman import errors
 from dragoman.demos import captions as command
 from dragoman.demos import cli
 from dragoman.errors import CheckpointError, PipelineError
-from dragoman.pipeline.link import Failure
+from dragoman.pipeline.runner import Failure
 from tests.nano_like import read_config
 from tests.pipeline.batches import as_saved
 from tests.pipeline.chains import in_process

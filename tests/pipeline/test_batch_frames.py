@@ -14,11 +14,10 @@ from dragoman.pipeline import batch as batch_module
 from dragoman.pipeline.batch import Advanced
 from dragoman.pipeline.frames import read_frames
 from dragoman.pipeline.recipes import Recipe, look_recipe, recipes
-from dragoman.pipeline.workers import Pool
 from dragoman.spec import ModelSpec
 from tests.pipeline import media_files
 from tests.pipeline.batches import batch, outputs, records, run, sound, workers
-from tests.pipeline.chains import in_process
+from tests.pipeline.chains import in_process, pool_of
 from tests.pipeline.fake_stages import Looking, illustrated, looking, picture, tone
 from tests.pipeline.videos import garble, slide, write
 
@@ -85,7 +84,7 @@ def test_a_blind_model_is_told_of_frames_and_sent_no_pixels(tmp_path):
     for speech in made._segments(made._files[0]):
         assert speech.pictures and all(shown.pixels is None for shown in speech.pictures)
     made.close()
-    blind = Pool.start(illustrated()[1:], workers=1)
+    blind = pool_of(illustrated()[1:], workers=1)
     run(batch([tmp_path], tmp_path, illustrated()), blind)
     blind.stop()
     assert frames(tmp_path) == [[(0, 0)], [(0, 0)], [(1.5, 15)], [(1.5, 15)], [(2.6, 26)]]
@@ -107,7 +106,7 @@ def test_sound_alone_never_makes_the_lane_and_a_video_makes_it_once_a_worker(tmp
     made = tmp_path / "made"
     made.mkdir()
     look = Recipe("look", MakingInTheOpen(made))
-    workers = Pool.start(illustrated()[1:], workers=2, look=look)
+    workers = pool_of(illustrated()[1:], workers=2, look=look)
     sound(tmp_path / "a.wav", 23)
     assert run(films([tmp_path / "a.wav"], look=look), workers)["a.wav"].status == "done"
     assert list(made.iterdir()) == [] and frames(tmp_path, "a") == [[]] * 5
@@ -119,7 +118,7 @@ def test_sound_alone_never_makes_the_lane_and_a_video_makes_it_once_a_worker(tmp
 
 def test_eyes_that_cannot_be_loaded_fail_the_videos_alone(tmp_path):
     look = looking(ModuleNotFoundError("no timm"))
-    workers = Pool.start(illustrated()[1:], workers=1, look=look)
+    workers = pool_of(illustrated()[1:], workers=1, look=look)
     sound(tmp_path / "a.wav", 12)
     video(tmp_path / "talk.mp4")
     results = run(films([tmp_path], look=look), workers)
@@ -209,7 +208,7 @@ def test_a_model_with_a_vision_tower_sees(seeing_folder, tmp_path):
     speech = media_files.speech()
     write(tmp_path / "one.mp4", [(0, slide(1)), (4, slide(6))], 8, sound=speech)
     write(tmp_path / "two.mp4", [(0, 255 - slide(5)), (4, 255 - slide(2))], 8, sound=speech)
-    workers = Pool.start(stages[1:], workers=1, look=look)
+    workers = pool_of(stages[1:], workers=1, look=look)
     seen = run(batch([tmp_path], tmp_path, stages, look, spec=spec), workers)
     # Without eyes the words hang on the sound alone.
     blind = run(batch([tmp_path], tmp_path / "blind", stages, spec=spec), workers)
@@ -228,7 +227,7 @@ def test_a_model_with_a_vision_tower_sees(seeing_folder, tmp_path):
 @pytest.mark.skipif(not HAS_NANO, reason="the bundled model is not there")
 def test_the_bundled_clip_has_the_right_words_and_the_slide_of_each_sentence(tmp_path):
     said = CLIP.with_name("talk.es.txt").read_text(encoding="utf-8")
-    workers = Pool.start(recipes(ModelSpec("nano", threads=1))[1:], workers=1)
+    workers = pool_of(recipes(ModelSpec("nano", threads=1))[1:], workers=1)
     made = batch([CLIP], tmp_path, recipes(ModelSpec("nano", threads=1)))
     assert run(made, workers)["talk.mp4"].status == "done"
     workers.stop()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from pathlib import Path
 
@@ -59,7 +58,7 @@ def graph(folder):
 
 def mapped(graph: Chain, folder: Path) -> dict[str, set[str]]:
     """By stage, the model files that its process has mapped."""
-    pids = ray.get([actor.__ray_call__.remote(lambda self: os.getpid()) for actor in graph._actors])
+    pids = graph.pids()
     assert len(set(pids)) == len(pids)
     found = {}
     for stage, pid in zip(STAGES, pids, strict=False):
