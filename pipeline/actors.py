@@ -72,7 +72,7 @@ class Host(ABC):
 
 
 class _Here(Actor):
-    """A runner in this process."""
+    """A runner in this process, which lives as long as that."""
 
     def __init__(self, runner: Runner, thread: ThreadPoolExecutor) -> None:
         self._runner, self._thread = runner, thread
@@ -87,7 +87,7 @@ class _Here(Actor):
         return packets, packets
 
     def kill(self) -> None:
-        self.alive = False
+        """What it was called with is cancelled when its host closes."""
 
 
 class InProcess(Host):
@@ -123,15 +123,21 @@ class _Supervised:
 
     def __init__(self, host: Host, stages: Sequence[Recipe]) -> None:
         self._host, self._stages = host, stages
-        self._replacing = threading.Lock()
+        self._replacing = threading.Lock()  # of what follows
+        self._killed = False
         self._actor = host.spawn(stages)
 
     def load(self) -> Future:
         return self._actor.call("load")
 
     def living(self) -> Actor:
-        """The actor; a new one, which loads its stages first, where the last is known dead."""
+        """The actor; a new one, which loads its stages first, where the last is known dead.
+
+        Raises RuntimeError after :meth:`kill`.
+        """
         with self._replacing:
+            if self._killed:
+                raise RuntimeError("the pipeline was stopped")
             if not self._actor.alive:
                 names = ", ".join(stage.name for stage in self._stages)
                 log.warning("the process of %s ended: a new one takes its place", names)
@@ -145,7 +151,9 @@ class _Supervised:
             self._actor.call("drop", session)
 
     def kill(self) -> None:
-        self._actor.kill()
+        with self._replacing:
+            self._killed = True
+            self._actor.kill()
 
 
 class ActorGroup:
