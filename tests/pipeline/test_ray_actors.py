@@ -12,14 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
-from ray.exceptions import RayActorError
 
 from dragoman.errors import PipelineError
-from dragoman.pipeline.chain import Recipe
-from dragoman.pipeline.graph import Graph
-from dragoman.pipeline.local import Local
+from dragoman.pipeline.recipes import Recipe
 from dragoman.pipeline.session import Session, run
 from dragoman.stages.messages import CHUNK_SAMPLES
+from tests.pipeline.chains import in_process, on_ray
 from tests.pipeline.fake_stages import POISON, CountingSegments, Making, fakes, tone
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +41,7 @@ def ray_of_our_own():
 
 @pytest.fixture(scope="module")
 def graph():
-    made = Graph.start(stages=fakes())
+    made = on_ray(fakes())
     yield made
     made.stop()
 
@@ -62,7 +60,7 @@ def bursts() -> np.ndarray:
 
 
 def test_the_graph_gives_the_events_of_the_local_chain(graph):
-    local = Local.start(stages=fakes())
+    local = in_process(fakes())
     audio = np.random.default_rng(0).uniform(-0.5, 0.5, int(23.4 * CHUNK_SAMPLES))
     audio = audio.astype(np.float32)
     here = bare(run(local, [audio], pace="fast"))
@@ -75,7 +73,7 @@ def test_the_same_with_the_real_segmenter():
     from dragoman.stages.segment import SegmentStage
 
     stages = (Recipe("segment", Making(SegmentStage())), *fakes()[1:])
-    local, graph = Local.start(stages=stages), Graph.start(stages=stages)
+    local, graph = in_process(stages), on_ray(stages)
     here = bare(run(local, [bursts()], pace="fast"))
     there = bare(run(graph, [bursts()], pace="fast"))
     local.stop()
@@ -132,7 +130,7 @@ def test_errors_that_cannot_be_pickled_still_arrive_as_text():
                 raise Unpicklable("this", "that")
             return super().step(item, state)
 
-    graph = Graph.start(stages=(Recipe("segment", Making(Failing())), *fakes()[1:]))
+    graph = on_ray((Recipe("segment", Making(Failing())), *fakes()[1:]))
     with pytest.raises(PipelineError, match="Unpicklable: this and that"):
         list(run(graph, [tone(5)], pace="fast"))
     graph.stop()
@@ -142,7 +140,7 @@ def test_a_stage_that_cannot_be_made_stops_the_start():
     broken = Recipe("encode", Making(None, ValueError("no such folder")))
     segment, _, translate = fakes()
     with pytest.raises(PipelineError, match="no such folder") as raised:
-        Graph.start(stages=(segment, broken, translate))
+        on_ray((segment, broken, translate))
     assert raised.value.stage == "encode"
 
 
@@ -156,7 +154,7 @@ class Dying(CountingSegments):
 
 
 def test_a_killed_actor_is_a_clear_error_and_replaced_for_the_next_session():
-    graph = Graph.start(stages=(Recipe("segment", Making(Dying())), *fakes()[1:]))
+    graph = on_ray((Recipe("segment", Making(Dying())), *fakes()[1:]))
     expected = bare(run(graph, [tone(5)], pace="fast"))
     for _ in range(2):
         with pytest.raises(PipelineError, match="process of a stage ended.*start again"):
@@ -166,20 +164,19 @@ def test_a_killed_actor_is_a_clear_error_and_replaced_for_the_next_session():
     graph.stop()
 
 
-def end(actor) -> None:
-    """Kills an actor, which may go on for a moment, and waits until it is gone."""
-    ray.kill(actor)
+def end(process: int) -> None:
+    """Kills a process, and waits until it is gone."""
+    os.kill(process, signal.SIGKILL)
     until = time.monotonic() + 20
-    with pytest.raises(RayActorError):
-        while time.monotonic() < until:
-            ray.get(actor.ready.remote())
+    while Path(f"/proc/{process}").exists() and time.monotonic() < until:
+        time.sleep(0.05)
 
 
 def test_a_stage_that_dies_while_nobody_speaks_is_replaced():
-    graph = Graph.start(stages=fakes())
+    graph = on_ray(fakes())
     expected = bare(run(graph, [tone(5)], pace="fast"))
-    end(graph._actors[1])
-    end(graph._actors[2])
+    for process in graph.pids()[1:]:
+        end(process)
     assert bare(run(graph, [tone(5)], pace="fast")) == expected != []
     assert len(graph) == 3
     graph.stop()
@@ -195,9 +192,9 @@ def test_a_stage_that_cannot_be_loaded_again_says_why_until_it_can(tmp_path):
             return CountingSegments()
 
     (tmp_path / "model").touch()
-    graph = Graph.start(stages=(Recipe("segment", Elsewhere()), *fakes()[1:]))
+    graph = on_ray((Recipe("segment", Elsewhere()), *fakes()[1:]))
     expected = bare(run(graph, [tone(5)], pace="fast"))
-    end(graph._actors[0])
+    end(graph.pids()[0])
     (tmp_path / "model").unlink()
     for _ in range(2):
         with pytest.raises(PipelineError, match="no such folder"):
@@ -214,10 +211,10 @@ def test_it_starts_from_any_folder_quietly_and_without_torch_in_the_driver(tmp_p
     script = f"""
         import sys
         sys.path[:] = [{str(ROOT)!r}] + [p for p in sys.path if p]
-        from dragoman.pipeline.graph import Graph
+        from tests.pipeline.chains import on_ray
         from dragoman.pipeline.session import run
         from tests.pipeline.fake_stages import fakes, tone
-        graph = Graph.start(stages=fakes())
+        graph = on_ray(fakes())
         print(len(list(run(graph, [tone(5)], pace="fast"))), "torch" in sys.modules)
         graph.stop()
     """
@@ -235,13 +232,12 @@ def test_a_ray_without_a_gpu_refuses_stages_that_want_one_at_once():
         import time
         from dataclasses import replace
         import ray
-        from dragoman.pipeline.graph import Graph
-        from dragoman.pipeline.workers import Pool
+        from tests.pipeline.chains import on_ray, pool_of
         from tests.pipeline.fake_stages import fakes
         ray.init(address="local", num_cpus=4, num_gpus=0, include_dashboard=False)
         stages = [replace(stage, gpus=0.4) for stage in fakes()]
         begin = time.monotonic()
-        for start in (lambda: Graph.start(stages=stages), lambda: Pool.start(stages[1:])):
+        for start in (lambda: on_ray(stages), lambda: pool_of(stages[1:])):
             try:
                 start()
             except Exception as error:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from dragoman.pipeline.dispatch import AHEAD, Dispatcher
-from dragoman.pipeline.link import Packet
+from dragoman.pipeline.runner import Packet
+from dragoman.pipeline.scheduler import AHEAD, Scheduler
 
 SOON_S = 30.0
 NEVER_S = 0.1
@@ -70,17 +70,17 @@ def links() -> Links:
 
 
 @pytest.fixture
-def dispatcher(links) -> Iterator[Dispatcher]:
-    made = Dispatcher(links.start)
+def dispatcher(links) -> Iterator[Scheduler]:
+    made = Scheduler(links.start)
     yield made
     made.stop()
 
 
-def send(dispatcher: Dispatcher, session: str, seq: int = 0, route=(0, 1)) -> Future:
+def send(dispatcher: Scheduler, session: str, seq: int = 0, route=(0, 1)) -> Future:
     return dispatcher.send(Packet(session, seq, [f"{session}{seq}"]), route)
 
 
-def filled(links: Links, dispatcher: Dispatcher) -> tuple[Call, list[str]]:
+def filled(links: Links, dispatcher: Scheduler) -> tuple[Call, list[str]]:
     """A call of link 1 that is under way, and those who wait for the next: enough to rest."""
     send(dispatcher, "x")
     links.next().answer()
@@ -218,7 +218,7 @@ def test_a_link_that_cannot_be_called_fails_the_packet(dispatcher):
     def refusing(link, batches, last):
         raise RuntimeError("no more calls")
 
-    refused = Dispatcher(refusing)
+    refused = Scheduler(refusing)
     with pytest.raises(RuntimeError, match="no more calls"):
         send(refused, "a").result(SOON_S)
     refused.stop()

@@ -14,11 +14,13 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from dragoman.demos import loading
-from dragoman.demos.loading import locate, read_ahead
+from dragoman.demos.loading import bar
 from dragoman.demos.options import Dtype
 from dragoman.errors import CheckpointError
 from dragoman.models.checkpoint import Checkpoint
+from dragoman.pipeline import start as starting
+from dragoman.pipeline.start import locate, read_ahead, start
+from dragoman.spec import ModelSpec
 from tests.models.hub_server import Hub
 from tests.models.test_hub import environment
 from tests.pipeline.test_lane import bursts
@@ -119,24 +121,26 @@ def test_the_options_are_the_forms_there_are(tiny_folder):
 
 
 def test_what_stages_are_told_to_load(folder):
-    assert locate("nano") == "nano"
-    assert locate(str(folder)) == str(folder)
+    here, cluster = ModelSpec(str(folder)), ModelSpec(str(folder), address="auto")
+    assert locate(ModelSpec("nano")) == ModelSpec("nano")
+    assert locate(here) == here
     # A node of a cluster looks for itself; what is here is checked here.
-    assert locate("google/tiny", "auto") == "google/tiny"
-    assert locate(str(folder), "auto") == str(folder)
+    elsewhere = ModelSpec("google/tiny", address="auto")
+    assert locate(elsewhere) == elsewhere
+    assert locate(cluster) == cluster
     (folder / "model.safetensors").write_bytes(b"{}")
     with pytest.raises(CheckpointError, match="is damaged"):
-        locate(str(folder), "auto")
+        locate(cluster)
 
 
 def test_a_folder_is_checked_before_any_process_starts(folder):
     (folder / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="the weights are missing"):
-        loading.start(str(folder), "cpu", "auto", None, None, with_ray=True, bars=False)
+        start(ModelSpec(str(folder)))
 
 
 def test_weights_are_read_while_the_body_runs(folder, monkeypatch):
-    monkeypatch.setattr(loading, "READ_BYTES", 1)
+    monkeypatch.setattr(starting, "READ_BYTES", 1)
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
@@ -147,42 +151,43 @@ def test_weights_are_read_while_the_body_runs(folder, monkeypatch):
         if done == total:
             whole.set()
 
-    read = loading.reading.read_ahead
+    read = starting.reading.read_ahead
     monkeypatch.setattr(
-        loading.reading,
+        starting.reading,
         "read_ahead",
         lambda wanted, progress, stopped: read(
             wanted, lambda *now: (progress(*now), told_of(*now)), stopped
         ),
     )
-    with read_ahead(str(folder), bars=True):
+    with read_ahead(ModelSpec(str(folder)), bar):
         assert whole.wait(30)
     assert "reading model" in screen.getvalue()
     assert told[-1] < (folder / "model.safetensors").stat().st_size  # without the table
     assert "read-ahead" not in {thread.name for thread in threading.enumerate()}
 
 
-@pytest.mark.parametrize("screen, bars", [(Terminal(), False), (io.StringIO(), True)])
-def test_no_bar_where_nobody_wants_one(folder, monkeypatch, screen, bars):
-    monkeypatch.setattr(loading, "READ_BYTES", 1)
+@pytest.mark.parametrize("screen, progress", [(Terminal(), None), (io.StringIO(), bar)])
+def test_no_bar_where_nobody_wants_one(folder, monkeypatch, screen, progress):
+    monkeypatch.setattr(starting, "READ_BYTES", 1)
     monkeypatch.setattr(sys, "stderr", screen)
-    with read_ahead(str(folder), bars=bars):
+    with read_ahead(ModelSpec(str(folder)), progress):
         pass
     assert screen.getvalue() == ""
 
 
 def test_a_small_model_and_one_elsewhere_are_not_read_ahead(monkeypatch, tiny_folder):
-    monkeypatch.setattr(loading.reading, "read_ahead", None)
-    with read_ahead("nano"), read_ahead(str(tiny_folder)), read_ahead("google/tiny"):
-        pass
+    monkeypatch.setattr(starting.reading, "read_ahead", None)
+    for model in ("nano", str(tiny_folder), "google/tiny"):
+        with read_ahead(ModelSpec(model)):
+            pass
 
 
 def test_reading_ends_with_the_body(folder, monkeypatch):
     """Also where the body fails, or a file has gone."""
-    monkeypatch.setattr(loading, "READ_BYTES", 1)
-    wanted = loading.reading.tensors(folder)
-    monkeypatch.setattr(loading.reading, "tensors", lambda folder: wanted)
+    monkeypatch.setattr(starting, "READ_BYTES", 1)
+    wanted = starting.reading.tensors(folder)
+    monkeypatch.setattr(starting.reading, "tensors", lambda folder: wanted)
     os.unlink(folder / "model.safetensors")
-    with pytest.raises(KeyError), read_ahead(str(folder)):
+    with pytest.raises(KeyError), read_ahead(ModelSpec(str(folder))):
         raise KeyError
     assert "read-ahead" not in {thread.name for thread in threading.enumerate()}

@@ -5,9 +5,10 @@ import pytest
 
 from dragoman.errors import PipelineError
 from dragoman.pipeline.batch import Advanced
-from dragoman.pipeline.chain import Recipe
-from dragoman.pipeline.workers import TRIES, Pool
+from dragoman.pipeline.pool import TRIES
+from dragoman.pipeline.recipes import Recipe
 from tests.pipeline.batches import batch, ray_of_our_own, records, run, sound
+from tests.pipeline.chains import pool_of
 from tests.pipeline.fake_stages import Deadly, Making, fakes
 from tests.pipeline.slow_cli import Pausing
 
@@ -20,7 +21,7 @@ def with_ray():
 
 def test_a_killed_worker_is_replaced_and_its_segment_done_again(tmp_path):
     stages = (*fakes(), Recipe("pause", Making(Pausing(0.1))))
-    workers = Pool.start(stages[1:], workers=2)
+    workers = pool_of(stages[1:], workers=2)
     for name in ("a", "b"):
         sound(tmp_path / f"{name}.wav", 40)
     made = batch([tmp_path], stages=stages)
@@ -43,7 +44,7 @@ def test_a_killed_worker_is_replaced_and_its_segment_done_again(tmp_path):
 def test_a_segment_that_kills_every_worker_is_given_up(tmp_path):
     segment, _, translate = fakes()
     stages = (segment, Recipe("encode", Making(Deadly())), translate)
-    workers = Pool.start(stages[1:], workers=2)
+    workers = pool_of(stages[1:], workers=2)
     sound(tmp_path / "a.wav", 20)
     sound(tmp_path / "b deadly.wav", 20, poisoned=1)
     sound(tmp_path / "c.wav", 20)
@@ -60,5 +61,5 @@ def test_a_segment_that_kills_every_worker_is_given_up(tmp_path):
 def test_a_model_that_cannot_be_loaded_stops_the_start():
     broken = Recipe("translate", Making(None, ValueError("no such folder")))
     with pytest.raises(PipelineError, match="no such folder") as raised:
-        Pool.start([broken], workers=2)
+        pool_of([broken], workers=2)
     assert (raised.value.stage, raised.value.kind) == ("translate", "ValueError")

@@ -2,8 +2,8 @@
 
 Between the options of a session and the caches of :mod:`stages.translate`. A size is chosen where a
 segment opens and holds until it closes, as keys and values of two sizes differ. Unusual: stages
-have no clock, and need none to know that a session lags. Its driver then takes the updates from the
-chunks, so how many of a segment's were taken says by how much.
+have no clock, and need none to know that a session lags: its driver then marks the chunks that are
+late, and how many of a segment's are says by how much.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from dragoman.models.sizes import ladder, parse
 from dragoman.stages.messages import SessionOptions
 
 AUTO = "auto"
-LAGGING = 0.1  # of a segment's pieces that came without their update: more, and a smaller size runs
+LAGGING = 0.1  # of a segment's pieces that came late: more, and a smaller size runs
 
 
 @dataclass(frozen=True)
@@ -42,20 +42,20 @@ class Pressure:
 
     step: int = 0
     pieces: int = 0
-    hurried: int = 0
+    late: int = 0
 
-    def note(self, update: bool) -> None:
-        """Counts a piece of the open segment, which came with its update or without."""
+    def note(self, late: bool) -> None:
+        """Counts a piece of the open segment, which came in time or not."""
         self.pieces += 1
-        self.hurried += not update
+        self.late += late
 
     def next_segment(self, sizes: Sizes) -> Slice:
         """The final size of the segment that opens now: a step down after a segment that lagged, a
         step up after one that never did.
         """
-        if self.hurried > LAGGING * self.pieces:
+        if self.late > LAGGING * self.pieces:
             self.step = min(self.step + 1, len(sizes.steps) - 1)
-        elif self.hurried == 0:
+        elif self.late == 0:
             self.step = max(self.step - 1, 0)
-        self.pieces = self.hurried = 0
+        self.pieces = self.late = 0
         return sizes.steps[self.step]
