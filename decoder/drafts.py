@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from dragoman.decoder.cache import KVCache
-from dragoman.decoder.generate import choices
 from dragoman.decoder.lockstep import Decoding
 from dragoman.decoder.model import LanguageModel
 from dragoman.decoder.packed import Request
+
+ROWS = 4  # of logits that are copied at a time
 
 
 class Lookahead:
@@ -41,7 +42,7 @@ class Lookahead:
         suppress: Tensor | None = None,
     ):
         if cache.batch != 1:
-            raise ValueError(f"greedy decodes one row, got a cache of {cache.batch}")
+            raise ValueError(f"speculative decoding is of one row, got a cache of {cache.batch}")
         self._model, self._cache, self._suppress = model, cache, suppress
         self._end, self._end_ids = embeddings, ids
         self._begin, self._start = cache.length, cache.length + ids.shape[1]
@@ -115,6 +116,19 @@ class Lookahead:
         self._choices = {n: choice for n, choice in self._choices.items() if n <= kept}
         self._choices |= dict(enumerate(choices(logits, self._suppress), start=len(answer)))
         self.passes += 1
+
+
+def choices(logits: Tensor, suppress: Tensor | None) -> list[int]:
+    """The likeliest allowed id of each row [L, V]; of equal ones the lowest.
+
+    Unusual: a few rows at a time, since a long draft has hundreds of them, of a megabyte each.
+    """
+    chosen = []
+    for some in logits.split(ROWS):
+        if suppress is not None:
+            some = some.masked_fill(suppress, float("-inf"))
+        chosen.append(some.argmax(-1))
+    return torch.cat(chosen).tolist()
 
 
 def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

@@ -32,6 +32,7 @@ from dragoman.encoders import (
 from dragoman.encoders.attention import RelativePosition
 from dragoman.encoders.vision import RESOLUTION, RESOLUTIONS
 from dragoman.errors import CheckpointError, TokenizerError
+from dragoman.kernels import accelerate
 from dragoman.models import resident, weights
 from dragoman.models.hub import find, listed, name_of, read_config
 from dragoman.models.quantized import (
@@ -97,8 +98,9 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 class Checkpoint:
     """An opened model folder; nothing is read but its configuration and the files' headers.
 
-    Weights come in evaluation mode, in ``dtype`` (None: what the form "auto" is here) on
-    ``device``. Every method raises CheckpointError where the folder is not as it should be.
+    Modules come in evaluation mode and made quick (`kernels.accelerate`), with weights in ``dtype``
+    (None: what the form "auto" is here) on ``device``. Every method raises CheckpointError where
+    the folder is not as it should be.
     """
 
     folder: Path
@@ -331,7 +333,7 @@ class Checkpoint:
 
     def _fill(self, module: ModuleT, group: str, dtype: torch.dtype | None, device: str) -> ModuleT:
         stored = self._checked(module, group)
-        return weights.fill(module, stored, dtype or self.dtype(), device)
+        return accelerate(weights.fill(module, stored, dtype or self.dtype(), device))
 
     def _filled(
         self,
@@ -347,7 +349,7 @@ class Checkpoint:
         whole = {name for name, _ in module.named_buffers()}  # codes and scales stay what they are
         filled = weights.fill(module, left, dtype, device, {TOKEN_TABLE, *whole}, made)
         check_rests(filled, left)
-        return filled
+        return accelerate(filled)
 
     def _checked(
         self, module: nn.Module, group: str, unused: Collection[str] = ()

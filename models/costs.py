@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dragoman.decoder import TextConfig
-from dragoman.kernels import GROUPS, blocks, least
-from dragoman.kernels.products import BITS
-from dragoman.kernels.twelve import REST_BYTES
+from dragoman.decoder.bf12 import REST_BYTES
+from dragoman.decoder.storage import BITS, GROUPS, blocks, least
 from dragoman.models import reading
 from dragoman.models.quantized import HEADS
 from dragoman.models.reading import TOKEN_TABLE, Stored
