@@ -1,11 +1,11 @@
-"""A language model with its matrices in int8, int4 or bf12, the activations as they were.
+"""Weight-only quantization: a language model whose matrices are in int8, int4 or bf12.
 
-bf12 is bf16 in 12 bits, nothing lost (see `decoder.bf12`). In the others each weight is a small
-integer times a scale that it shares with its neighbours, and products are made with the numbers
-this stands for (see `decoder.storage`).
-What stays as it is: norms and AltUp's and LAuReL's small maps, 0.5 % of the weights of the released
-models, and the per-layer table, of which a step reads a few rows. The token table, which is the
-output head as well, has a form of its own.
+Activations stay in floating point. bf12 is bf16 in 12 bits, nothing lost (see `decoder.bf12`). In
+int8 and int4 each weight is a small integer times a scale that it shares with its neighbours; a
+product is made with the numbers that this stands for (see `decoder.storage`). Norms and AltUp's and
+LAuReL's small maps stay as they are: 0.5 % of the weights of the released models. So does the
+per-layer table, of which a step reads a few rows. The token table, which is the output head as
+well, has a form of its own.
 
 Scales are rounded to bf16 first, and integers chosen for the rounded ones. int8 takes its largest
 weight to 127. int4 takes the weight of the largest magnitude, whatever its sign, to -8 times 1,
@@ -120,8 +120,8 @@ class QuantizedLinear(Quantized):
             spare = -columns % storage.least(self.form)
             x, columns = F.pad(x, (0, spare)) if spare else x, columns + spare
             weight = weight[:, : columns * weight.shape[1] // self.inputs]
-            if self.form in storage.GROUPS:
-                scale = scale[:, : -(-columns // storage.GROUPS[self.form]) * storage.BLOCK]
+            if self.form in storage.GROUP_INPUTS:
+                scale = scale[:, : -(-columns // storage.GROUP_INPUTS[self.form]) * storage.BLOCK]
         y = self.product(x, weight, scale)
         return y if wanted is None else y[..., wanted]
 
@@ -236,7 +236,7 @@ def _places(form: str, outputs: int, inputs: int) -> tuple[Tensor, Tensor]:
     """Codes and scales without memory."""
     if form == "bf12":
         return bf12.packed(torch.empty(outputs, inputs, device="meta"))
-    blocks, groups = outputs // storage.BLOCK, -(-inputs // storage.GROUPS[form])
+    blocks, groups = outputs // storage.BLOCK, -(-inputs // storage.GROUP_INPUTS[form])
     wide = storage.BLOCK * inputs // (2 if form == "int4" else 1)
     codes = torch.empty(blocks, wide, dtype=torch.uint8, device="meta")
     scale = torch.empty(blocks, storage.BLOCK * groups, dtype=torch.bfloat16, device="meta")
@@ -252,8 +252,8 @@ def _bf12(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 def _int8(weight: Tensor) -> tuple[Tensor, Tensor]:
     weight, inputs = weight.float(), weight.shape[1]
-    groups = F.pad(weight, (0, -inputs % storage.GROUPS["int8"]))
-    groups = groups.unflatten(-1, (-1, storage.GROUPS["int8"]))
+    groups = F.pad(weight, (0, -inputs % storage.GROUP_INPUTS["int8"]))
+    groups = groups.unflatten(-1, (-1, storage.GROUP_INPUTS["int8"]))
     scale = _rounded(groups.abs().amax(-1) / 127)
     integers = _integers(groups, scale, -127, 127).flatten(1)[:, :inputs]
     codes = (integers + 128).to(torch.uint8).unflatten(-1, (-1, 4))
@@ -261,7 +261,7 @@ def _int8(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _int4(weight: Tensor) -> tuple[Tensor, Tensor]:
-    groups = weight.float().unflatten(-1, (-1, storage.GROUPS["int4"]))
+    groups = weight.float().unflatten(-1, (-1, storage.GROUP_INPUTS["int4"]))
     largest = groups.gather(-1, groups.abs().argmax(-1, keepdim=True)).squeeze(-1)
     best = scale = torch.full_like(largest, torch.inf)
     for shrink in SHRINKS:

@@ -24,7 +24,7 @@ from dragoman.decoder import bf12
 
 FORMS = ("bf16", "bf12", "int8", "int4")
 BITS = {"int8": 8, "int4": 4}  # of a code
-GROUPS = {"int8": 128, "int4": 32}  # inputs that share a scale
+GROUP_INPUTS = {"int8": 128, "int4": 32}  # inputs that share a scale
 LEAST = 32  # inputs come in multiples of this
 BLOCK = 16  # outputs of quantized weights beside each other
 UNPACKED_BYTES = 8 * 2**20  # of weights at a time
@@ -101,5 +101,5 @@ def _numbers(form: str, codes: Tensor, scale: Tensor, dtype: torch.dtype) -> Ten
     if form == "int4":
         codes = torch.stack([codes & 15, codes >> 4], dim=-2)
     codes = codes.flatten(1)
-    scales = scale.float().repeat_interleave(GROUPS[form], dim=-1)[:, : codes.shape[1]]
+    scales = scale.float().repeat_interleave(GROUP_INPUTS[form], dim=-1)[:, : codes.shape[1]]
     return ((codes.float() - 2 ** (BITS[form] - 1)) * scales).to(dtype)

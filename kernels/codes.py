@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from dragoman.decoder.storage import BITS, GROUPS
+from dragoman.decoder.storage import BITS, GROUP_INPUTS
 from dragoman.kernels.compiler import F32, I32, Builder, Value
 
 Placed = Iterator[tuple[int, Value]]  # (first input, vector)
@@ -53,4 +53,4 @@ class Codes:
             )
 
 
-CODES = {name: Codes(bits, GROUPS[name]) for name, bits in BITS.items()}
+CODES = {name: Codes(bits, GROUP_INPUTS[name]) for name, bits in BITS.items()}

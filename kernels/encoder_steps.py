@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dragoman.decoder.storage import GROUPS, stored
+from dragoman.decoder.storage import GROUP_INPUTS, stored
 from dragoman.encoders.attention import AttentionState
 from dragoman.encoders.audio import AudioEncoder
 from dragoman.encoders.config import AudioConfig
@@ -91,7 +91,7 @@ class Steps:
 def _fit(blocks: nn.ModuleList, weights: Weights) -> bool:
     """Whether kernels take all these weights."""
     matrices = [stored(part) for part in blocks.modules() if _multiplies(part)]
-    scales = [s for form, _, s in matrices if s is not None and form in GROUPS]
+    scales = [s for form, _, s in matrices if s is not None and form in GROUP_INPUTS]
     return (
         all(tensor.is_cpu and tensor.is_contiguous() for tensor in weights.tensors)
         and all(part.dtype == torch.bfloat16 for part in (*blocks.parameters(), *scales))

@@ -48,11 +48,11 @@ from dragoman.models.reading import GROUPS, TOKEN_TABLE, Stored, read_json, tens
 from dragoman.models.table import StoredTable
 from dragoman.models.tokenizer import Tokenizer
 
-__all__ = ["FORMS", "GROUPS", "Checkpoint", "CheckpointError"]
+__all__ = ["DTYPES", "GROUPS", "Checkpoint", "CheckpointError"]
 
 # The forms that weights may take in memory, besides "auto" and the quantized ones; see
 # `Checkpoint.dtype` and `Checkpoint.scheme`.
-FORMS = {"float32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 AUDIO, AUDIO_FORM = "+audio", "int8"  # with a quantized form the audio tower may be int8, too
 SMALL_BYTES = 2**30
 
@@ -194,12 +194,12 @@ class Checkpoint:
             small = sum(stored.bytes for stored in self.tensors.values()) < SMALL_BYTES
             whole = all(stored.dtype == "F32" for stored in self.tensors.values())
             form = "float32" if small or whole else "bf16"
-        if form not in FORMS:
-            forms = _listed((*FORMS, *QUANTIZED))
+        if form not in DTYPES:
+            forms = _listed((*DTYPES, *QUANTIZED))
             raise CheckpointError(
                 f"no weights of the form {form!r}: choose auto, {forms} (or {QUANTIZED[0]}{AUDIO})"
             )
-        return FORMS[form]
+        return DTYPES[form]
 
     def audio_form(self, form: str = "auto") -> str | None:
         """The form of the audio tower's matrices in memory; None: they are what `dtype` says."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from dragoman.decoder import TextConfig
 from dragoman.decoder.bf12 import REST_BYTES
-from dragoman.decoder.storage import BITS, GROUPS, blocks, least
+from dragoman.decoder.storage import BITS, GROUP_INPUTS, blocks, least
 from dragoman.models import reading
 from dragoman.models.quantized import HEADS
 from dragoman.models.reading import TOKEN_TABLE, Stored
@@ -101,7 +101,7 @@ def _row_bytes(form: str, inputs: int) -> int:
     """Of one output; of bf12 where few weights are left out, as nearly always."""
     if form == "bf12":
         return inputs * 3 // 2 + REST_BYTES
-    return inputs * BITS[form] // 8 + -(-inputs // GROUPS[form]) * SCALE_BYTES
+    return inputs * BITS[form] // 8 + -(-inputs // GROUP_INPUTS[form]) * SCALE_BYTES
 
 
 def _matrices(config: TextConfig, width: int) -> Shapes:

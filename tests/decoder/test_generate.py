@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
-from dragoman.decoder.drafts import ROWS, choices
+from dragoman.decoder.speculation import ROWS, choices
 
 PROMPT = list(range(20, 31))
 TOKENS = st.integers(0, 199)

@@ -80,7 +80,7 @@ def test_int4_is_better_than_one_scale_to_the_largest():
 
 @pytest.mark.parametrize("form", ["int8", "int4"])
 def test_an_outlier_spoils_its_own_group_only(form):
-    group = storage.GROUPS[form]
+    group = storage.GROUP_INPUTS[form]
     weight = torch.randn(16, 2 * group, generator=torch.Generator().manual_seed(0))
     numbers = storage.unpacked(form, *quantized(form, weight), torch.float32)
     weight[0, 0] = 1000.0
@@ -102,7 +102,7 @@ def test_what_the_forms_can_hold_is_kept():
 @pytest.mark.parametrize("form", ["int8", "int4"])
 def test_scales_lie_beside_each_other(form):
     """Group g of output n has the scale (n + 1) 2^g."""
-    group = storage.GROUPS[form]
+    group = storage.GROUP_INPUTS[form]
     weight = torch.zeros(32, 2 * group)
     sizes = 2.0 ** torch.arange(2)[None] * torch.arange(1, 33)[:, None]
     weight[:, ::group] = sizes * (127 if form == "int8" else -8)

@@ -88,8 +88,8 @@ def exact(model: LanguageModel) -> LanguageModel:
     "size", [None, Slice.cut(WIDE, 72), Slice.cut(WIDE, 160, skip=(1, 6, 7))], ids=str
 )
 def test_as_near_to_exact_as_layer_by_layer(form, model, ids, size, monkeypatch):
-    """Both round to bf16 at dozens of places; so each is compared with float64. So is the definition
-    in bf16 and bf12; beside other weights it does not round activations to int8."""
+    """All round to bf16 at dozens of places; so each is compared with float64. The definition
+    counts in bf16 and bf12; beside other weights it does not round activations to int8."""
     reference = passes(exact(model), ids, size)
     ours = passes(model, ids, size)
     monkeypatch.setattr(quick_decoder, "serves_pass", lambda *_: False)

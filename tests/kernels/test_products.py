@@ -31,7 +31,7 @@ def make(form: str, outputs: int, inputs: int, seed: int = 0):
     if form == "bf16":
         weight = torch.randn(outputs, inputs, generator=generator).to(HALF)
         return weight, None, weight.double()
-    group = storage.GROUPS[form]
+    group = storage.GROUP_INPUTS[form]
     scale = torch.rand(outputs, -(-inputs // group), generator=generator).add(0.5).to(HALF)
     most = 127 if form == "int8" else 7
     integers = torch.randint(-most - 1, most + 1, (outputs, inputs), generator=generator)
@@ -68,7 +68,7 @@ def rounded(form, x):
     """x as it is multiplied: by groups in int8, where the CPU multiplies bytes."""
     if form == "bf16" or not compiler.has_bytes(compiler.lanes()):
         return x.double()
-    group = storage.GROUPS[form]
+    group = storage.GROUP_INPUTS[form]
     groups = F.pad(x.float(), (0, -x.shape[-1] % group)).unflatten(-1, (-1, group))
     most = groups.abs().amax(-1, keepdim=True)
     factor = torch.where(most == 0, 0.0, torch.full_like(most, 127).div(most))
@@ -110,7 +110,7 @@ def test_what_rounding_x_costs(form):
 @pytest.mark.parametrize("form", ["int8", "int4"])
 def test_an_outlier_of_x_spoils_its_own_group_only(form):
     weight, scale, _ = make(form, 32, 512)
-    group = storage.GROUPS[form]
+    group = storage.GROUP_INPUTS[form]
     x = torch.randn(1, 512)
     x[:, :group] = 0.0
     plain = multiply(form, x, weight, scale)
@@ -189,7 +189,7 @@ def test_rows_and_columns_of_a_larger_matrix(form):
     x = torch.randn(3, 160).to(HALF)
     if form == "bf16":
         return assert_close(multiply(form, x, weight[16:48, :160], None), x, numbers[16:48, :160])
-    used = 16 * -(-160 // storage.GROUPS[form])
+    used = 16 * -(-160 // storage.GROUP_INPUTS[form])
     scale[:, used:] = torch.nan
     scale[3:] = torch.nan
     y = multiply(form, x, weight[1:3, : 160 * weight.shape[1] // 512], scale[1:3, :used])

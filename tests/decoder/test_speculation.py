@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dragoman.decoder.drafts import Lookahead
-from dragoman.decoder.lockstep import alone
+from dragoman.decoder.batching import alone
+from dragoman.decoder.speculation import Lookahead
 from tests.decoder.helpers import SAME
 from tests.decoder.test_generate import PROMPT, TOKENS, plain
 

@@ -1,13 +1,15 @@
-"""Greedy decoding ahead of time: what is expected to be said goes into the cache in one pass.
+"""Speculative decoding, greedy: one pass of the model verifies a whole draft (arXiv:2211.17192).
 
-Streaming asks the same question again and again and gets almost the same answer. `Lookahead` keeps
-what stands in the cache behind a prompt and the model's choices there: an answer that was guessed
-right costs no pass of its own, and one pass can check a guess over several texts (an old
-transcript, a separator, its old translation). The prompt's end, as the newest sound, goes along
-with the first pass. A guess changes the cost, never the result.
+The translate stage asks the same question again and again and gets almost the same answer, so the
+draft is the previous answer and no second model is needed. `Lookahead` keeps what the cache holds
+behind a prompt, and the model's choices there. An answer that was guessed right costs no pass of
+its own, and one pass verifies a draft over several texts (an old transcript, a separator, its old
+translation). The prompt's end, which is the newest sound, goes along with the first pass. A draft
+changes the cost, never the result.
+
 Unusual: the caller names the whole answer so far and not a step, so nothing has to be undone.
-Logits are computed where a choice is open, not for ids that are given: the head is a large table.
-What needs the model is a decoding (see :mod:`decoder.lockstep`), so that many can share its passes.
+Logits are computed only where a choice is open, because the head is a large table. What needs the
+model is a decoding (see :mod:`decoder.batching`), so that many can share its passes.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -15,8 +17,8 @@ from collections.abc import Callable, Collection, Sequence
 import torch
 from torch import Tensor
 
+from dragoman.decoder.batching import Decoding
 from dragoman.decoder.cache import KVCache
-from dragoman.decoder.lockstep import Decoding
 from dragoman.decoder.model import LanguageModel
 from dragoman.decoder.packed import Request
 
