@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from dragoman.decoder import KVCache, LanguageModel, Slice
-from dragoman.decoder.drafts import Lookahead
-from dragoman.decoder.lockstep import Decoding, alone, together
+from dragoman.decoder.batching import Decoding, alone, together
 from dragoman.decoder.packed import Request
+from dragoman.decoder.speculation import Lookahead
 from dragoman.encoders import MultimodalEmbedder
 from dragoman.models import prompt as prompts
 from dragoman.models import sizes

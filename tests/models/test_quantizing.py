@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from dragoman.decoder.quantize import QuantizedLinear, QuantizedTokenTable, Scheme, quantize
 from dragoman.errors import CheckpointError
+from dragoman.kernels import accelerate
 from dragoman.models.checkpoint import Checkpoint
 from dragoman.models.quantizing import write_quantized
 from dragoman.pipeline.recipes import recipes
@@ -50,7 +51,7 @@ def copy(int4, tmp_path) -> Path:
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
 def test_it_loads_as_the_model_quantized_in_memory(scheme, tiny_folder, tmp_path):
     original = Checkpoint.open(str(tiny_folder))
-    expected = quantize(original.language_model(), scheme)
+    expected = accelerate(quantize(original.language_model(), scheme))
     checkpoint = Checkpoint.open(str(written(tiny_folder, tmp_path / "new", scheme)))
     model = checkpoint.language_model()
     assert isinstance(model.layers[0].mlp.up_proj, QuantizedLinear)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dragoman.decoder.drafts import Lookahead
+from dragoman.decoder.speculation import Lookahead
 from dragoman.models import prompt as prompts
 from dragoman.models.checkpoint import Checkpoint
 from dragoman.stages import translate as translate_stage

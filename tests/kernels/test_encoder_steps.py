@@ -1,4 +1,4 @@
-"""Live steps that are one call against the same block by block, in bf16 and int8."""
+"""Live steps that are one call against the same block by block, in bf16, bf12 and int8."""
 
 import copy
 
@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dragoman.decoder.quantize import QuantizedLinear, quantized
-from dragoman.encoders import AudioConfig, AudioEncoder, split_state, stack_states, taped
+from dragoman.encoders import AudioConfig, AudioEncoder, split_state, stack_states
 from dragoman.encoders.conformer import ConformerBlock
-from dragoman.encoders.taped import Tapes
-from dragoman.kernels import hearing, loops, products
+from dragoman.kernels import accelerate, encoder_steps, loops, products
+from dragoman.kernels.encoder_steps import Steps
 from dragoman.models.quantized import tower_plan
 from tests.encoders.helpers import noise, randomize, tiny_encoder
 from tests.streaming import relative_error, split
@@ -36,6 +36,11 @@ FORMS = ("bf16", "bf12", "int8")
 
 @torch.no_grad()
 def make(form: str = "bf16", seed: int = 0) -> AudioEncoder:
+    return accelerate(define(form, seed))
+
+
+@torch.no_grad()
+def define(form: str = "bf16", seed: int = 0) -> AudioEncoder:
     encoder = AudioEncoder(WIDE)
     randomize(encoder, seed)
     encoder = encoder.to(HALF).eval()
@@ -61,9 +66,9 @@ def no_grad():
 
 
 def plain(function):
-    """Calls a function without tapes."""
+    """Calls a function without recordings."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Tapes, "step", lambda *_: None)
+        patch.setattr(Steps, "run", lambda *_: None)
         return function()
 
 
@@ -98,7 +103,7 @@ def test_on_a_cpu_without_pairs_of_bf16(frames, monkeypatch):
     """Where each product lays the rows of x out in scratch memory, in which products that nobody
     waits between must not meet."""
     encoder, before = make(), torch.get_num_threads()
-    caches = (products._program, loops.product)
+    caches = (products._kernel, loops.product)
     monkeypatch.setattr(loops, "has_pairs", lambda: False)
     for cache in caches:
         cache.cache_clear()
@@ -119,14 +124,11 @@ def test_on_a_cpu_without_pairs_of_bf16(frames, monkeypatch):
             cache.cache_clear()
 
 
-def test_as_near_to_exact_as_the_layers_of_torch(monkeypatch):
+def test_as_near_to_exact_as_the_definition_in_bf16():
     """Both round to bf16 at dozens of places; so each is compared with float64."""
-    encoder, pieces = ENCODERS["bf16"], list(noise(1, 96, 16).split(16, dim=1))
+    encoder, pieces = define(), list(noise(1, 96, 16).split(16, dim=1))
     exact = heard(copy.deepcopy(encoder).double(), pieces)
-    ours = heard(encoder, pieces)
-    monkeypatch.setattr(hearing, "serves", lambda *_: False)
-    monkeypatch.setattr("dragoman.encoders.linear.linear", torch.nn.functional.linear)
-    theirs = heard(encoder, pieces)
+    ours, theirs = heard(ENCODERS["bf16"], pieces), heard(encoder, pieces)
     assert not torch.equal(ours, theirs)  # two ways indeed
     errors = [(found - exact).square().mean().sqrt() for found in (ours, theirs)]
     assert errors[0] < 1.2 * errors[1]
@@ -137,7 +139,7 @@ def test_live_steps_go_through_it(encoder, monkeypatch):
     monkeypatch.setattr(ConformerBlock, "step", None)
     heard(encoder, list(noise(1, 64, 16).split(16, dim=1)))
     heard(encoder, list(noise(4, 64, 16).split(16, dim=1)))
-    assert 0 < len(encoder._tapes._tapes) <= taped.KEPT
+    assert 0 < len(encoder._steps.recordings) <= encoder_steps.KEPT
 
 
 def test_sessions_together_equal_each_alone(encoder):
@@ -213,36 +215,37 @@ def test_weights_changed_in_place_are_heard(name):
     assert torch.equal(changed, plain(lambda: heard(encoder, pieces)))
 
 
-def test_a_copy_has_tapes_of_its_own(encoder):
+def test_a_copy_has_recordings_of_its_own(encoder):
     pieces = list(noise(1, 48, 16).split(16, dim=1))
     expected, copied = heard(encoder, pieces), copy.deepcopy(encoder)
     assert torch.equal(heard(copied, pieces), expected)
-    assert copied._tapes is not encoder._tapes
+    assert copied._steps is not encoder._steps
 
 
 def step(encoder: AudioEncoder, streams: int, frames: int, dtype: torch.dtype = HALF):
     blocks = encoder.conformer
     states = encoder.init_state(streams, dtype=dtype).blocks
     x = noise(streams, frames, encoder.config.hidden_size).to(dtype)
-    return encoder._tapes.step(blocks, encoder.config, x, states)
+    return encoder._steps.run(blocks, x, states)
 
 
-def test_what_it_does_not_serve(monkeypatch):
+def test_what_it_does_not_serve():
     encoder = ENCODERS["bf16"]
-    assert step(encoder, 1, taped.MOST) is not None and step(encoder, taped.MOST, 1) is not None
-    assert step(encoder, 1, taped.MOST + 1) is None and step(encoder, 1, 0) is None
-    assert step(tiny_encoder(), 1, 4, torch.float32) is None
-    assert step(tiny_encoder().to(HALF), 1, 4) is None  # 16 inputs
+    assert (
+        step(encoder, 1, encoder_steps.MOST) is not None
+        and step(encoder, encoder_steps.MOST, 1) is not None
+    )
+    assert step(encoder, 1, encoder_steps.MOST + 1) is None and step(encoder, 1, 0) is None
+    assert step(accelerate(tiny_encoder()), 1, 4, torch.float32) is None
+    assert step(accelerate(tiny_encoder().to(HALF)), 1, 4) is None  # 16 inputs
     assert step(copy.deepcopy(encoder).float(), 1, 4) is None
     with torch.enable_grad():
         assert step(encoder, 1, 4) is None
-    monkeypatch.setattr(hearing, "available", lambda: False)
-    assert step(encoder, 1, 4) is None
 
 
-def test_few_tapes_are_kept(monkeypatch):
-    monkeypatch.setattr(taped, "KEPT", 2)
+def test_few_recordings_are_kept(monkeypatch):
+    monkeypatch.setattr(encoder_steps, "KEPT", 2)
     encoder = make()
     for frames in range(1, 5):
         step(encoder, 1, frames)
-    assert [key for key in encoder._tapes._tapes] == [(1, 3), (1, 4)]
+    assert list(encoder._steps.recordings._found) == [(1, 3), (1, 4)]

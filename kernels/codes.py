@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
+from dragoman.decoder.storage import BITS, GROUP_INPUTS
 from dragoman.kernels.compiler import F32, I32, Builder, Value
-from dragoman.kernels.products import BITS, GROUPS
 
 Placed = Iterator[tuple[int, Value]]  # (first input, vector)
 
 
 @dataclass(frozen=True)
-class Form:
+class Codes:
     """bits: of a code; group: inputs that share a scale. Byte i of a word holds input i, and in its
     upper half, if codes have 4 bits, input i + 4."""
 
@@ -53,4 +53,4 @@ class Form:
             )
 
 
-FORMS = {name: Form(bits, GROUPS[name]) for name, bits in BITS.items()}
+CODES = {name: Codes(bits, GROUP_INPUTS[name]) for name, bits in BITS.items()}

@@ -1,95 +1,108 @@
-"""A live step through the Conformer blocks, recorded once and run as one call.
+"""A live step through the Conformer blocks, recorded once and replayed in one call.
 
-What `encoders.conformer` says, for few frames in bf16 on the CPU: the same kernels in the same
-order, so the same bits, but nothing between them, and threads meet only where one program reads
-what another thread has written. A tape belongs to a number of streams and of frames; an encoder
-keeps those that it used last, and they share their memory.
+It computes what `encoders.conformer` defines, for few frames in bf16. The kernels and their order
+are those of `kernels.quick_encoder`, so the bits are, too; but nothing runs between them, and
+threads meet only where one kernel reads what another thread has written. A recording belongs to a
+number of streams and of frames; an encoder keeps those that it used last, and they share their
+memory.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dragoman import kernels
+from dragoman.decoder.storage import GROUP_INPUTS, stored
 from dragoman.encoders.attention import AttentionState
+from dragoman.encoders.audio import AudioEncoder
 from dragoman.encoders.config import AudioConfig
 from dragoman.encoders.conformer import BlockState, ConformerBlock, FeedForward
 from dragoman.encoders.linear import Linear
 from dragoman.encoders.norms import RMSNorm
-from dragoman.kernels import hearing
-from dragoman.kernels.weights import Weights, stored
-
-if TYPE_CHECKING:
-    from dragoman.kernels.tape import Arguments
+from dragoman.kernels import frames
+from dragoman.kernels.products import multiplies
+from dragoman.kernels.quick_encoder import QuickLightConv, QuickLocalAttention
+from dragoman.kernels.recording import (
+    Arguments,
+    Products,
+    Recording,
+    Recordings,
+    Scratch,
+    Weights,
+)
+from dragoman.kernels.serving import Keeping, serves
 
 MOST = 32  # frames of all streams together
-KEPT = 8  # tapes of an encoder
+KEPT = 8  # recordings of an encoder
 AT_ONCE = 6  # parts of products that no thread waits between: two of q, k and v
 
 
-class Tapes:
-    """The tapes of an encoder; a copy of the encoder begins without any."""
+class QuickAudioEncoder(AudioEncoder, Keeping):
+    """A step of few frames is one recording."""
 
-    def __init__(self) -> None:
-        self._tapes: OrderedDict[tuple[int, int], TapedStep] = OrderedDict()
-        self._lock = threading.Lock()
-        self._memory: Memory | None = None
-        self._weights: Weights | None = None
-        self._fit = False
+    def begin(self) -> None:
+        self._steps = Steps(self.config)
 
-    def __reduce__(self) -> tuple[type[Tapes], tuple[()]]:
-        return Tapes, ()
+    def through(
+        self, frames: Tensor, states: tuple[BlockState, ...]
+    ) -> tuple[Tensor, tuple[BlockState, ...]]:
+        frames = frames.contiguous()
+        found = self._steps.run(self.conformer, frames, states)
+        return super().through(frames, states) if found is None else found
 
-    def step(
-        self, blocks: nn.ModuleList, config: AudioConfig, x: Tensor, states: Sequence[BlockState]
+
+class Steps:
+    """The recordings of an encoder; a copy of the encoder begins without any."""
+
+    def __init__(self, config: AudioConfig) -> None:
+        self._config, self._fit = config, False
+        self.recordings = Recordings[Memory, RecordedStep](KEPT, partial(Memory, config))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Steps, (self._config,)
+
+    def run(
+        self, blocks: nn.ModuleList, x: Tensor, states: Sequence[BlockState]
     ) -> tuple[Tensor, tuple[BlockState, ...]] | None:
-        """x: float [B, T, D], the next frames, through all blocks; None for what no tape serves."""
+        """x: float [B, T, D], the next frames, through all blocks; None where the blocks are to be
+        stepped one by one."""
         few = x.dtype == torch.bfloat16 and 0 < x.shape[0] * x.shape[1] <= MOST
         first = states[0]  # all are alike
         buffers = first.attention.keys, first.attention.values, first.conv
-        if not few or torch.is_grad_enabled() or not hearing.serves(x, *buffers):
+        if not few or torch.is_grad_enabled() or not serves(x, *buffers):
             return None
-        threads, key = torch.get_num_threads(), (x.shape[0], x.shape[1])
-        with self._lock:
-            self._look(blocks)
+        key = (x.shape[0], x.shape[1])
+        with self.recordings.lock:
+            weights = self.recordings.look(blocks)
+            if weights is not None:
+                self._fit = _fit(blocks, weights)
             if not self._fit:
                 return None
-            if self._memory is None or self._memory.threads != threads:
-                self._memory = Memory(config, threads)
-                self._tapes.clear()
-            if key not in self._tapes:
-                self._tapes[key] = TapedStep(blocks, config, self._memory, *key)
-            self._tapes.move_to_end(key)
-            if len(self._tapes) > KEPT:
-                self._tapes.popitem(last=False)
-            return self._tapes[key].run(x, states)
+            recorded = self.recordings.get(
+                key, lambda memory: RecordedStep(blocks, self._config, memory, *key)
+            )
+            return recorded.run(x, states)
 
-    def _look(self, blocks: nn.ModuleList) -> None:
-        """Forgets everything where the weights are others, or elsewhere, than they were."""
-        if self._weights is not None and self._weights.unmoved():
-            return
-        self._weights = Weights(blocks)
-        self._tapes.clear()
-        matrices = [stored(part) for part in blocks.modules() if _multiplies(part)]
-        scales = [s for form, _, s in matrices if s is not None and form in kernels.GROUPS]
-        self._fit = (
-            all(tensor.is_cpu and tensor.is_contiguous() for tensor in self._weights.tensors)
-            and all(part.dtype == torch.bfloat16 for part in (*blocks.parameters(), *scales))
-            and all(kernels.multiplies(form, weight) for form, weight, _ in matrices)
-        )
+
+def _fit(blocks: nn.ModuleList, weights: Weights) -> bool:
+    """Whether kernels take all these weights."""
+    matrices = [stored(part) for part in blocks.modules() if _multiplies(part)]
+    scales = [s for form, _, s in matrices if s is not None and form in GROUP_INPUTS]
+    return (
+        all(tensor.is_cpu and tensor.is_contiguous() for tensor in weights.tensors)
+        and all(part.dtype == torch.bfloat16 for part in (*blocks.parameters(), *scales))
+        and all(multiplies(form, weight) for form, weight, _ in matrices)
+    )
 
 
 class Memory:
-    """What the programs of a tape read from one another, for any tape of an encoder."""
+    """What the programs of a recording read from one another, for any recording of an encoder."""
 
     def __init__(self, config: AudioConfig, threads: int) -> None:
-        from dragoman.kernels.recorded import Scratch
 
         self.threads = threads
         D, past = config.hidden_size, config.conf_conv_kernel_size - 1
@@ -113,36 +126,34 @@ class Memory:
         return self._rows[name].data_ptr()
 
 
-class TapedStep:
+class RecordedStep:
     """All blocks for so many streams and frames of each."""
 
     def __init__(
         self, blocks: nn.ModuleList, config: AudioConfig, memory: Memory, streams: int, frames: int
     ) -> None:
-        from dragoman.kernels.recorded import Products
-        from dragoman.kernels.tape import Tape
-
         self._config, self._memory = config, memory
         self._streams, self._frames = streams, frames
         self._rows = {"rows": streams * frames, "width": config.hidden_size}
-        self._tape = Tape(memory.threads)
-        self._products = Products(self._tape, memory.products)
+        self._recording = Recording(memory.threads)
+        self._products = Products(self._recording, memory.products)
         self._recorded = [(block, *self._record(block)) for block in _conformer(blocks)]
 
     def run(self, x: Tensor, states: Sequence[BlockState]) -> tuple[Tensor, tuple[BlockState, ...]]:
-        """As `Tapes.step`."""
+        """As `Steps.run`."""
         stream, after, kept = self._memory.stream[: self._rows["rows"]], [], []
         stream.copy_(x.flatten(0, 1))
         for (block, attending, convolving), state in zip(self._recorded, states, strict=True):
             old, attention, conv = state.attention, block.attention.attn, block.lconv1d
-            made = attention.relative_position_embedding(), attention.scales(), conv.taps()
+            assert isinstance(attention, QuickLocalAttention) and isinstance(conv, QuickLightConv)
+            made = attention.relative_position_embedding(), attention.float_scales(), conv.taps()
             attending["table"], attending["scale"], convolving["kernel"] = map(_at, made)
             attending["old_keys"], attending["old_values"] = _at(old.keys), _at(old.values)
             attending["seen"], convolving["tail"] = _at(old.seen), _at(state.conv)
             kept.append((made, old.seen))
             new = AttentionState(old.keys, old.values, old.seen + self._frames)
             after.append(BlockState(new, state.conv))
-        self._tape.run()
+        self._recording.replay()
         return stream.clone().view_as(x), tuple(after)
 
     def _record(self, block: ConformerBlock) -> tuple[Arguments, Arguments]:
@@ -169,48 +180,43 @@ class TapedStep:
         return attending, convolving
 
     def _feed(self, layer: FeedForward) -> None:
-        from dragoman.kernels import frames
 
         at = self._memory.at
         self._norm(layer.pre_layer_norm)
         self._product(layer.ffw_layer_1, "normed", "wide")
         count = 4 * self._rows["rows"] * self._rows["width"]
-        self._tape.add(frames.silu_in_place(True), True, x=at("wide"), count=count)
+        self._recording.add(frames.silu_in_place(True), True, x=at("wide"), count=count)
         self._product(layer.ffw_layer_2, "wide", "out")
         self._add_norm(layer.post_layer_norm, layer.weight)
 
     def _norm(self, norm: RMSNorm, y: str = "normed", wait: bool = True) -> None:
         """y = norm of the stream."""
-        from dragoman.kernels import frames
 
         at, program = self._memory.at, frames.norm(True, norm.limit, norm.eps, None)
-        self._tape.add(
+        self._recording.add(
             program, wait, y=at(y), x=at("stream"), onto=0, weight=_at(norm.weight), **self._rows
         )
 
     def _add_norm(self, norm: RMSNorm, factor: float) -> None:
         """stream = stream + factor * norm of what a branch gave."""
-        from dragoman.kernels import frames
 
         at, program = self._memory.at, frames.norm(True, norm.limit, norm.eps, factor)
         stream, weight = at("stream"), _at(norm.weight)
-        self._tape.add(
+        self._recording.add(
             program, False, y=stream, x=at("out"), onto=stream, weight=weight, **self._rows
         )
 
     def _add(self) -> None:
         """stream = stream + what a branch gave."""
-        from dragoman.kernels import frames
 
         at = self._memory.at
-        self._tape.add(frames.adding(True), False, y=at("stream"), x=at("out"), **self._rows)
+        self._recording.add(frames.adding(True), False, y=at("stream"), x=at("out"), **self._rows)
 
     def _attention(self) -> Arguments:
-        from dragoman.kernels import frames
 
         config, memory = self._config, self._memory
         new = {name: memory.at(name) for name in ("queries", "keys", "values")}
-        return self._tape.add(
+        return self._recording.add(
             frames.attention(True, config.conf_attention_logit_cap), True, y=memory.at("mixed"),
             **new, old_keys=0, old_values=0, seen=0, table=0, scale=0, scratch=_at(memory.heads),
             streams=self._streams, frames=self._frames, heads=config.conf_num_attention_heads,
@@ -218,11 +224,10 @@ class TapedStep:
         )  # fmt: skip
 
     def _convolution(self, norm: RMSNorm) -> Arguments:
-        from dragoman.kernels import frames
 
         config, memory = self._config, self._memory
         program = frames.convolution(True, config.conf_conv_kernel_size, norm.limit, norm.eps)
-        return self._tape.add(
+        return self._recording.add(
             program, True, y=memory.at("mixed"), x=memory.at("wide"), tail=0, kernel=0,
             weight=_at(norm.weight), heard=memory.at("heard"), sums=_at(memory.sums),
             streams=self._streams, frames=self._frames, width=config.hidden_size,

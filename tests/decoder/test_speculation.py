@@ -5,8 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dragoman.decoder.drafts import Lookahead
-from dragoman.decoder.lockstep import alone
+from dragoman.decoder.batching import alone
+from dragoman.decoder.speculation import Lookahead
+from tests.decoder.helpers import SAME
 from tests.decoder.test_generate import PROMPT, TOKENS, plain
 
 SEPARATOR = [55, 66]
@@ -174,7 +175,7 @@ def test_an_answer_pass_gives_the_last_logits_of_the_whole(model):
         expected = model(model.embed(ids), ids)
     for wanted in range(1, len(PROMPT) + 1):
         found = model.answer(model.embed(ids), ids, model.new_cache(), wanted)
-        torch.testing.assert_close(found, expected[:, -wanted:], atol=1e-4, rtol=0)
+        torch.testing.assert_close(found, expected[:, -wanted:], **SAME)
 
 
 def test_impossible_requests_are_refused(model):

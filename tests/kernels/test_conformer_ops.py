@@ -1,8 +1,6 @@
 """What a Conformer does between its products, by our code, against the same in float64."""
 
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -10,7 +8,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dragoman.kernels import frames, hearing
+from dragoman.kernels import conformer_ops as ops
+from dragoman.kernels import frames
+from dragoman.kernels.serving import serves
 
 HALF, FULL = torch.bfloat16, torch.float32
 EPS, LIMIT = 1e-6, 2.5
@@ -30,11 +30,9 @@ def cpu(request, monkeypatch):
     """This CPU, and what others run."""
     if request.param is not None:
         monkeypatch.setattr(frames, "lanes", lambda: request.param)
-        hearing._program.cache_clear()
         for name in ("norm", "silu_in_place", "convolution", "attention"):
             monkeypatch.setattr(frames, name, getattr(frames, name).__wrapped__)
     yield
-    hearing._program.cache_clear()
 
 
 def noise(*shape: int, dtype: torch.dtype = FULL, seed: int = 0) -> torch.Tensor:
@@ -61,8 +59,8 @@ def test_norms(cpu, dtype, width, limit):
     weight = noise(width, dtype=dtype, seed=2)
     assert (width == 1) or (x.abs() > LIMIT).any()
     expected = normed(x, weight, limit)
-    assert_close(hearing.norm(x, weight, EPS, limit), expected)
-    y = hearing.add_norm(onto, x, weight, EPS, limit, 0.7)
+    assert_close(ops.norm(x, weight, EPS, limit), expected)
+    y = ops.add_norm(onto, x, weight, EPS, limit, 0.7)
     assert_close(y, onto.double() + 0.7 * expected)
 
 
@@ -71,7 +69,7 @@ def test_norms(cpu, dtype, width, limit):
 def test_silu_in_place(cpu, dtype, count):
     x = 5 * noise(count, dtype=dtype)
     expected = F.silu(x.double())
-    y = hearing.silu_(x)
+    y = ops.silu_(x)
     assert y is x
     assert_close(y, expected)
 
@@ -92,7 +90,7 @@ def test_convolution(cpu, dtype, width, streams, length, taps):
     tail = noise(streams, taps - 1, width, dtype=dtype, seed=1)
     kernel, weight = 3 * noise(taps, width, seed=2), noise(width, dtype=dtype, seed=3)
     expected, after = convolved(x, tail, kernel, weight)
-    y = hearing.convolve(x, tail, kernel, weight, EPS, LIMIT)
+    y = ops.convolve(x, tail, kernel, weight, EPS, LIMIT)
     if dtype == FULL:
         assert_close(y, expected)
     else:  # gated frames are rounded, some of them to the other side
@@ -136,7 +134,7 @@ def test_attention(cpu, dtype, width, length, cap):
     for part in old:  # what was not heard must not be read
         part[0] = torch.nan
         part[1, :7] = torch.nan
-    y = hearing.attend(new, old, seen, table, scale, cap)
+    y = ops.attend(new, old, seen, table, scale, cap)
     if dtype == FULL:
         assert_close(y, expected)
     else:
@@ -156,23 +154,23 @@ def test_any_number_of_streams_frames_and_threads(streams, length, history, thre
     seen = torch.arange(streams) * 3
     expected, *after = attended(new, old, seen, table, scale, 5.0)
     torch.set_num_threads(threads)
-    assert_close(hearing.attend(new, old, seen, table, scale, 5.0), expected)
+    assert_close(ops.attend(new, old, seen, table, scale, 5.0), expected)
     assert all(torch.equal(part.double(), kept) for part, kept in zip(old, after, strict=True))
     x, tail = noise(streams, length, 32), noise(streams, 4, 16, seed=1)
     kernel, weight = noise(5, 16, seed=2), noise(16, seed=3)
     expected, after = convolved(x, tail, kernel, weight)
-    assert_close(hearing.convolve(x, tail, kernel, weight, EPS, LIMIT), expected)
+    assert_close(ops.convolve(x, tail, kernel, weight, EPS, LIMIT), expected)
     assert_close(tail, after)
 
 
 @KINDS
 def test_many_rows_over_all_threads(dtype):
     x, weight = noise(64, 512, dtype=dtype), noise(512, dtype=dtype, seed=1)
-    assert x.numel() > hearing.ALONE
+    assert x.numel() > ops.ALONE
     answers = []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
-        answers.append((hearing.norm(x, weight, EPS, LIMIT), hearing.silu_(x.clone())))
+        answers.append((ops.norm(x, weight, EPS, LIMIT), ops.silu_(x.clone())))
     for normed_, silu in answers[1:]:
         assert torch.equal(normed_, answers[0][0]) and torch.equal(silu, answers[0][1])
 
@@ -182,34 +180,22 @@ def test_what_is_not_a_number_stays_in_its_stream():
     seen = torch.tensor([12, 12])
     expected, *_ = attended(new, old, seen, table, scale, 5.0)
     new[0][0, 1, 0, 3] = torch.nan
-    y = hearing.attend(new, old, seen, table, scale, 5.0)
+    y = ops.attend(new, old, seen, table, scale, 5.0)
     assert y[0, 1, 0].isnan().all() and not y[0, 2:].isnan().any()
     assert_close(y[1], expected[1])
     x, weight = noise(3, 32), noise(32)
     x[1, 7] = torch.nan
-    y = hearing.norm(x, weight, EPS, LIMIT)
+    y = ops.norm(x, weight, EPS, LIMIT)
     assert y[1].isnan().all() and not y[[0, 2]].isnan().any()
 
 
 def test_what_it_serves():
     x, weight = noise(2, 8), noise(8).requires_grad_()
     with torch.no_grad():
-        assert hearing.serves(x, weight)
-        assert not hearing.serves(x, weight.to(HALF))
-        assert not hearing.serves(x.double())
-        assert not hearing.serves(x.T)
-        assert not hearing.serves(x[:0])
-        assert not hearing.serves(x.to("meta"))
-    assert hearing.serves(x) and not hearing.serves(x, weight)
-
-
-def test_without_a_compiler_it_serves_nothing():
-    script = """
-import sys
-sys.modules["llvmlite"] = None
-import torch
-from dragoman.kernels import hearing
-print(hearing.serves(torch.ones(2)))
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stdout == "False\n", done.stderr
+        assert serves(x, weight)
+        assert not serves(x, weight.to(HALF))
+        assert not serves(x.double())
+        assert not serves(x.T)
+        assert not serves(x[:0])
+        assert not serves(x.to("meta"))
+    assert serves(x) and not serves(x, weight)

@@ -1,34 +1,23 @@
 """What a Conformer does to frames between its products, on the CPU in one call each.
 
 A live step has four frames, and torch would spend longer on starting dozens of small operations,
-and on bf16 becoming float32 and back, than the memory spends on some of the weights. Ask `serves`
-first; a layer does the same with torch where the answer is no. State is written in place.
+and on bf16 becoming float32 and back, than the memory spends on some of the weights. Ask
+`serving.serves` first. State is written in place. `norm` serves the decoder, too: torch 2.11 makes
+an `rms_norm` of bf16 out of eight operations, each with its own pass over memory.
 """
 
-from functools import cache
-from typing import TYPE_CHECKING
+import math
 
 import torch
 from torch import Tensor
 
-from dragoman.kernels.products import FLOATS, available, differentiated
-
-if TYPE_CHECKING:
-    from dragoman.kernels.compiler import Program
+from dragoman.kernels import frames
+from dragoman.kernels.serving import threads_for
 
 ALONE = 2**13  # entries that one thread has gone through before a second one would begin
 
 
-def serves(*tensors: Tensor) -> bool:
-    """Whether our code can take these together: on the CPU, of one of `FLOATS`, contiguous, and no
-    gradient is wanted of any."""
-    kind = tensors[0].dtype
-    if kind not in FLOATS or differentiated(*tensors) or not available():
-        return False
-    return all(t.dtype == kind and t.is_cpu and t.is_contiguous() and t.numel() for t in tensors)
-
-
-def norm(x: Tensor, weight: Tensor, eps: float, limit: float) -> Tensor:
+def norm(x: Tensor, weight: Tensor, eps: float, limit: float = math.inf) -> Tensor:
     """c / sqrt(mean(c^2) + eps) * weight over the last axis; c is x [..., D] within +-limit."""
     return _norm(x, weight, eps, limit)
 
@@ -43,7 +32,7 @@ def add_norm(
 def silu_(x: Tensor) -> Tensor:
     """x / (1 + e^-x), in place."""
     count = x.numel()
-    _program("silu_in_place", x.dtype).run(_threads(count), x.data_ptr(), count)
+    frames.silu_in_place(_half(x)).run(threads_for(count, ALONE), x.data_ptr(), count)
     return x
 
 
@@ -60,7 +49,7 @@ def convolve(
     y, heard = x.new_empty(B, T, D), x.new_empty(B, taps - 1 + T, D)
     threads = min(B, torch.get_num_threads())
     sums = torch.empty(threads, D)
-    _program("convolution", x.dtype, taps, limit, eps).run(
+    frames.convolution(_half(x), taps, limit, eps).run(
         threads, y.data_ptr(), x.data_ptr(), tail.data_ptr(), kernel.data_ptr(), weight.data_ptr(),
         heard.data_ptr(), sums.data_ptr(), B, T, D,
     )  # fmt: skip
@@ -84,7 +73,7 @@ def attend(
     threads = min(B * N, torch.get_num_threads())
     y, scratch = torch.empty_like(new[0]), torch.empty(threads, 2 * H + P + 1)
     places = (tensor.data_ptr() for tensor in (y, *new, *old, seen, table, scale, scratch))
-    _program("attention", y.dtype, cap).run(threads, *places, B, T, N, H, P)
+    frames.attention(_half(y), cap).run(threads, *places, B, T, N, H, P)
     return y
 
 
@@ -93,19 +82,12 @@ def _norm(
     onto: Tensor | None = None, factor: float | None = None,
 ) -> Tensor:  # fmt: skip
     y, count, width = torch.empty_like(x), x.numel(), x.shape[-1]
-    _program("norm", x.dtype, limit, eps, factor).run(
-        _threads(count), y.data_ptr(), x.data_ptr(), 0 if onto is None else onto.data_ptr(),
-        weight.data_ptr(), count // width, width,
+    frames.norm(_half(x), limit, eps, factor).run(
+        threads_for(count, ALONE), y.data_ptr(), x.data_ptr(),
+        0 if onto is None else onto.data_ptr(), weight.data_ptr(), count // width, width,
     )  # fmt: skip
     return y
 
 
-def _threads(count: int) -> int:
-    return 1 if count < ALONE else torch.get_num_threads()
-
-
-@cache
-def _program(name: str, kind: torch.dtype, *numbers: float | None) -> "Program":
-    from dragoman.kernels import frames
-
-    return getattr(frames, name)(kind == torch.bfloat16, *numbers)
+def _half(x: Tensor) -> bool:
+    return x.dtype == torch.bfloat16

@@ -1,16 +1,13 @@
 """bf16 weights in 12 bits: the same numbers to the bit, and the products of the same numbers."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dragoman.kernels import compiler, loops, products, twelve
-from dragoman.kernels.recorded import Products, Scratch
-from dragoman.kernels.tape import Tape
+from dragoman.decoder import bf12, storage
+from dragoman.kernels import compiler, loops, products
+from dragoman.kernels.recording import Products, Recording, Scratch
 from tests.kernels.test_products import FULL, HALF, assert_close, multiply, run
 
 FAR = 12  # weights that need more exponents than a row can list
@@ -64,9 +61,9 @@ def test_nothing_is_lost(outputs, groups, seed, kind):
         weight = some.to(torch.int16).view(HALF)
     elif kind == "few exponents":
         weight = torch.where(weight > 0, weight.sign(), weight * 1e-9).to(HALF)
-    codes, rest = twelve.packed(weight)
+    codes, rest = bf12.packed(weight)
     assert codes.shape == (outputs, 192 * groups)
-    assert torch.equal(bits(twelve.unpacked(codes, rest)), bits(weight))
+    assert torch.equal(bits(bf12.unpacked(codes, rest)), bits(weight))
     assert torch.equal(bits(products.unpacked("bf12", codes, rest, HALF)), bits(weight))
 
 
@@ -74,25 +71,25 @@ def test_nothing_is_lost(outputs, groups, seed, kind):
 def test_numbers_of_all_kinds(special):
     weight = normal(3, 256)
     weight[1, 200] = special
-    codes, rest = twelve.packed(weight)
-    assert torch.equal(bits(twelve.unpacked(codes, rest)), bits(weight))
+    codes, rest = bf12.packed(weight)
+    assert torch.equal(bits(bf12.unpacked(codes, rest)), bits(weight))
 
 
 def test_as_many_inputs_as_can_be_numbered():
     """Numbers of inputs are uint16 without a sign, and the last one ends a row's."""
-    weight = normal(3, twelve.MOST_INPUTS)
+    weight = normal(3, bf12.MOST_INPUTS)
     weight[0, [0, 2**15 - 1, 2**15, -1]] = 1e20
-    codes, rest = twelve.packed(weight)
-    assert torch.equal(bits(twelve.unpacked(codes, rest)), bits(weight))
+    codes, rest = bf12.packed(weight)
+    assert torch.equal(bits(bf12.unpacked(codes, rest)), bits(weight))
     assert torch.equal(bits(products.unpacked("bf12", codes, rest, HALF)), bits(weight))
 
 
 def test_packing_is_done_where_the_weights_are():
     """Not where new tensors are made when nothing else is said."""
     weight = spread_out(5, 256)
-    expected = twelve.packed(weight)
+    expected = bf12.packed(weight)
     with torch.device("meta"):
-        found = twelve.packed(weight)
+        found = bf12.packed(weight)
     assert all(map(torch.equal, found, expected))
 
 
@@ -100,12 +97,12 @@ def test_zeros_need_no_place_beside_the_row():
     weight = normal(2, 2048)
     weight[:, ::2] = 0.0
     weight[:, 1::4] = -0.0
-    _, rest = twelve.packed(weight)
+    _, rest = bf12.packed(weight)
     assert left_out(rest).max() < 8
 
 
 def test_of_normal_weights_few_are_left_out():
-    codes, rest = twelve.packed(normal(256, 2048))
+    codes, rest = bf12.packed(normal(256, 2048))
     assert rest.shape == (256, 64)
     assert 0 < left_out(rest).float().mean() < 1
     assert (codes.nbytes + rest.nbytes) / (256 * 2048) < 1.54
@@ -114,13 +111,13 @@ def test_of_normal_weights_few_are_left_out():
 def test_the_documented_layout():
     """Read byte by byte, as the docstring of the module says."""
     weight = spread_out(5, 256)
-    codes, rest = twelve.packed(weight)
+    codes, rest = bf12.packed(weight)
     for n in range(5):
         found, row = {}, codes[n].tolist()
         for group in range(2):
             for p in range(64):
                 for half in range(2):
-                    input_ = 128 * group + 64 * half + twelve.ORDER[p]
+                    input_ = 128 * group + 64 * half + bf12.ORDER[p]
                     low = row[192 * group + 64 * half + p]
                     code = row[192 * group + 128 + p] >> 4 * half & 15
                     found[input_] = int(rest[n, code]) << 8 | low
@@ -143,7 +140,7 @@ def test_products_are_exact_to_rounding(dtype, rows):
     weight = spread_out(37, 384)
     weight[0] = 0.0
     weight[36, 100 : 100 + FAR] = 1e3 * weight[1, -FAR:]
-    codes, rest = twelve.packed(weight)
+    codes, rest = bf12.packed(weight)
     assert left_out(rest)[[1, 2, 36]].min() > 1
     x = torch.randn(rows, 384, generator=torch.Generator().manual_seed(rows)).to(dtype)
     y = products.quantized_linear("bf12", x, codes, rest)
@@ -153,7 +150,7 @@ def test_products_are_exact_to_rounding(dtype, rows):
 def test_weights_that_were_left_out_count():
     """Each alone: input by input."""
     weight = spread_out(4, 128)
-    codes, rest = twelve.packed(weight)
+    codes, rest = bf12.packed(weight)
     assert left_out(rest)[:3].min() > 1
     y = products.quantized_linear("bf12", torch.eye(128), codes, rest)
     assert torch.equal(y, weight.T.float())
@@ -162,7 +159,7 @@ def test_weights_that_were_left_out_count():
 @pytest.mark.parametrize("rows", [1, 4, 5, 7, 16])
 def test_the_same_bits_as_bf16_where_nothing_was_left_out(rows):
     weight = normal(64, 512).clamp(min=1e-3)
-    codes, rest = twelve.packed(weight)
+    codes, rest = bf12.packed(weight)
     assert not left_out(rest).any()
     x = torch.randn(rows, 512).to(HALF)
     y = products.quantized_linear("bf12", x, codes, rest)
@@ -180,7 +177,7 @@ def test_long_rows_are_multiplied_part_by_part(form, rows, inputs):
     x = torch.randn(rows, inputs, generator=torch.Generator().manual_seed(rows)).to(HALF)
     if form == "bf16":
         return assert_close(products.linear(x, weight), x, weight.double())
-    codes, rest = twelve.packed(weight)
+    codes, rest = bf12.packed(weight)
     assert left_out(rest)[7] > 0
     assert_close(products.quantized_linear("bf12", x, codes, rest), x, weight.double())
 
@@ -205,22 +202,22 @@ def test_sums_that_wait_do_not_meet(form, threads):
     weights = [spread_out(outputs, inputs), normal(outputs, inputs)]
     weights[0][0] = 0.0
     x, y = torch.randn(rows, inputs).to(HALF), torch.zeros(2, rows, outputs, dtype=HALF)
-    tape = Tape(threads)
-    recorded = Products(tape, Scratch(rows, inputs, threads, 4))
-    matrices = [twelve.packed(w) if form == "bf12" else (w, None) for w in weights]
+    recording = Recording(threads)
+    recorded = Products(recording, Scratch(rows, inputs, threads, 4))
+    matrices = [bf12.packed(w) if form == "bf12" else (w, None) for w in weights]
     for i, (weight, scale) in enumerate(matrices):
         module = Held(form, weight, scale)
         recorded.add(module, x.data_ptr(), y[i].data_ptr(), rows, wait=i == 1)
     alone = [torch.cat([multiply(form, row[None], *matrix) for row in x]) for matrix in matrices]
     for _ in range(20):
-        tape.run()
+        recording.replay()
         assert torch.equal(y, torch.stack(alone))
 
 
 def test_rows_of_x_do_not_change_one_another():
     weight = spread_out(48, 384)
     weight[0] = 0.0
-    codes, rest = twelve.packed(weight)
+    codes, rest = bf12.packed(weight)
     x = torch.randn(32, 384).to(HALF)
     alone = torch.cat([products.quantized_linear("bf12", row[None], codes, rest) for row in x])
     for rows in (2, 3, 4, 5, 6, 7, 8, 12, 16, 31, 32):
@@ -228,7 +225,7 @@ def test_rows_of_x_do_not_change_one_another():
 
 
 def test_the_number_of_threads_changes_nothing():
-    codes, rest = twelve.packed(normal(1057, 512))
+    codes, rest = bf12.packed(normal(1057, 512))
     assert codes.nbytes > products.ALONE_BYTES  # so that there are two
     x = torch.randn(2, 512).to(HALF)
     answers = []
@@ -244,7 +241,7 @@ def test_rows_and_columns_of_a_larger_matrix():
     weight = spread_out(40, 512)
     weight[0] = 0.0
     weight[20, 300] = 1e12  # behind the columns
-    codes, rest = twelve.packed(weight)
+    codes, rest = bf12.packed(weight)
     x = torch.randn(3, 256).to(HALF)
     y = products.quantized_linear("bf12", x, codes[2:31, :384], rest[2:31])
     assert_close(y, x, weight[2:31, :256].double())
@@ -252,7 +249,7 @@ def test_rows_and_columns_of_a_larger_matrix():
     assert torch.equal(view, weight[2:31, :256].float())
     chosen = torch.tensor([20, 1, 20])
     assert torch.equal(
-        products.unpacked_rows("bf12", codes, rest, chosen, FULL), weight[chosen].float()
+        storage.unpacked_rows("bf12", codes, rest, chosen, FULL), weight[chosen].float()
     )
 
 
@@ -264,7 +261,7 @@ def test_what_other_cpus_run(dtype, width):
     rows, outputs, inputs, half = 2, 21, 384, dtype == HALF
     weight = spread_out(outputs, inputs)
     weight[0] = 0.0
-    codes, rest = twelve.packed(weight)
+    codes, rest = bf12.packed(weight)
     x = torch.randn(rows, inputs).to(dtype)
     program = loops.product(half, rows, "bf12", width, False)
     room = loops.scratch_bytes(half, inputs, rows, False)
@@ -277,23 +274,9 @@ def test_what_other_cpus_run(dtype, width):
     assert torch.equal(bits(y), bits(weight))
 
 
-def test_without_a_compiler_torch_does_it_all():
-    script = """
-import sys
-sys.modules["llvmlite"] = None
-import torch
-from dragoman.kernels import products, twelve
-weight = torch.full((3, 128), 0.5).bfloat16()
-y = products.quantized_linear("bf12", torch.ones(1, 128).bfloat16(), *twelve.packed(weight))
-print(products.available(), y.tolist())
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stdout == "False [[64.0, 64.0, 64.0]]\n", done.stderr
-
-
 def test_gradients_flow_where_they_are_wanted():
     weight = normal(16, 128)
     x = torch.randn(1, 128, requires_grad=True)
-    products.quantized_linear("bf12", x, *twelve.packed(weight)).sum().backward()
+    products.quantized_linear("bf12", x, *bf12.packed(weight)).sum().backward()
     assert x.grad is not None
     assert torch.allclose(x.grad, weight.float().sum(0)[None], rtol=1e-5)

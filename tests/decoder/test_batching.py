@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from dragoman.decoder import LanguageModel, Slice
+from dragoman.decoder.batching import Decoding, alone, together
 from dragoman.decoder.cache import KVCache
-from dragoman.decoder.lockstep import Decoding, alone, together
 from dragoman.decoder.packed import Request
 from tests.decoder.helpers import CONFIG
 from tests.decoder.test_generate import PROMPT, plain

@@ -1,33 +1,32 @@
-"""A pass over a cache for few positions, recorded once and run as one call.
+"""A decode step, or any pass over a cache for few positions, recorded once, replayed in one call.
 
-What `LanguageModel._run` and `decoder.layers` say with torch, for one sequence of at most `MOST`
-new positions, activations in bf16, on the CPU: the products of `kernels` and, between them,
-`kernels.layer_loops`. A tape belongs to a plan, a number of positions and of wanted ones; a model
-keeps those that it used last, and they share their memory.
+It computes what `LanguageModel._run` and `decoder.layers` define, for one sequence of at most
+`MOST` new positions with activations in bf16: the products of `kernels.products` and, between them,
+the kernels of `kernels.layer_loops` and `kernels.head_loops`. A recording belongs to a plan, a
+number of positions and of wanted ones; a model keeps those that it used last, and they share their
+memory.
 """
 
-import threading
 import weakref
-from collections import OrderedDict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dragoman import kernels
 from dragoman.decoder.cache import KVCache
 from dragoman.decoder.config import TextConfig, kv_sources
 from dragoman.decoder.layers import Attention, DecoderLayer
 from dragoman.decoder.slices import Plan
-from dragoman.kernels.products import beside
-from dragoman.kernels.weights import Weights, stored
-
-if TYPE_CHECKING:
-    from dragoman.kernels.tape import Arguments
+from dragoman.decoder.storage import LEAST, least, shape, stored
+from dragoman.kernels import head_loops
+from dragoman.kernels import layer_loops as loops
+from dragoman.kernels.products import multiplies
+from dragoman.kernels.recording import Arguments, Products, Recording, Recordings, Scratch
 
 MOST = 32  # positions
-KEPT = 48  # tapes of a model
+KEPT = 48  # recordings of a model
 AT_ONCE = 8  # parts of products that no thread waits between: two of k, v, q and LAuReL's first
 # A matrix of each number of inputs, which decides its form.
 MATRICES = ("self_attn.q_proj", "self_attn.o_proj", "mlp.down_proj", "per_layer_projection")
@@ -35,7 +34,7 @@ EVERYTHING = 2**40  # a window that leaves nothing out
 Rotary = Mapping[bool, tuple[Tensor, Tensor]]  # cos and sin, by whether a layer slides
 
 
-def serves(layers: nn.ModuleList, config: TextConfig, cache: KVCache, rows: int) -> bool:
+def serves_pass(layers: nn.ModuleList, config: TextConfig, cache: KVCache, rows: int) -> bool:
     """Whether a pass of `rows` positions can be one call."""
     matrices = [stored(layers[0].get_submodule(name)) for name in MATRICES]
     like = cache.buffers(cache.plan.owners[0])[0]
@@ -49,24 +48,22 @@ def serves(layers: nn.ModuleList, config: TextConfig, cache: KVCache, rows: int)
         and rows <= MOST
         and like.is_cpu
         and like.dtype == torch.bfloat16
-        and config.head_dim % kernels.LEAST == 0
-        and not any(n % kernels.LEAST for n in inputs)
-        and all(kernels.multiplies(form, weight) for form, weight, _ in matrices)
+        and config.head_dim % LEAST == 0
+        and not any(n % LEAST for n in inputs)
+        and all(multiplies(form, weight) for form, weight, _ in matrices)
     )
 
 
-class Tapes:
-    """The tapes of a model; a copy of the model begins without any."""
+class Steps:
+    """The recordings of a model; a copy of the model begins without any."""
 
-    def __init__(self) -> None:
-        self._tapes: OrderedDict[tuple[Any, ...], TapedPass] = OrderedDict()
-        self._lock = threading.Lock()
-        self._memory: Memory | None = None
-        self._weights: Weights | None = None
+    def __init__(self, config: TextConfig) -> None:
+        self._config = config
+        self.recordings = Recordings[Memory, RecordedPass](KEPT, partial(Memory, config))
         self._cache: weakref.ref[KVCache] | None = None  # of the last pass
 
-    def __reduce__(self) -> tuple[type["Tapes"], tuple[()]]:
-        return Tapes, ()
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Steps, (self._config,)
 
     def run(
         self, layers: nn.ModuleList, cache: KVCache, streams: Tensor, told: Mapping[int, Tensor],
@@ -78,35 +75,22 @@ class Tapes:
         told: [1, L, P] for each layer, from the last owner's on [1, wanted, P]; rotary: each
         [1, L, 1, H / 2].
         """
-        threads, key = torch.get_num_threads(), (cache.plan, streams.shape[1], wanted)
-        with self._lock:
-            if self._memory is None or self._memory.threads != threads:
-                self._memory = Memory(cache.config, threads)
-                self._tapes.clear()
+        key = (cache.plan, streams.shape[1], wanted)
+        with self.recordings.lock:
+            # Once for a cache is enough: what it holds was made with the weights of then.
             if self._cache is None or self._cache() is not cache:
-                self._look(layers)
+                self.recordings.look(layers)
                 self._cache = weakref.ref(cache)
-            if key not in self._tapes:
-                self._tapes[key] = TapedPass(layers, cache.config, self._memory, *key)
-            self._tapes.move_to_end(key)
-            if len(self._tapes) > KEPT:
-                self._tapes.popitem(last=False)
-            return self._tapes[key].run(cache, streams, told, rotary)
-
-    def _look(self, layers: nn.ModuleList) -> None:
-        """Forgets everything where the weights are others, or elsewhere, than they were. Once for
-        a cache is enough: what it holds was made with the weights of then."""
-        if self._weights is None or not self._weights.unmoved():
-            self._weights = Weights(layers)
-            self._tapes.clear()
+            recorded = self.recordings.get(
+                key, lambda memory: RecordedPass(layers, cache.config, memory, *key)
+            )
+            return recorded.run(cache, streams, told, rotary)
 
 
 class Memory:
-    """What the programs of a tape read from one another, for any tape of a model."""
+    """What the programs of a recording read from one another, for any recording of a model."""
 
     def __init__(self, config: TextConfig, threads: int):
-        from dragoman.kernels.open_loops import scratch_bytes as lists_bytes
-        from dragoman.kernels.recorded import Scratch
 
         self.threads = threads
         D, P, H = config.hidden_size, config.hidden_size_per_layer_input, config.head_dim
@@ -127,7 +111,6 @@ class Memory:
             name: torch.zeros(MOST, width, dtype=torch.bfloat16) for name, width in widths.items()
         }
         self.scratch = Scratch(MOST, max(D, heads, widest), threads, AT_ONCE)
-        self.lists = torch.empty(threads * lists_bytes(widest), dtype=torch.uint8)
         self.starts = torch.zeros(3, dtype=torch.int64)  # zero; of the new rows; of the wanted ones
         self.scores = torch.empty(0)
 
@@ -139,23 +122,21 @@ class Memory:
         return self.starts[which].data_ptr()
 
 
-class TapedPass:
+class RecordedPass:
     """The layers of a plan for so many rows, of which the last `wanted` come out."""
 
     def __init__(
         self, layers: nn.ModuleList, config: TextConfig, memory: Memory, plan: Plan, rows: int,
         wanted: int,
     ):  # fmt: skip
-        from dragoman.kernels.recorded import Products
-        from dragoman.kernels.tape import Tape
 
         self._config, self._memory, self._rows, self._wanted = config, memory, rows, wanted
-        self._tape = Tape(memory.threads)
+        self._recording = Recording(memory.threads)
         self._gates: dict[int, Arguments] = {}
         self._writes: list[tuple[int, Arguments, Arguments]] = []  # owner, for keys, for values
         self._reads: list[tuple[int, Arguments]] = []  # owner, attention
         self._attached: list[int] = []
-        self._product = Products(self._tape, memory.scratch).add
+        self._product = Products(self._recording, memory.scratch).add
         for i, width in plan.steps:
             layer = layers[i]
             assert isinstance(layer, DecoderLayer)
@@ -166,7 +147,7 @@ class TapedPass:
     def run(
         self, cache: KVCache, streams: Tensor, told: Mapping[int, Tensor], rotary: Rotary
     ) -> Tensor:
-        """As `Tapes.run`."""
+        """As `Steps.run`."""
         memory, rows, first = self._memory, self._rows, self._rows - self._wanted
         memory.rows["streams"][:rows] = streams.flatten(2)[0]
         for sliding, tables in rotary.items():
@@ -176,7 +157,7 @@ class TapedPass:
         for i, arguments in self._gates.items():
             arguments["told"], arguments["told_stride"] = told[i].data_ptr(), told[i].stride(1)
         self._attach(cache)
-        self._tape.run()
+        self._recording.replay()
         return memory.rows["streams"][first:rows].clone().view(1, self._wanted, *streams.shape[2:])
 
     def _attach(self, cache: KVCache) -> None:
@@ -200,7 +181,6 @@ class TapedPass:
     def _record(self, layer: DecoderLayer, i: int, width: int | None, narrows: bool) -> None:
         """One layer; the last owner `narrows` the rows to the wanted ones, behind keys and
         values."""
-        from dragoman.kernels import layer_loops as loops
 
         config, at, D = self._config, self._memory.at, self._config.hidden_size
         streams, active, eps = (
@@ -214,7 +194,7 @@ class TapedPass:
             "router_norm": _at(altup.router_norm.weight),
             "router": _at(altup.modality_router.weight),
         }
-        self._tape.add(
+        self._recording.add(
             loops.predicting(streams, active, eps), streams=at("streams", first),
             normed=at("normed", first), **router, coefficients=_at(altup.prediction_coefs.weight),
             norm=_at(layer.input_layernorm.weight), rows=rows, width=D,
@@ -243,7 +223,7 @@ class TapedPass:
         self._attention(i, layer.sliding, first, rows)
         self._product(attention.o_proj, at("heads"), at("attended"), rows)
         own = {"streams": at("streams", first), "rows": rows, "width": D}
-        self._tape.add(
+        self._recording.add(
             loops.mixing(streams, active, eps), mixed=at("mixed"), normed_mixed=at("normed_mixed"),
             attended=at("attended"), attended_norm=_at(layer.post_attention_layernorm.weight),
             normed=normed, raised=at("raised"),
@@ -251,7 +231,7 @@ class TapedPass:
             norm=_at(layer.pre_feedforward_layernorm.weight), **own,
         )  # fmt: skip
         self._feed(layer, width, rows)
-        self._tape.add(
+        self._recording.add(
             loops.correcting(streams, active, eps, altup.scale_output), computed=at("computed"),
             scaled=at("scaled"), mixed=at("mixed"), fed=at("fed"),
             fed_norm=_at(layer.post_feedforward_layernorm.weight), **router,
@@ -259,13 +239,13 @@ class TapedPass:
             scale=_at(altup.correct_output_scale), **own,
         )  # fmt: skip
         self._product(layer.per_layer_input_gate, at("scaled"), at("layer_gate"), rows)
-        self._gates[i] = self._tape.add(
+        self._gates[i] = self._recording.add(
             loops.gating(), y=at("passed"), gate=at("layer_gate"), told=0, told_stride=0,
             rows=rows, width=config.hidden_size_per_layer_input,
         )  # fmt: skip
         self._product(layer.per_layer_projection, at("passed"), at("projected"), rows)
         # The thread that adds to a row is the one that predicts from it.
-        self._tape.add(
+        self._recording.add(
             loops.adding(streams, eps), False, x=at("projected"),
             norm=_at(layer.post_per_layer_input_norm.weight), **own,
         )  # fmt: skip
@@ -284,23 +264,21 @@ class TapedPass:
 
     def _turn(
         self, what: str, x: int, weight: int, sliding: bool, first: int, **given: int
-    ) -> "Arguments":
-        from dragoman.kernels.head_loops import turning
+    ) -> Arguments:
 
         cos, sin = (self._memory.at(name, first) for name in _rotary(sliding))
         plain = what == "values"
-        return self._tape.add(
-            turning(not plain, not plain, self._config.rms_norm_eps), False, x=x,
+        return self._recording.add(
+            head_loops.turning(not plain, not plain, self._config.rms_norm_eps), False, x=x,
             weight=weight, cos=cos, sin=sin, width=self._config.head_dim, **given,
         )  # fmt: skip
 
     def _attention(self, i: int, sliding: bool, first: int, rows: int) -> None:
-        from dragoman.kernels.head_loops import attending
 
         config, at = self._config, self._memory.at
-        arguments = self._tape.add(
-            attending(config.head_dim), y=at("heads"), queries=at("queries"), keys=0, values=0,
-            scores=0, rows=rows, heads=config.num_attention_heads,
+        arguments = self._recording.add(
+            head_loops.attending(config.head_dim), y=at("heads"), queries=at("queries"), keys=0,
+            values=0, scores=0, rows=rows, heads=config.num_attention_heads,
             group=config.num_attention_heads // config.num_key_value_heads, head_stride=0,
             start=self._memory.start(2 if first else 1),
             window=config.sliding_window if sliding else EVERYTHING, room=0,
@@ -310,27 +288,16 @@ class TapedPass:
     def _feed(self, layer: DecoderLayer, width: int | None, rows: int) -> None:
         """The feed-forward; a width is filled up, with hidden units of zero, to what products
         take."""
-        from dragoman.kernels.layer_loops import activating
-        from dragoman.kernels.open_loops import raising_open
 
         mlp, at = layer.mlp, self._memory.at
-        form, up, scale = stored(mlp.up_proj)
-        width = kernels.shape(form, up)[0] if width is None else width
-        stride = width + -width % kernels.least(stored(mlp.down_proj)[0])
-        own = {"y": at("hidden"), "gate": at("gate"), "rows": rows, "width": width}
-        deviations = mlp.deviations if form in ("bf16", "bf12") else None
-        sparse = deviations is not None
-        self._product(mlp.gate_proj, at("normed_mixed"), at("gate"), rows, stride, wait=sparse)
-        if sparse:
-            self._tape.add(
-                raising_open(deviations, form), x=at("normed_mixed"), weight=_at(up),
-                weight_stride=up.stride(0) * up.element_size(), stride=stride,
-                scratch=_at(self._memory.lists), inputs=kernels.shape(form, up)[1], **own,
-                **beside(scale),
-            )  # fmt: skip
-        else:
-            self._product(mlp.up_proj, at("normed_mixed"), at("up"), rows, stride)
-            self._tape.add(activating(mlp.deviations), up=at("up"), stride=stride, **own)
+        width = shape(*stored(mlp.up_proj)[:2])[0] if width is None else width
+        stride = width + -width % least(stored(mlp.down_proj)[0])
+        self._product(mlp.gate_proj, at("normed_mixed"), at("gate"), rows, stride, wait=False)
+        self._product(mlp.up_proj, at("normed_mixed"), at("up"), rows, stride)
+        self._recording.add(
+            loops.activating(mlp.deviations), y=at("hidden"), gate=at("gate"), up=at("up"),
+            rows=rows, width=width, stride=stride,
+        )  # fmt: skip
         self._product(mlp.down_proj, at("hidden"), at("fed"), rows, inputs=stride)
 
 
@@ -339,5 +306,6 @@ def _rotary(sliding: bool) -> tuple[str, str]:
     return ("sliding_cos", "sliding_sin") if sliding else ("cos", "sin")
 
 
-def _at(tensor: Tensor) -> int:
+def _at(tensor: Tensor | None) -> int:
+    assert tensor is not None
     return tensor.data_ptr()

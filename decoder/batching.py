@@ -1,9 +1,9 @@
-"""Many decodings side by side: whatever passes they ask for at the moment are made as one.
+"""Continuous batching: all decodings that need a pass of the model now share one.
 
-A decoding does not call the model. It is a generator that yields a `Request` and is sent the
-logits; what it asks next may depend on them, and it may ask as often as it likes.
-So its logic reads as if it had the model for itself, and somebody else decides how many share a
-pass over the weights.
+The translate stage runs the updates of many sessions by it. A decoding does not call the model. It
+is a generator that yields a `Request` and is sent the logits; what it asks next may depend on them,
+and it may ask as often as it likes. So its code reads as if it had the model to itself, and
+decodings join and leave between any two passes.
 """
 
 from collections.abc import Generator, Sequence

@@ -1,13 +1,15 @@
-"""Greedy decoding ahead of time: what is expected to be said goes into the cache in one pass.
+"""Speculative decoding, greedy: one pass of the model verifies a whole draft (arXiv:2211.17192).
 
-Streaming asks the same question again and again and gets almost the same answer. `Lookahead` keeps
-what stands in the cache behind a prompt and the model's choices there: an answer that was guessed
-right costs no pass of its own, and one pass can check a guess over several texts (an old
-transcript, a separator, its old translation). The prompt's end, as the newest sound, goes along
-with the first pass. A guess changes the cost, never the result.
+The translate stage asks the same question again and again and gets almost the same answer, so the
+draft is the previous answer and no second model is needed. `Lookahead` keeps what the cache holds
+behind a prompt, and the model's choices there. An answer that was guessed right costs no pass of
+its own, and one pass verifies a draft over several texts (an old transcript, a separator, its old
+translation). The prompt's end, which is the newest sound, goes along with the first pass. A draft
+changes the cost, never the result.
+
 Unusual: the caller names the whole answer so far and not a step, so nothing has to be undone.
-Logits are computed where a choice is open, not for ids that are given: the head is a large table.
-What needs the model is a decoding (see :mod:`decoder.lockstep`), so that many can share its passes.
+Logits are computed only where a choice is open, because the head is a large table. What needs the
+model is a decoding (see :mod:`decoder.batching`), so that many can share its passes.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -15,11 +17,12 @@ from collections.abc import Callable, Collection, Sequence
 import torch
 from torch import Tensor
 
+from dragoman.decoder.batching import Decoding
 from dragoman.decoder.cache import KVCache
-from dragoman.decoder.generate import choices
-from dragoman.decoder.lockstep import Decoding
 from dragoman.decoder.model import LanguageModel
 from dragoman.decoder.packed import Request
+
+ROWS = 4  # of logits that are copied at a time
 
 
 class Lookahead:
@@ -41,7 +44,7 @@ class Lookahead:
         suppress: Tensor | None = None,
     ):
         if cache.batch != 1:
-            raise ValueError(f"greedy decodes one row, got a cache of {cache.batch}")
+            raise ValueError(f"speculative decoding is of one row, got a cache of {cache.batch}")
         self._model, self._cache, self._suppress = model, cache, suppress
         self._end, self._end_ids = embeddings, ids
         self._begin, self._start = cache.length, cache.length + ids.shape[1]
@@ -115,6 +118,19 @@ class Lookahead:
         self._choices = {n: choice for n, choice in self._choices.items() if n <= kept}
         self._choices |= dict(enumerate(choices(logits, self._suppress), start=len(answer)))
         self.passes += 1
+
+
+def choices(logits: Tensor, suppress: Tensor | None) -> list[int]:
+    """The likeliest allowed id of each row [L, V]; of equal ones the lowest.
+
+    Unusual: a few rows at a time, since a long draft has hundreds of them, of a megabyte each.
+    """
+    chosen = []
+    for some in logits.split(ROWS):
+        if suppress is not None:
+            some = some.masked_fill(suppress, float("-inf"))
+        chosen.append(some.argmax(-1))
+    return torch.cat(chosen).tolist()
 
 
 def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
