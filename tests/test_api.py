@@ -1,4 +1,4 @@
-"""The Python API: sources of every form, many sessions over one model, errors that say what to do."""
+"""The Python API: sources of every form, many sessions over one model, errors that help."""
 
 import subprocess
 import sys
