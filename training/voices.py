@@ -1,8 +1,8 @@
 """Spoken words with exact timings, from espeak-ng through its C library.
 
-Place: the first half of the training data (`training.corpus` pairs these voices with the sentences
-of `training.grammar`). Variants are split by *family*, the hand-made groups of near copies that
-ship with espeak-ng, so that a held-out voice has no sibling in training.
+Place: one of the synthesizers of `training.synthesizers`, and the voices of `training.corpus`.
+Variants are split by *family*, the hand-made groups of near copies that ship with espeak-ng, so
+that a held-out voice has no sibling in training, in any language.
 
 Unusual: espeak-ng carries the phase of its oscillators from one utterance to the next, so the same
 text sounds slightly different the second time. The library is therefore loaded afresh for every
@@ -13,16 +13,22 @@ fork.
 import _ctypes
 import ctypes
 import ctypes.util
-import functools
+import math
 import random
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-import torchaudio
+from scipy.signal import resample_poly
 
 SAMPLE_RATE_HZ = 16_000
 LANGUAGES = ("es", "es-419")
+ACCENTS = {
+    "en": ("en-us", "en-us", "en", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbcwmd", "en-us-nyc"),
+    "es": LANGUAGES,
+    "fr": ("fr", "fr", "fr-be", "fr-ch"),
+    "it": ("it",),
+    "pt": ("pt-br", "pt-br", "pt-br", "pt"),
+}  # by the names that take a variant; twice where one is commoner
 
 # Left out of all lists: whispers (whisper, whisperf, caleb), robots (UniRobot, anikaRobot,
 # robosoft*, RicishayMax*, klatt4), broken or unintelligible formants (Demonic, Lee, Tweaky,
@@ -65,6 +71,9 @@ class Voice:
     def espeak_name(self) -> str:
         return f"{self.language}+{self.variant}" if self.variant else self.language
 
+    def __str__(self) -> str:
+        return f"{self.espeak_name}@{self.rate_wpm},{self.pitch},{self.pitch_range}"
+
 
 DEV_VOICES = (
     Voice("dev-nguyen", "es", "Nguyen", 165, 52, 50),
@@ -85,10 +94,23 @@ HELD_OUT_VOICES = (
 )
 
 
-def train_voice(rng: random.Random) -> Voice:
+def train_voice(rng: random.Random, accents: tuple[str, ...] = LANGUAGES) -> Voice:
     """A random training voice: variant, accent, rate and pitch are drawn independently."""
     variant = rng.choice(TRAIN_FEMALE if rng.random() < _FEMALE_SHARE else TRAIN_MALE)
-    language = rng.choice(LANGUAGES)
+    return _voice(rng, variant, accents)
+
+
+def draw_voice(rng: random.Random, language: str, split: str) -> Voice:
+    """A random voice of a split for one of ACCENTS. Raises KeyError for another language."""
+    accents = ACCENTS[language]
+    if split == "train":
+        return train_voice(rng, accents)
+    kept = DEV_VOICES if split == "dev" else HELD_OUT_VOICES
+    return _voice(rng, rng.choice(sorted({voice.variant for voice in kept})), accents)
+
+
+def _voice(rng: random.Random, variant: str, accents: tuple[str, ...]) -> Voice:
+    language = rng.choice(accents)
     rate_wpm = rng.randint(*RATE_WPM)
     return Voice(
         f"{language}+{variant}",
@@ -162,7 +184,7 @@ class Synthesizer:
         if not words:
             raise SpeechSynthesisError(f"nothing to speak: got {text!r}; give at least one word")
         raw, events = self._render(text, voice)
-        starts = _word_starts(text, events)
+        starts = _word_starts(text, events, len(raw))
         loud = np.flatnonzero(np.abs(raw) > _SILENCE)
         if not len(loud):
             raise SpeechSynthesisError(f"{voice.espeak_name} was silent for {text!r}; leave it out")
@@ -224,9 +246,9 @@ class Synthesizer:
         return np.concatenate(pieces) if pieces else np.zeros(0, np.int16), events
 
 
-def _word_starts(text: str, events: list[tuple[int, int]]) -> list[int]:
-    """One start sample per word of the text; words that espeak spoke as one share its time by
-    length in letters.
+def _word_starts(text: str, events: list[tuple[int, int]], end: int) -> list[int]:
+    """One start sample per word of the text, which ends at `end`; words that espeak spoke as one
+    share its time by length in letters.
     """
     spans, position = [], 0
     for word in text.split():
@@ -235,34 +257,27 @@ def _word_starts(text: str, events: list[tuple[int, int]]) -> list[int]:
         position += len(word)
     starts: list[int | None] = [None] * len(spans)
     for character, sample in events:
-        for index, (begin, end) in enumerate(spans):
-            if begin <= character < end and starts[index] is None:
+        for index, (begin, after) in enumerate(spans):
+            if begin <= character < after and starts[index] is None:
                 starts[index] = sample
-    return _fill(starts, [end - begin for begin, end in spans])
+    return _fill(starts, [after - begin for begin, after in spans], end)
 
 
-def _fill(starts: list[int | None], weights: list[int]) -> list[int]:
+def _fill(starts: list[int | None], weights: list[int], end: int) -> list[int]:
     """Interpolate missing starts between their neighbours, in proportion to the letters before
     them.
     """
-    if starts[0] is None or starts[-1] is None:
-        raise SpeechSynthesisError(
-            "espeak-ng gave no time for the first or last word; write it without symbols"
-        )
     known = [i for i, start in enumerate(starts) if start is not None]
-    letters = np.concatenate([[0], np.cumsum(weights)])[:-1]
-    filled = np.interp(letters, letters[known], [float(starts[i] or 0) for i in known])
+    if not known:
+        raise SpeechSynthesisError("espeak-ng gave no time for any word; write without symbols")
+    letters = np.concatenate([[0], np.cumsum(weights)])
+    at, samples = [*letters[known], letters[-1]], [*(starts[i] or 0 for i in known), end]
+    filled = np.interp(letters[:-1], at, [float(sample) for sample in samples])
     return [int(round(sample)) for sample in np.maximum.accumulate(filled)]
-
-
-@functools.cache
-def _resampler(rate_hz: int) -> torchaudio.transforms.Resample:
-    return torchaudio.transforms.Resample(rate_hz, SAMPLE_RATE_HZ, lowpass_filter_width=12)
 
 
 def _resample(samples: np.ndarray, rate_hz: int) -> np.ndarray:
     """int16 [S] at rate_hz -> int16 [S'] at 16 kHz."""
-    wave = torch.from_numpy(samples.astype(np.float32))
-    with torch.no_grad():
-        wave = _resampler(rate_hz)(wave)
-    return wave.round_().clamp_(-32768, 32767).to(torch.int16).numpy()
+    common = math.gcd(rate_hz, SAMPLE_RATE_HZ)
+    wave = resample_poly(samples.astype(np.float64), SAMPLE_RATE_HZ // common, rate_hz // common)
+    return np.clip(np.rint(wave), -32768, 32767).astype(np.int16)

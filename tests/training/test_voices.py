@@ -113,3 +113,9 @@ def test_errors_name_the_remedy(synthesizer):
         synthesizer.speak("Hola.", Voice("x", "es-nowhere", "", 160))
     with pytest.raises(SpeechSynthesisError, match="at least one word"):
         synthesizer.speak("  ", Voice("x", "es", "", 160))
+
+
+def test_a_last_word_spoken_as_one_with_the_word_before_has_a_time(synthesizer):
+    spoken = synthesizer.speak("Il est grossier avec tout le monde.", Voice("", "fr", "f2", 150))
+    starts, ends = spoken.word_starts_samples, spoken.word_ends_samples
+    assert starts[5] < starts[6] < ends[6] == len(spoken.samples)
