@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-from dragoman.models import hub, reading
+from dragoman.models import folders, hub, reading
 
 if TYPE_CHECKING:
     from dragoman.pipeline.chain import Chain
@@ -61,7 +61,7 @@ def locate(model: str, address: str | None = None, bars: bool = False) -> str:
         return model
     folder = hub.find(model, bars)
     hub.read_config(folder)
-    reading.tensors(folder)
+    folders.tensors(folder)
     return model if hub.here(model) is not None else str(folder)
 
 
@@ -88,7 +88,7 @@ def read_ahead(model: str, bars: bool = False) -> Iterator[None]:
     A small model, or one that is elsewhere, needs none of it.
     """
     folder = hub.here(model)
-    wanted = [] if folder is None else reading.used_by_speech(reading.tensors(folder))
+    wanted = [] if folder is None else reading.used_by_speech(folders.tensors(folder))
     if sum(stored.bytes for stored in wanted) < READ_BYTES:
         yield
         return
