@@ -31,10 +31,8 @@ class Score:
 def score(pairs: Iterable[tuple[str, str]], translations: Iterable[tuple[str, str]]) -> Score:
     """``pairs`` and ``translations`` are (reference, hypothesis)."""
     heard, said = list(pairs), list(translations)
-    chrf = (
-        sacrebleu.corpus_chrf([h for _, h in said], [[r for r, _ in said]]).score if said else 0.0
-    )
-    return Score(word_error_rate(heard), chrf, len(heard))
+    chrf = sacrebleu.corpus_chrf([h for _, h in said], [[r for r, _ in said]])
+    return Score(word_error_rate(heard), chrf.score, len(heard))
 
 
 def word_error_rate(pairs: Sequence[tuple[str, str]]) -> float:
