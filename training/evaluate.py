@@ -67,9 +67,8 @@ def answer(model: Nano, spoken: Spoken, prompt: Prompt, most: int = 96) -> list[
 @torch.inference_mode()
 def spell(model: Nano, spoken: Sequence[Spoken]) -> list[str]:
     """What the letters' head reads, frame by frame, without repetitions and blanks."""
-    with torch.autocast(model.device.type, torch.bfloat16):
-        frames = model.audio_tower.frames(model.mel(_audio(model, spoken)))
-        best = model.letters(frames).argmax(-1).cpu()
+    frames = model.audio_tower.frames(model.mel(_audio(model, spoken)))
+    best = model.letters(frames).argmax(-1).cpu()
     ends = [(-(-len(one.samples) // CHUNK_SAMPLES) + 1) * model.reduction for one in spoken]
     return [_collapsed(row[:end]) for row, end in zip(best, ends, strict=True)]
 
