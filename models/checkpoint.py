@@ -37,7 +37,8 @@ from dragoman.encoders.vision import RESOLUTION, RESOLUTIONS
 from dragoman.errors import CheckpointError, TokenizerError
 from dragoman.kernels import accelerate
 from dragoman.models import resident, weights
-from dragoman.models.hub import find, listed, name_of, read_config
+from dragoman.models.folders import listed, model_folder, tensors
+from dragoman.models.hub import find, name_of, read_config
 from dragoman.models.quantized import (
     HEADS,
     LOSSLESS,
@@ -47,7 +48,7 @@ from dragoman.models.quantized import (
     tower_plan,
     widen_rests,
 )
-from dragoman.models.reading import GROUPS, TOKEN_TABLE, Stored, read_json, tensors
+from dragoman.models.reading import GROUPS, TOKEN_TABLE, Stored, read_json
 from dragoman.models.table import StoredTable
 from dragoman.models.tokenizer import Tokenizer
 
@@ -122,11 +123,13 @@ class Checkpoint:
 
     @classmethod
     def open(cls, model: str) -> "Checkpoint":
-        """Opens a bundled model, a folder, or a model of the hub, downloaded if need be."""
+        """Opens a bundled model, a folder, or a model of the hub, downloaded if need be; of an
+        adapter the model that it makes of its base.
+        """
         folder = find(model)
         config = read_config(folder)
         _check_keys(config, folder)
-        return cls(folder, config, tensors(folder))
+        return cls(model_folder(folder), config, tensors(folder))
 
     @classmethod
     def listed(cls, model: str) -> "Checkpoint":
@@ -134,7 +137,7 @@ class Checkpoint:
         folder, found = listed(model)
         config = read_config(folder)
         _check_keys(config, folder)
-        return cls(folder, config, found)
+        return cls(model_folder(folder), config, found)
 
     @cached_property
     def text_config(self) -> TextConfig:
