@@ -73,7 +73,11 @@ def here(model: str) -> Path | None:
 
 def base(folder: Path) -> Path:
     """The folder of the model that the adapter in ``folder`` changes, downloaded if need be."""
-    return find(_COPIES.sub("", adapters.base_of(folder)))
+    return find(_base_name(folder))
+
+
+def _base_name(folder: Path) -> str:
+    return _COPIES.sub("", adapters.base_of(folder))
 
 
 def _paired(base: Path, adapter: Path) -> Path:
@@ -109,7 +113,10 @@ def download(model: str, bars: bool = False) -> Path:
     Where the hub cannot be reached, what was downloaded earlier is taken.
     """
     read_config(_fetch(model, bars, "config.json", kinds.ADAPTER))
-    return _fetch(model, bars, *FILES)
+    folder = _fetch(model, bars, *FILES)
+    if kinds.is_adapter(folder):
+        find(_base_name(folder), bars)
+    return folder
 
 
 def described(model: str) -> Path | None:
@@ -150,7 +157,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     What MLX says of its weights is left out, as they are read as ordinary ones.
     """
     if kinds.is_adapter(folder):
-        return read_config(base(folder))
+        name = _base_name(folder)
+        return read_config(described(name) or find(name))
     path = folder / "config.json"
     if not path.is_file():
         kinds.check_files(folder)
@@ -181,6 +189,12 @@ def explained(model: str, error: Exception) -> str:
         return (
             f"no model {model!r}: there is no such folder here, and {hub} has none of that name "
             "for you: check the name, or set HF_TOKEN if it is private"
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        name, _, revision = model.partition("@")
+        return (
+            f"{name} has no revision {revision!r}: see {hub}/{name}/tree/main for its branches and "
+            "tags, or leave @ and what follows out"
         )
     if isinstance(error, errors.HfHubHTTPError) and error.response.status_code in (401, 403):
         return (

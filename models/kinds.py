@@ -39,7 +39,7 @@ def of_file(name: str) -> str | None:
 
 def check_files(folder: Path) -> None:
     """Raises CheckpointError that says what a folder without safetensors holds, where it shows."""
-    if any(folder.glob("*.safetensors")):
+    if not folder.is_dir() or any(folder.glob("*.safetensors")):
         return
     for path in sorted(folder.iterdir()):
         if (kind := of_file(path.name)) is not None:
