@@ -85,8 +85,7 @@ class Prompt:
 
     ``before`` ends with `<start_of_audio>`, ``after`` starts with `<end_of_audio>` and ends where
     the model's answer begins; ``separator`` is a newline and the target language's label;
-    any of ``newlines`` ends the transcript; ``stop`` ends an answer; ``labels`` are the ways to
-    write the label without a newline before it.
+    ``newlines`` are all tokens of newlines alone; ``stop`` ends an answer.
     """
 
     before: tuple[int, ...]
@@ -94,14 +93,6 @@ class Prompt:
     separator: tuple[int, ...]
     newlines: tuple[int, ...]
     stop: tuple[int, ...]
-    labels: tuple[tuple[int, ...], ...]
-
-    def before_label(self, ids: list[int]) -> list[int]:
-        """The ``ids`` of a transcript, cut where the translation's label begins, if it does."""
-        for end in range(len(ids)):
-            if any(tuple(ids[end : end + len(label)]) == label for label in self.labels):
-                return ids[:end]
-        return ids
 
 
 def label(target_language: str) -> str:
@@ -198,5 +189,4 @@ def build(
         separator=tuple(separator),
         newlines=tuple(dict.fromkeys(tokenizer.encode("\n" * n)[0] for n in MANY)),
         stop=(tokenizer.special("<end_of_turn>"), tokenizer.special("<eos>")),
-        labels=tuple(tuple(tokenizer.encode(s + label(target_language))) for s in ("", " ")),
     )

@@ -30,8 +30,8 @@ class SessionOptions:
     With ``pad_audio`` the model is shown every segment's audio filled up to 30 s, as the reference
     processor shows it. ``size`` is the part of the model that runs (see :mod:`models.sizes`;
     `auto`: smaller while the session lags, empty: all of it), ``draft_size`` another one for
-    partial captions. ``prompt_style`` words the instruction: `short`, `long`, or
-    a text of one's own (:func:`models.prompt.style_of`).
+    partial captions. ``prompt_style`` words the instruction: `short`, `long`, or one's own
+    text (:func:`models.prompt.style_of`).
     """
 
     language: str = "es"

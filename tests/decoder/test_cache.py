@@ -56,7 +56,7 @@ def test_pieces_of_one_size_agree_with_the_whole(model, ids, whole, size):
     for start in range(0, 25, size):
         piece = ids[:, start : start + size]
         found = model.verify(piece, cache)
-        torch.testing.assert_close(found, whole[:, start : start + size], **ALIKE)
+        torch.testing.assert_close(found, whole[:, start : start + size], **SAME)
 
 
 @settings(max_examples=25, deadline=None)
@@ -71,7 +71,7 @@ def test_what_is_rolled_back_and_read_again_agrees(model, ids, whole, steps):
         if start == stop:
             continue
         found = model.verify(ids[:, start:stop], cache)
-        torch.testing.assert_close(found, whole[:, start:stop], **ALIKE)
+        torch.testing.assert_close(found, whole[:, start:stop], **SAME)
         model.verify(other[:, : 25 - stop + 1], cache)  # what is guessed wrongly
         cache.truncate(stop)
 

@@ -134,7 +134,7 @@ def test_group_norm_forgets_nothing_after_hours() -> None:
 
 
 def test_group_norm_adds_up_three_hours() -> None:
-    """All steps of 3 h against sums of extended precision: float32 would be ten times worse."""
+    """All steps of 3 h against sums of extended precision; float32 is ten times further off."""
     norm, T = CumulativeGroupNorm(1, eps=1e-3), 3 * 3600 * 50
     x = noise(1, T, 4, 1).abs() + 3.0
     state, last = norm.init_state(1), torch.zeros(0)
