@@ -109,7 +109,7 @@ def test_a_tokenizer_without_eyes_is_refused_only_with_pictures(tokenizer, monke
 
 def test_a_model_may_say_which_pairs_it_is_made_for(tiny_folder):
     assert pairs_of(read_config(BUNDLED / "nano")) == (("es", "en"),)
-    assert pairs_of(read_config(tiny_folder)) == (("es", "en"),)
+    assert ("es", "en") in pairs_of(read_config(tiny_folder))
     assert pairs_of({"model_type": "gemma3n"}) == ()
 
 
