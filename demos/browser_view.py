@@ -12,6 +12,7 @@ from urllib.parse import quote
 from dragoman.demos.terminal import clock
 from dragoman.models import languages
 from dragoman.pipeline import outputs
+from dragoman.pipeline.formats import USUAL
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Frame, SessionOptions, Text
 
 MICROPHONE_PROBLEM = '<div id="dg-mic" class="dg-help" role="alert" hidden></div>'
@@ -130,7 +131,7 @@ def save(
     """Writes what `dragoman translate` writes for a source called ``name``; the paths."""
     finals = [caption for caption in captions if caption.kind == "final"]
     form = outputs.document(name, model, options, duration_s, finals, warnings)
-    files = outputs.planned(Path(name).stem, options, outputs.FORMATS, bilingual=True)
+    files = outputs.planned(Path(name).stem, options, USUAL, bilingual=True)
     return outputs.save(files, folder, finals, form)
 
 

@@ -208,7 +208,8 @@ def _spoken(line: str) -> tuple[str, ...]:
 _OTHERS = {code: names for code, *names in map(_spoken, _NAMES.strip().splitlines())}
 
 
-def _read(line: str) -> Language:
+def read(line: str) -> Language:
+    """A line of the table."""
     code, said, *rest = line.split()
     name = said.replace("_", " ")
     tags = tuple(word for word in rest if word not in ("rtl", "solid"))
@@ -216,8 +217,8 @@ def _read(line: str) -> Language:
     return Language(code, name, tags, "solid" not in rest, "rtl" in rest, names)
 
 
-LANGUAGES = {language.code: language for language in map(_read, _TABLE.strip().splitlines())}
-_SAID = {
+LANGUAGES = {language.code: language for language in map(read, _TABLE.strip().splitlines())}
+SAID = {
     said: language
     for language in LANGUAGES.values()
     for said in (*map(str.lower, reversed(language.names)), *language.tags, language.code)
@@ -230,7 +231,7 @@ def find(said: str) -> Language:
     Raises LanguageError that names the nearest codes.
     """
     key = said.strip().lower().replace("_", "-")
-    language = _SAID.get(key) or _SAID.get(key.split("-")[0])
+    language = SAID.get(key) or SAID.get(key.split("-")[0])
     if language is None:
         close = [f"{one.code} ({one.name})" for one in LANGUAGES.values() if _is_close(key, one)]
         known = ", ".join(close) if close else "a code such as en, es, fr, de, zh, ar"

@@ -31,7 +31,8 @@ class SessionOptions:
     processor shows it. ``size`` is the part of the model that runs (see :mod:`models.sizes`;
     `auto`: smaller while the session lags, empty: all of it), ``draft_size`` another one for
     partial captions. ``prompt_style`` words the instruction: `short`, `long`, or one's own
-    text (:func:`models.prompt.style_of`).
+    text (:func:`models.prompt.style_of`). ``commit_policy`` is one of
+    :data:`stages.policies.commit.POLICIES`.
     """
 
     language: str = "es"
@@ -47,6 +48,7 @@ class SessionOptions:
     size: str = ""
     draft_size: str = ""
     prompt_style: str = "short"
+    commit_policy: str = "local-agreement"
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ from dragoman.stages.messages import (
     SoftTokens,
     Text,
 )
-from dragoman.stages.policies.commit import CommitPolicy, LocalAgreement, without_loop
+from dragoman.stages.policies.commit import CommitPolicy, policy, without_loop
 from dragoman.stages.policies.elastic import Pressure, Sizes
 from dragoman.stages.spoken import Reader
 
@@ -125,7 +125,6 @@ class TranslateStage:
         # Whether the logits of an update are so large that memory is worth giving back after it.
         self.leaves_holes = model.config.vocab_size >= LARGE_VOCABULARY
         self._soft_token = tokenizer.special("<audio_soft_token>")
-        self._policy = LocalAgreement(tokenizer.begins_word)
         ids = torch.arange(model.config.vocab_size)
         never = ids >= model.config.vocab_size_per_layer_input  # image and audio rows
         self._never = never.to(model.device)
@@ -153,6 +152,7 @@ class TranslateStage:
         languages = options.language, options.target_language
         prompt = self._prompt(*languages, options.prompt_style)
         sizes = Sizes.of(options, self._model.config)
+        self._commit(options)  # an unknown one shall be known now
         self._instruction(prompt.before, sizes.draft or sizes.steps[0])
         return TranslateState(options, prompt, Reader(self._tokenizer, *languages), sizes)
 
@@ -239,6 +239,10 @@ class TranslateStage:
         yield Request(cache, ids, embeddings, 0)
         return cache
 
+    def _commit(self, options: SessionOptions) -> CommitPolicy:
+        """The policy of a session; raises UsageError for one that is not known."""
+        return policy(options.commit_policy, self._tokenizer.begins_word)
+
     def _read_prompt(
         self, language: str, target_language: str, style: str, images: int = 0
     ) -> Prompt:
@@ -280,9 +284,9 @@ class TranslateStage:
         """Decodes both texts anew behind what is committed, and commits what agrees."""
         prompt, last, fresh = state.prompt, state.translation, torch.cat(state.fresh)
         ahead = self._asked(fresh, state)
-        most = _most_tokens(item, state.options)
+        most, commit = _most_tokens(item, state.options), self._commit(state.options)
         said = yield from self._transcript(ahead, most, item, state)
-        state.transcript = state.transcript.updated(said, self._policy, item.closes)
+        state.transcript = state.transcript.updated(said, commit, item.closes)
         if state.reader.has_words(said):
             text = partial(
                 ahead.text,
@@ -294,7 +298,7 @@ class TranslateStage:
             meant = yield from _decoded(text, last)
         else:
             meant = last.ids[: last.committed]
-        state.translation = last.updated(meant, self._policy, item.closes)
+        state.translation = last.updated(meant, commit, item.closes)
         yield from ahead.keep(len(fresh))
         state.fresh = []
 
