@@ -30,11 +30,13 @@ __all__ = [
 ]
 
 
+_LATE = {"Options": "SessionOptions", "Caption": "Caption"}  # they need numpy
+
+
 def __getattr__(name: str) -> Any:
-    """`Options` and `Caption`, when they are asked for."""
+    """`Options` and `Caption`, once they are asked for."""
+    if name not in _LATE:
+        raise AttributeError(f"module 'dragoman' has no attribute {name!r}")
     from dragoman.stages import messages
 
-    found = {"Options": messages.SessionOptions, "Caption": messages.Caption}
-    if name not in found:
-        raise AttributeError(f"module 'dragoman' has no attribute {name!r}")
-    return found[name]
+    return getattr(messages, _LATE[name])

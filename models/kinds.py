@@ -50,5 +50,5 @@ def check_config(config: Mapping[str, Any], path: Path) -> None:
     """Raises CheckpointError for weights that another library quantized, as `config.json` says."""
     said = config.get("quantization_config")
     method = said.get("quant_method") if isinstance(said, Mapping) else None
-    if method is not None:
+    if method not in (None, "dragoman"):  # ours: see decoder.quantize
         raise CheckpointError(f"{path}: weights quantized by {method} are not read here: {INSTEAD}")

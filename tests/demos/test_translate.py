@@ -162,7 +162,7 @@ def test_nothing_to_do_says_so_before_anything_is_loaded(tmp_path, capsys, monke
     ("args", "says"),
     [
         ([], "PATH"),
-        (["a.wav", "--language", "xx"], "nano does not translate xx to en"),
+        (["a.wav", "--language", "xx"], "unknown language 'xx'"),
         (["a.wav", "--language", "en"], "both 'en'"),
         (["a.wav", "-f", "srt,doc"], "'srt,doc'"),
         (["a.wav", "--json", "-q"], "--json and --quiet"),
@@ -250,7 +250,7 @@ def _working(process: subprocess.Popen) -> list[int]:
             continue
         name, rest = re.match(r"\d+ \((.*)\) (.*)", line, re.DOTALL).groups()
         state, _, _, session = rest.split()[:4]
-        if int(session) == process.pid and state != "Z" and name.startswith("ray::SegmentA"):
+        if int(session) == process.pid and state != "Z" and name.startswith("ray::RayRunner"):
             found.append(int(path.parent.name))
     return found
 

@@ -199,7 +199,7 @@ def test_pictures_are_known_no_earlier_and_no_later_than_without_waiting():
         (3, ()),
         (5, (shown[2],)),
     ]
-    assert [p.update for p in pieces] == [False, False, True]
+    assert [p.late for p in pieces] == [True, True, False]
     assert np.array_equal(heard(pieces), sound(UNDER_WAY, 10))
 
 

@@ -27,13 +27,13 @@ def driver(address: str | None, **environment: str) -> list[str]:
     script = f"""
         import time
         import ray
-        from dragoman.pipeline import graph, knock
+        from dragoman.pipeline import knock, ray_actors
         knock.KNOCK_S = 1.0
         begin = time.monotonic()
         try:
-            graph.connect({address!r}, 1)
+            ray_actors.connect({address!r}, 1)
             print(ray.get_runtime_context().gcs_address)
-        except graph.PipelineError as error:
+        except ray_actors.PipelineError as error:
             print(error)
         print("soon" if time.monotonic() - begin < 3 else "late")
     """

@@ -36,7 +36,7 @@ def test_sessions_have_states_of_their_own(host):
     assert host.step("a", 1, []) == []
     assert host.step("a", 2, [3]) == [6]
     assert host.close("a") == [-6] and host.close("b") == [-10]
-    assert host.sessions == []
+    assert host.names == []
 
 
 @pytest.mark.parametrize("seq", [0, 2, -1])
@@ -65,7 +65,7 @@ def test_a_failing_session_closes_alone_and_may_be_opened_again(host):
     host.step("b", 0, [7])
     with pytest.raises(ValueError, match="negative"):
         host.step("a", 0, [1, -1, 2])
-    assert host.sessions == ["b"]
+    assert host.names == ["b"]
     with pytest.raises(SessionError, match="not open"):
         host.step("a", 1, [1])
     assert host.step("b", 1, [1]) == [8]
@@ -76,7 +76,7 @@ def test_a_failing_session_closes_alone_and_may_be_opened_again(host):
 def test_a_session_that_cannot_be_opened_is_not_open(host):
     with pytest.raises(ValueError, match="no such language"):
         host.open("c", SessionOptions(language="bad"))
-    assert host.sessions == ["a", "b"]
+    assert host.names == ["a", "b"]
 
 
 def test_dropping_does_not_flush(host):
@@ -142,7 +142,7 @@ def test_in_company_a_session_still_fails_alone(stage):
     assert a == [1, 3, 6]
     assert isinstance(b, ValueError) and str(b) == "negative"
     assert isinstance(c, SessionError) and "expected batch 0, got 7" in str(c)
-    assert host.sessions == ["c", "a"]
+    assert host.names == ["c", "a"]
     assert getattr(host._stage, "sizes", [2, 2]) == [2, 2], "what follows a failure is not run"
     assert host.step_many([("a", 1, [1]), ("b", 1, [1]), ("c", 0, [1])])[::2] == [[7], [1]]
 
@@ -157,7 +157,7 @@ def test_a_batch_that_breaks_its_contract_closes_all_its_sessions_but_not_the_ho
     host = opened(Breaking())
     a, b = host.step_many([("a", 0, [1]), ("b", 0, [1])])
     assert isinstance(a, ArithmeticError) and isinstance(b, ArithmeticError)
-    assert host.sessions == ["c"]
+    assert host.names == ["c"]
     assert host.step("c", 0, [1]) == [1]
 
 
