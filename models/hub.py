@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dragoman.errors import CheckpointError
-from dragoman.models import adapters, kinds
-from dragoman.models.derived import folder as made_folder
+from dragoman.models import kinds
 from dragoman.models.reading import read_json
 
 BUNDLED = Path(__file__).resolve().parent
@@ -77,16 +76,20 @@ def base(folder: Path) -> Path:
 
 
 def _base_name(folder: Path) -> str:
+    from dragoman.models import adapters  # not before: it brings numpy
+
     return _COPIES.sub("", adapters.base_of(folder))
 
 
 def _paired(base: Path, adapter: Path) -> Path:
     """A folder with an adapter that names another base: links in the cache, of a few bytes."""
+    from dragoman.models import adapters, derived
+
     if not kinds.is_adapter(adapter):
         raise CheckpointError(f"{adapter} holds no {kinds.ADAPTER}: it is not an adapter")
     base, adapter = base.resolve(), adapter.resolve()
     key = hashlib.sha256(f"{base}\n{adapter}".encode()).hexdigest()
-    folder = made_folder().parent / "adapters" / key / adapter.name
+    folder = derived.folder().parent / "adapters" / key / adapter.name
     config = read_json(adapter / kinds.ADAPTER) | {"base_model_name_or_path": str(base)}
     weights = folder / adapters.WEIGHTS
     try:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dragoman.errors import DeviceError
-from dragoman.models import folders, hub, reading
+from dragoman.models import hub, reading
 from dragoman.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ def locate(spec: ModelSpec, bars: bool = False) -> ModelSpec:
     On a cluster a model that is not here is left for each node to find. ``bars`` allows a progress
     bar for a download. Raises CheckpointError.
     """
+    from dragoman.models import folders  # not before: it brings numpy
+
     here = hub.here(spec.model) is not None
     if not here and spec.address is not None:
         return spec
@@ -113,6 +115,8 @@ def read_ahead(spec: ModelSpec, progress: Bar | None = None) -> Iterator[None]:
 
     A small model, or one that is elsewhere, needs none of it.
     """
+    from dragoman.models import folders
+
     folder = hub.here(spec.model)
     wanted = [] if folder is None else reading.used_by_speech(folders.tensors(folder))
     if sum(stored.bytes for stored in wanted) < READ_BYTES:

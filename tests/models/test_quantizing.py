@@ -163,7 +163,7 @@ def test_a_damaged_model_leaves_nothing_behind(tiny_folder, tmp_path):
         ({"format": 1}, "is of format 1, and this program reads 2"),
         (
             {"quant_method": "bitsandbytes"},
-            "is of quant_method 'bitsandbytes', expected 'dragoman'",
+            "weights quantized by bitsandbytes are not read here",
         ),
         ({"layers": "int3"}, "got 'int3', 'int8' and None"),
         (
