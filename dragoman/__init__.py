@@ -1,6 +1,40 @@
 """Live speech translation on Gemma 3n.
 
-The folders of the repository (`encoders`, `decoder`, `pipeline` and the others) are packages below
-this name, so that an installed copy never meets a folder of somebody else called `models` or
-`pipeline`. In a checkout they are links to the folders beside this one.
+    for caption in dragoman.caption("talk.wav", pace="fast"):
+        print(caption)
+
+`caption` and `Captioner` give captions as they come, `translate` writes subtitles for files. The
+folders of the repository (`encoders`, `decoder`, `pipeline` and the others) are packages below this
+name, so that an installed copy never meets a folder of somebody else called `models` or `pipeline`.
+In a checkout they are links to the folders beside this one.
 """
+
+from typing import TYPE_CHECKING, Any
+
+from dragoman.captioner import Captioner, caption, translate
+from dragoman.errors import DragomanError
+from dragoman.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from dragoman.stages.messages import Caption
+    from dragoman.stages.messages import SessionOptions as Options
+
+__all__ = [
+    "Caption",
+    "Captioner",
+    "DragomanError",
+    "ModelSpec",
+    "Options",
+    "caption",
+    "translate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """`Options` and `Caption`, when they are asked for."""
+    from dragoman.stages import messages
+
+    found = {"Options": messages.SessionOptions, "Caption": messages.Caption}
+    if name not in found:
+        raise AttributeError(f"module 'dragoman' has no attribute {name!r}")
+    return found[name]

@@ -21,3 +21,6 @@ class ModelSpec:
     draft_size: str = ""
     threads: int | None = None
     address: str | None = None
+
+
+NANO = ModelSpec()  # the bundled model
