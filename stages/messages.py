@@ -140,10 +140,15 @@ class SoftTokens:
 
 @dataclass(frozen=True)
 class Text:
-    """Words for people: ``committed`` is never retracted inside a segment, ``tail`` may change."""
+    """Words for people: ``committed`` is never retracted inside a segment, ``tail`` may change.
+
+    ``confidences`` are the probabilities that the words are right, as the model sees it: one for
+    each whitespace-separated word of ``whole``, or none where they are not known.
+    """
 
     committed: str = ""
     tail: str = ""
+    confidences: tuple[float, ...] = ()
 
     @property
     def whole(self) -> str:
