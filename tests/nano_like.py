@@ -78,7 +78,7 @@ def make(folder: Path, seed: int = 7) -> Path:
 def module(tokenizer: Tokenizer) -> Nano:
     """The tiny model as it is trained, with the weights that training starts from."""
     prompt = prompts.build(tokenizer, "es", "en")
-    return Nano(config(tokenizer), prompt, tokenizer.special("<audio_soft_token>"))
+    return Nano(config(tokenizer), prompt.after, tokenizer.special("<audio_soft_token>"))
 
 
 def weights(tokenizer: Tokenizer, seed: int) -> dict[str, Tensor]:

@@ -38,11 +38,12 @@ class Augmenter:
         self._noises = self._make_noises(babble)
         self._rooms = [self._make_room() for _ in range(_BANK_IMPULSES)]
 
-    def __call__(self, samples: Tensor) -> tuple[Tensor, float]:
+    def __call__(self, samples: Tensor, behind: Tensor | None = None) -> tuple[Tensor, float]:
         """Augment one utterance.
 
-        samples: float [S] in [-1, 1] at 16 kHz. Returns float [S'] in [-1, 1] and the time scale:
-        what was at index i is at `i * scale`. Raises ValueError for other shapes.
+        samples: float [S] in [-1, 1] at 16 kHz; behind: somebody else's, far behind. Returns float
+        [S'] in [-1, 1] and the time scale: what was at index i is at `i * scale`. Raises ValueError
+        for other shapes.
         """
         if samples.dim() != 1 or not samples.is_floating_point() or not len(samples):
             raise ValueError(
@@ -50,6 +51,8 @@ class Augmenter:
                 "divide int16 by 32768"
             )
         rng = self._rng
+        if behind is not None:
+            samples = samples + self._behind(samples, behind)
         scale = 1 / _quantized(rng.uniform(*SPEED)) if rng.random() < 0.7 else 1.0
         heard = _change_speed(samples, scale)
         if rng.random() < 0.85:
@@ -66,6 +69,43 @@ class Augmenter:
         if clip < 1.0:
             gain = max(gain, clip * 1.5 / peak)
         return (heard * gain).clamp_(-clip, clip), len(heard) / len(samples)
+
+    def nothing(self, length: int) -> Tensor:
+        """float [length]: silence, noise, or tones such as music and telephones make."""
+        rng, kind = self._rng, self._rng.random()
+        level = 10 ** (rng.uniform(-70, -10) / 20)
+        if kind < 0.15:
+            return torch.randn(length, generator=self._generator) * (level * 1e-2)
+        noise = self._piece(rng.choice(self._noises if kind < 0.6 else self._noises[:7]), length)
+        sound = noise / (noise.std() + 1e-8)
+        if kind >= 0.6:
+            tones = self._tones(length)
+            sound = sound * 10 ** (rng.uniform(-40, 0) / 20) + tones / (tones.std() + 1e-8)
+        return (sound * level).clamp_(-1, 1)
+
+    def _tones(self, length: int) -> Tensor:
+        """Notes with harmonics, one to three at a time, that begin sharply and fade."""
+        rng, out = self._rng, torch.zeros(length)
+        position = 0
+        while position < length:
+            count = min(length - position, rng.randrange(1_600, 16_000))
+            time = torch.arange(count) / SAMPLE_RATE_HZ
+            fade = torch.exp(-time * rng.uniform(0, 6))
+            for _ in range(rng.randrange(0, 4)):
+                hz = 110 * 2 ** (rng.randrange(48) / 12)
+                for harmonic in range(1, rng.randrange(2, 6)):
+                    wave = torch.sin(2 * math.pi * hz * harmonic * time)
+                    out[position : position + count] += wave * fade / harmonic
+            position += count
+        return out
+
+    def _behind(self, samples: Tensor, other: Tensor) -> Tensor:
+        """Another voice, 12 to 25 dB below, from a random moment on: float [S]."""
+        start = self._rng.randrange(max(1, len(samples) - 1_600))
+        other = other[: len(samples) - start]
+        level = _speech_level(samples) / (_speech_level(other) + 1e-8)
+        quieter = other * (level * 10 ** (-self._rng.uniform(12, 25) / 20))
+        return torch.nn.functional.pad(quieter, (start, len(samples) - start - len(other)))
 
     def _filter(self, samples: Tensor) -> Tensor:
         """Room, tilt and band limits; the direct sound stays where it was."""
@@ -99,13 +139,15 @@ class Augmenter:
     def _noise(self, samples: Tensor) -> Tensor:
         """Noise at a random distance below the speech, measured where there is speech."""
         rng = self._rng
-        noise = rng.choice(self._noises)
-        start = rng.randrange(max(1, len(noise) - len(samples)))
-        noise = noise[start : start + len(samples)]
-        if len(noise) < len(samples):
-            noise = noise.repeat(math.ceil(len(samples) / len(noise)))[: len(samples)]
+        noise = self._piece(rng.choice(self._noises), len(samples))
         level = _speech_level(samples) / (noise.square().mean().sqrt() + 1e-8)
         return noise * (level * 10 ** (-rng.uniform(*SNR_DB) / 20))
+
+    def _piece(self, noise: Tensor, length: int) -> Tensor:
+        """float [length] from a random place of ``noise``."""
+        start = self._rng.randrange(max(1, len(noise) - length))
+        noise = noise[start : start + length]
+        return noise.repeat(math.ceil(length / len(noise)))[:length]
 
     def _make_noises(self, babble: Sequence[Tensor]) -> list[Tensor]:
         noises = [self._colored(slope) for slope in (0.0, 0.0, 0.5, 0.5, 1.0)]

@@ -1,72 +1,115 @@
 """From examples to one padded batch: audio cut at a random moment, and the answer fit for it.
 
 Live decoding asks for the answer to unfinished speech, over and over. So half of the examples are
-cut after a random number of soft tokens; their answer holds the words that had ended by then, and
-the English that can be said from those words. The encoder is causal, so a cut is simply fewer
-tokens.
+cut after a random number of soft tokens; their answer holds the words that had ended by then. No
+words are aligned with their translation: its part that can be said is taken to be as large as the
+part that was heard, less a word. The encoder is causal, so a cut is simply fewer tokens.
+
+Unusual: a batch may have no audio at all. Then the answer's transcript is given and its translation
+is to be told, which is how the decoder learns to translate from text that nobody speaks.
 """
 
 import random
-from dataclasses import dataclass, replace
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
+from dragoman.models import prompt as prompts
 from dragoman.models.prompt import Prompt
 from dragoman.models.tokenizer import Tokenizer
+from training.nano import LANGUAGES
 
 CHUNK_SAMPLES = 2_560
 UNHEARD_SAMPLES = 1_088  # the end of the newest chunk that its soft token does not depend on
 MARGIN_SAMPLES = 480  # a word is expected once it ended this long before what was heard
-LETTERS = " abcdefghijklmnopqrstuvwxyzáéíóúüñ"
+LETTERS = " abcdefghijklmnopqrstuvwxyzáàâãäçéèêëíìîïñóòôõöúùûüœ'"
 IGNORE = -100
+PADDING = -1  # before a prompt that is shorter than another
+CUT_SHARE = 0.5
+CUT_TEXT_SHARE = 0.3
 
 
 @dataclass(frozen=True)
 class Spoken:
     """One utterance as the trainer sees it: ``samples`` float32 [S] after augmentation.
 
-    ``word_ends`` are sample indices into ``samples``; ``english[n]`` is what can be said in English
-    after n words.
+    ``word_ends`` are sample indices into ``samples``. ``language`` and ``target`` are those of the
+    prompt. ``known`` is False where nobody knows what is said, though something is.
     """
 
     samples: Tensor
     words: list[str]
     word_ends: list[int]
-    spanish: str
-    english: list[str]
+    language: str
+    target: str
+    translation: str
+    known: bool = True
+    expected: bool = True  # False: an empty answer, whatever is heard
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded tensors of B utterances.
+    """Padded tensors of B rows.
 
     audio: float [B, S], S a multiple of 2 560. tokens: int [B], soft tokens that count in each row.
-    answers: int [B, L], padded with IGNORE. letters: int [B, N] and letter_counts: int [B] for CTC.
-    features: float [B, K, D] instead of audio, where the encoder has been run beforehand.
+    before: int [B, P], prompts, PADDING in front. answers: int [B, L], padded with IGNORE; targets:
+    the same, IGNORE also where nothing is to be learnt. letters: int [B, N] and letter_counts: int
+    [B] for CTC; lettered: bool [B], rows whose letters are known. features: float [B, K, D] instead
+    of audio, where the encoder has been run beforehand.
     """
 
     audio: Tensor
     tokens: Tensor
+    before: Tensor
     answers: Tensor
+    targets: Tensor
     letters: Tensor
     letter_counts: Tensor
+    lettered: Tensor
     features: Tensor | None = None
 
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch elsewhere."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Batch(
+            **{k: v if v is None else v.to(device, non_blocking=True) for k, v in moved.items()}
+        )
 
-def heard_words(word_ends: list[int], tokens: int) -> int:
+
+def heard_words(word_ends: Sequence[int], tokens: int) -> int:
     """How many words have ended, for a listener who has ``tokens`` soft tokens."""
     heard = tokens * CHUNK_SAMPLES - UNHEARD_SAMPLES - MARGIN_SAMPLES
     return sum(end <= heard for end in word_ends)
 
 
+def sayable(translation: str, heard: int, words: int) -> str:
+    """The part of ``translation`` that may be told after ``heard`` of so many ``words``."""
+    if heard == words:
+        return translation
+    told = translation.split()
+    return " ".join(told[: max(0, len(told) * heard // words - 1)])
+
+
 class Batcher:
     """Makes batches; the same ``rng`` state makes the same batch."""
 
-    def __init__(self, tokenizer: Tokenizer, prompt: Prompt, cut_share: float = 0.5) -> None:
-        self._tokenizer, self._prompt, self._cut_share = tokenizer, prompt, cut_share
+    def __init__(self, tokenizer: Tokenizer, cut_share: float = CUT_SHARE) -> None:
+        self._tokenizer, self._cut_share = tokenizer, cut_share
+        self._prompts = {
+            (one, other): prompts.build(tokenizer, one, other)
+            for one in LANGUAGES
+            for other in LANGUAGES
+            if one != other
+        }
 
-    def __call__(self, spoken: list[Spoken], rng: random.Random) -> Batch:
+    def prompt(self, language: str, target: str) -> Prompt:
+        """The prompt of a direction."""
+        return self._prompts[language, target]
+
+    def __call__(self, spoken: Sequence[Spoken], rng: random.Random) -> Batch:
         """Draws where each utterance is cut, and pads."""
         wholes = [-(-len(one.samples) // CHUNK_SAMPLES) + rng.randrange(2) for one in spoken]
         batch = self._texts(spoken, wholes, rng)
@@ -76,7 +119,9 @@ class Batcher:
             row[: len(heard)] = heard
         return replace(batch, audio=audio)
 
-    def encoded(self, spoken: list[Spoken], features: list[Tensor], rng: random.Random) -> Batch:
+    def encoded(
+        self, spoken: Sequence[Spoken], features: Sequence[Tensor], rng: random.Random
+    ) -> Batch:
         """The same of utterances that are encoded already: ``features`` float [K, D] each."""
         wholes = [len(one) - rng.randrange(2) for one in features]
         batch = self._texts(spoken, wholes, rng)
@@ -85,36 +130,73 @@ class Batcher:
             row[:tokens] = one[:tokens]
         return replace(batch, features=padded)
 
-    def _texts(self, spoken: list[Spoken], wholes: list[int], rng: random.Random) -> Batch:
-        rows = [self._row(one, whole, rng) for one, whole in zip(spoken, wholes, strict=True)]
-        return Batch(
-            audio=torch.zeros(len(rows), 0),
-            tokens=torch.tensor([row[0] for row in rows]),
-            answers=_padded([row[1] for row in rows], IGNORE),
-            letters=_padded([row[2] for row in rows], 0),
-            letter_counts=torch.tensor([len(row[2]) for row in rows]),
+    def written(self, texts: Sequence[tuple[str, str, str, str]], rng: random.Random) -> Batch:
+        """A batch without audio, of (language, target, text, translation)."""
+        rows = []
+        for language, target, text, translation in texts:
+            words = text.split()
+            n = rng.randrange(len(words)) if rng.random() < CUT_TEXT_SHARE else len(words)
+            told = sayable(translation, n, len(words))
+            answer = self.answer((language, target), " ".join(words[:n]), told)
+            given = len(self._tokenizer.encode(" ".join(words[:n])))
+            rows.append((0, (language, target), answer, given, [], False))
+        return self._batch(rows)
+
+    def answer(self, direction: tuple[str, str], transcript: str, translation: str) -> list[int]:
+        """Ids of a whole answer, its end included."""
+        prompt = self._prompts[direction]
+        ids = self._tokenizer.encode(transcript) + list(prompt.separator)
+        ids += self._tokenizer.encode(" " + translation) if translation else []
+        return [*ids, prompt.stop[0]]
+
+    def _texts(self, spoken: Sequence[Spoken], wholes: Sequence[int], rng: random.Random) -> Batch:
+        return self._batch(
+            [self._row(one, whole, rng) for one, whole in zip(spoken, wholes, strict=True)]
         )
 
-    def answer(self, spanish: str, english: str) -> list[int]:
-        """Ids of a whole answer, its end included."""
-        ids = self._tokenizer.encode(spanish) + list(self._prompt.separator)
-        ids += self._tokenizer.encode(" " + english) if english else []
-        return [*ids, self._prompt.stop[0]]
-
-    def _row(self, one: Spoken, whole: int, rng: random.Random) -> tuple[int, list[int], list[int]]:
+    def _row(self, one: Spoken, whole: int, rng: random.Random) -> tuple:
+        """Soft tokens, direction, answer, how much of that is given, letters, whether known."""
         cut = rng.random() < self._cut_share
         tokens = rng.randint(1, whole) if cut else whole
         n = heard_words(one.word_ends, tokens) if cut else len(one.words)
-        spanish = one.spanish if n == len(one.words) else " ".join(one.words[:n])
-        return tokens, self.answer(spanish, one.english[n]), letters(spanish)
+        transcript = " ".join(one.words[:n])
+        said = (
+            (transcript, sayable(one.translation, n, len(one.words))) if one.expected else ("", "")
+        )
+        direction = one.language, one.target
+        return tokens, direction, self.answer(direction, *said), 0, letters(transcript), one.known
+
+    def _batch(self, rows: Sequence[tuple]) -> Batch:
+        answers = _padded([answer for _, _, answer, *_ in rows], IGNORE)
+        targets = answers.clone()
+        for target, (_, _, _, given, *_) in zip(targets, rows, strict=True):
+            target[:given] = IGNORE
+        befores = [self._prompts[direction].before for _, direction, *_ in rows]
+        longest = max(map(len, befores))
+        return Batch(
+            audio=torch.zeros(len(rows), 0),
+            tokens=torch.tensor([row[0] for row in rows]),
+            before=torch.tensor([[PADDING] * (longest - len(one)) + [*one] for one in befores]),
+            answers=answers,
+            targets=targets,
+            letters=_padded([row[4] for row in rows], 0),
+            letter_counts=torch.tensor([len(row[4]) for row in rows]),
+            lettered=torch.tensor([row[5] for row in rows]),
+        )
 
 
 def letters(text: str) -> list[int]:
     """CTC targets of ``text``: 1-based indices into LETTERS (0 is the blank)."""
-    return [LETTERS.index(c) + 1 for c in text.lower() if c in LETTERS]
+    found = []
+    for c in text.lower():
+        # A letter whose accent is none of the five languages' counts without it.
+        bare = c if c in LETTERS else unicodedata.normalize("NFD", c)[0]
+        if bare in LETTERS:
+            found.append(LETTERS.index(bare) + 1)
+    return found
 
 
-def _padded(rows: list[list[int]], value: int) -> Tensor:
+def _padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
     out = torch.full((len(rows), max(1, max(map(len, rows)))), value)
     for i, row in enumerate(rows):
         out[i, : len(row)] = torch.tensor(row, dtype=torch.long)

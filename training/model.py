@@ -2,8 +2,8 @@
 
 The letters' CTC loss at the 40 ms frames teaches the encoder to hear before the decoder can use it.
 Only every fourth frame becomes a soft token, so a second head makes that frame tell the letters of
-the three before it too. Both heads are dropped afterwards. Half-width steps train the nested
-smaller model (MatFormer).
+the three before it too. Both heads are dropped afterwards. Steps at a smaller size train the nested
+models (MatFormer). A batch without audio goes through the decoder alone.
 """
 
 from dataclasses import dataclass
@@ -16,8 +16,7 @@ from torch.nn.utils import skip_init
 
 from dragoman.decoder import LanguageModel, Slice, TextConfig
 from dragoman.encoders import AudioConfig, AudioEncoder, LogMel, MultimodalEmbedder
-from dragoman.models.prompt import Prompt
-from training.batch import IGNORE, LETTERS, Batch
+from training.batch import IGNORE, LETTERS, PADDING, Batch
 
 BRANCH_GAIN = 0.1
 BLANK = 0  # <pad>
@@ -40,7 +39,8 @@ class Losses:
 class Nano(nn.Module):
     """Everything that is trained, and the way from audio to the loss."""
 
-    def __init__(self, config: dict[str, Any], prompt: Prompt, soft_token: int) -> None:
+    def __init__(self, config: dict[str, Any], after: tuple[int, ...], soft_token: int) -> None:
+        """``after``: the ids between audio and answer, which no language changes."""
         super().__init__()
         text, audio = TextConfig.from_dict(config["text_config"]), config["audio_config"]
         self.mel = LogMel()
@@ -60,14 +60,19 @@ class Nano(nn.Module):
             nn.init.zeros_(parameter)
         ease(self.audio_tower)
         soften(self.language_model)
-        self.prompt, self.soft_token = prompt, soft_token
+        self.after, self.soft_token = after, soft_token
         self.reduction = reduction
+
+    @property
+    def device(self) -> torch.device:
+        """Where the work is done."""
+        return self.language_model.device
 
     def losses(
         self,
         batch: Batch,
-        mel_mask: Tensor | None,
-        ffn_width: int | None,
+        mel_mask: Tensor | None = None,
+        size: Slice | None = None,
         hearing_only: bool = False,
         forget: float = 0.0,
     ) -> Losses:
@@ -75,24 +80,28 @@ class Nano(nn.Module):
 
         With ``hearing_only`` the decoder stays out of it, and the answer's loss is zero. ``forget``
         is the share of the answer's own words that are blanked in the decoder's input: what it can
-        no longer guess from the words before, it has to hear.
+        no longer guess from the words before, it has to hear. ``size`` is the decoder's, None: all
+        of it.
         """
+        nothing = torch.zeros((), device=self.device)
         if batch.features is not None:
             soft = self.embed_audio.soft(batch.features)
-            answer = self._answer_loss(soft, batch, ffn_width, forget)
-            return Losses(answer, torch.zeros(()), torch.zeros(()))
+            return Losses(self._answer_loss(soft, batch, size, forget), nothing, nothing)
+        if not batch.audio.shape[1]:
+            soft = torch.zeros(len(batch.tokens), 0, self.embed_audio.width, device=self.device)
+            return Losses(self._answer_loss(soft, batch, size, forget), nothing, nothing)
         with torch.no_grad():
             mel = self.mel(batch.audio)
         if mel_mask is not None:
-            mel = mel.masked_fill(mel_mask[:, : mel.shape[1]], mel.mean().item())
+            mel = torch.where(mel_mask[:, : mel.shape[1]], mel.mean(), mel)
         frames = self.audio_tower.frames(mel)
         scores = self.letters(frames).float().log_softmax(-1)
         letters = self._letters_loss(scores, batch)
         gathered = self._gathered_loss(frames, scores.detach(), batch)
         if hearing_only:
-            return Losses(torch.zeros(()), letters, gathered)
+            return Losses(nothing, letters, gathered)
         soft = self.embed_audio.soft(frames[:, :: self.reduction])
-        return Losses(self._answer_loss(soft, batch, ffn_width, forget), letters, gathered)
+        return Losses(self._answer_loss(soft, batch, size, forget), letters, gathered)
 
     @torch.no_grad()
     def features(self, audio: Tensor) -> Tensor:
@@ -106,10 +115,10 @@ class Nano(nn.Module):
             batch.letters,
             (batch.tokens * self.reduction).clamp(max=scores.shape[1]),
             batch.letter_counts,
-            reduction="sum",
+            reduction="none",
             zero_infinity=True,
         )
-        return loss / batch.letter_counts.sum().clamp(min=1)
+        return (loss * batch.lettered).sum() / batch.letter_counts.sum().clamp(min=1)
 
     def _gathered_loss(self, frames: Tensor, scores: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy of what kept frame 4k says of frames 4k-3 to 4k, with their own scores."""
@@ -119,42 +128,39 @@ class Nano(nn.Module):
         told = self.gathered(kept).float().unflatten(-1, (R, V)).log_softmax(-1)
         truth = scores[:, 1 : 1 + R * kept.shape[1]].exp().unflatten(1, (-1, R))
         loss = -(truth * told).sum(-1).mean(-1)
-        counts = torch.arange(1, 1 + kept.shape[1]) < batch.tokens[:, None]
+        places = torch.arange(1, 1 + kept.shape[1], device=kept.device)
+        counts = places < batch.tokens[:, None]
         return (loss * counts).sum() / counts.sum().clamp(min=1)
 
-    def _answer_loss(
-        self, soft: Tensor, batch: Batch, ffn_width: int | None, forget: float
-    ) -> Tensor:
+    def _answer_loss(self, soft: Tensor, batch: Batch, size: Slice | None, forget: float) -> Tensor:
         ids, valid, first_answer = self._layout(soft.shape[1], batch)
         if forget:
-            lost = torch.rand(ids[:, first_answer:].shape) < forget
+            lost = torch.rand(ids[:, first_answer:].shape, device=ids.device) < forget
             ids[:, first_answer:].masked_fill_(lost, BLANK)
-        embeddings = self._embed(ids, soft)
-        L = batch.answers.shape[1]
-        outputs = torch.arange(first_answer - 1, first_answer - 1 + L).expand(len(ids), L)
-        size = None if ffn_width is None else Slice.cut(self.language_model.config, ffn_width)
-        logits = self.language_model(embeddings, ids, valid=valid, outputs=outputs, size=size)
-        return F.cross_entropy(logits.flatten(0, 1), batch.answers.flatten(), ignore_index=IGNORE)
+        embeddings = self._embed(ids, soft, batch.before.shape[1])
+        B, L = batch.answers.shape
+        outputs = torch.arange(first_answer - 1, first_answer - 1 + L, device=ids.device)
+        logits = self.language_model(
+            embeddings, ids, valid=valid, outputs=outputs.expand(B, L), size=size
+        )
+        return F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE)
 
     def _layout(self, K: int, batch: Batch) -> tuple[Tensor, Tensor, int]:
         """Ids [B, before + K + after + answer], which of them count, where the answer begins."""
-        B = len(batch.tokens)
-        before = torch.tensor(self.prompt.before).expand(B, -1)
-        after = torch.tensor(self.prompt.after).expand(B, -1)
-        soft = torch.full((B, K), self.soft_token)
-        answer = batch.answers[:, :-1].clamp(min=0)
+        B, P = batch.before.shape
+        after = torch.tensor(self.after, device=self.device).expand(B, -1)
+        soft = torch.full((B, K), self.soft_token, device=self.device)
+        before, answer = batch.before.clamp(min=0), batch.answers[:, :-1].clamp(min=0)
         ids = torch.cat((before, soft, after, answer), dim=1)
-        valid = torch.ones_like(ids, dtype=torch.bool)
-        start = before.shape[1]
-        valid[:, start : start + K] = torch.arange(K) < batch.tokens[:, None]
-        first_answer = start + K + after.shape[1]
-        valid[:, first_answer:] = batch.answers[:, :-1] != IGNORE
-        return ids, valid, first_answer
+        heard = torch.arange(K, device=self.device) < batch.tokens[:, None]
+        always = torch.ones_like(after, dtype=torch.bool)
+        written = batch.answers[:, :-1] != IGNORE
+        valid = torch.cat((batch.before != PADDING, heard, always, written), dim=1)
+        return ids, valid, P + K + after.shape[1]
 
-    def _embed(self, ids: Tensor, soft: Tensor) -> Tensor:
-        embeddings = self.language_model.embed(ids)
-        start, K = len(self.prompt.before), soft.shape[1]
-        end = self.embed_audio.hard(torch.tensor([self.prompt.after[0]]))
+    def _embed(self, ids: Tensor, soft: Tensor, start: int) -> Tensor:
+        embeddings, K = self.language_model.embed(ids), soft.shape[1]
+        end = self.embed_audio.hard(torch.tensor([self.after[0]], device=self.device))
         pieces = (
             embeddings[:, :start],
             soft,

@@ -7,7 +7,7 @@ has not begun to listen when the time is over.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -50,36 +50,35 @@ def current(plan: tuple[Phase, ...], share: float) -> tuple[Phase, float]:
     raise ValueError("a plan has at least one phase")
 
 
-class Encoded:
-    """An endless stream of batches of ``spoken``, which ``model`` encodes at once."""
+Pack = tuple[list[Spoken], list[Tensor]]  # utterances without samples, and their features
 
-    def __init__(self, model: Nano, spoken: list[Spoken], size: int) -> None:
-        self._spoken = sorted(spoken, key=lambda one: len(one.samples))
-        self._size = size
-        self._features: list[Tensor] = []
-        for start in range(0, len(self._spoken), size):
-            self._features += _encode(model, self._spoken[start : start + size])
-        self._spoken = [replace(one, samples=torch.empty(0)) for one in self._spoken]
+
+class Encoded:
+    """An endless stream of batches of utterances that the encoder has heard already.
+
+    packs: utterances of about the same length, which come together again.
+    """
+
+    def __init__(self, packs: Sequence[Pack]) -> None:
+        self._packs = packs
 
     def __len__(self) -> int:
-        return len(self._spoken)
+        return sum(len(spoken) for spoken, _ in self._packs)
 
     def batches(self, batcher: Batcher, rng: random.Random) -> Iterator[Batch]:
-        """Batches of neighbours in length, so that little is padding."""
+        """Each time with other cuts."""
         while True:
-            start = rng.randrange(max(1, len(self) - 4 * self._size))
-            near = range(start, min(len(self), start + 4 * self._size))
-            chosen = rng.sample(near, min(self._size, len(near)))
-            spoken = [self._spoken[i] for i in chosen]
-            yield batcher.encoded(spoken, [self._features[i].float() for i in chosen], rng)
+            spoken, features = rng.choice(self._packs)
+            yield batcher.encoded(spoken, [one.float() for one in features], rng)
 
 
-def _encode(model: Nano, spoken: list[Spoken]) -> list[Tensor]:
-    """Features float16 [K, D] of each utterance, one chunk of silence included."""
+def encode(model: Nano, spoken: Sequence[Spoken]) -> Pack:
+    """Features float16 [K, D] of each utterance on the CPU, one chunk of silence included."""
     counts = [-(-len(one.samples) // CHUNK_SAMPLES) + 1 for one in spoken]
     audio = torch.zeros(len(spoken), max(counts) * CHUNK_SAMPLES)
     for row, one in zip(audio, spoken, strict=True):
         row[: len(one.samples)] = one.samples
-    with torch.autocast("cpu", torch.bfloat16):
-        features = model.features(audio)
-    return [row[:count].half().clone() for row, count in zip(features, counts, strict=True)]
+    with torch.autocast(model.device.type, torch.bfloat16):
+        features = model.features(audio.to(model.device)).half().cpu()
+    kept = [row[:count].clone() for row, count in zip(features, counts, strict=True)]
+    return [replace(one, samples=torch.empty(0)) for one in spoken], kept

@@ -6,6 +6,7 @@ moments; the counters in its header), `log.jsonl` (a line an event; what the cur
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -64,19 +65,24 @@ class Run:
             file.write(json.dumps(event) + "\n")
 
     def save(
-        self, module: nn.Module, average: Average, optimizer: torch.optim.Optimizer, now: Progress
+        self,
+        module: nn.Module,
+        average: Average,
+        optimizers: Sequence[torch.optim.Optimizer],
+        now: Progress,
     ) -> None:
         """Writes the state beside the old one, then renames: a killed save costs nothing."""
         tensors = {f"weights.{n}": p.detach() for n, p in module.named_parameters()}
         tensors |= {f"average.{n}": p for n, p in average.weights.items()}
-        for index, moments in optimizer.state_dict()["state"].items():
-            tensors |= {f"moments.{index}.{k}": v for k, v in moments.items()}
+        for place, optimizer in enumerate(optimizers):
+            for index, moments in optimizer.state_dict()["state"].items():
+                tensors |= {f"moments.{place}.{index}.{k}": v for k, v in moments.items()}
         new = self.folder / "state.new"
         save_file({k: v.contiguous() for k, v in tensors.items()}, new, metadata=_flat(now))
         os.replace(new, self.folder / "state.safetensors")
 
     def load(
-        self, module: nn.Module, average: Average, optimizer: torch.optim.Optimizer
+        self, module: nn.Module, average: Average, optimizers: Sequence[torch.optim.Optimizer]
     ) -> Progress:
         """Puts everything back where :meth:`save` left it."""
         path = self.folder / "state.safetensors"
@@ -87,13 +93,13 @@ class Run:
             for name, parameter in module.named_parameters():
                 parameter.copy_(tensors[f"weights.{name}"])
                 average.weights[name].copy_(tensors[f"average.{name}"])
-        state: dict[int, dict[str, Tensor]] = {}
+        states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
         for key, value in tensors.items():
             if key.startswith("moments."):
-                _, index, name = key.split(".")
-                state.setdefault(int(index), {})[name] = value
-        saved = optimizer.state_dict()
-        optimizer.load_state_dict({**saved, "state": state})
+                _, place, index, name = key.split(".")
+                states[int(place)].setdefault(int(index), {})[name] = value
+        for optimizer, state in zip(optimizers, states, strict=True):
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
         return now
 
 

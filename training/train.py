@@ -1,20 +1,21 @@
 """Trains the bundled model: `python -m training.train --minutes 85`, or `make train`.
 
-Two processes of one thread each train on their own batches and average their gradients: at this
-size that is half as fast again as two threads on one batch. The learning rate follows the share of
-the time budget that is used up, so a slow machine trains less, not wrongly. A run saves every
-minute and goes on where it stood when started again; evaluation is on development sentences, half
-of them in voices that training never hears.
+On the CPU two processes of one thread each train on their own batches and average their gradients:
+at this size that is half as fast again as two threads on one batch, and other work on the machine
+slows it less. On a GPU one process trains, and ``--workers`` others make its batches. The learning
+rate follows the share of the time budget that is used up, so a slow machine trains less, not
+wrongly. A run saves every two minutes and goes on where it stood when started again, with the
+speech and the text that are there then; `--from` starts a new run from an earlier model.
 """
 
 import argparse
 import json
 import logging
-import math
+import os
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,92 +25,190 @@ import torch.multiprocessing as mp
 from dragoman.models import prompt as prompts
 from dragoman.models.checkpoint import Checkpoint
 from dragoman.models.tokenizer import Tokenizer
-from training import nano
+from training import nano, sizes
 from training import tokenizer as tokenizers
-from training.augment import Augmenter
-from training.batch import Batch, Batcher, Spoken
-from training.corpus import Corpus, Example, Splits, load
-from training.evaluate import Score, answer, score
+from training.batch import Batch, Batcher
+from training.growth import take, weights_of
 from training.model import Nano
-from training.phases import HEARING, READING, Encoded, Phase, current, phases
+from training.optimizing import agreed, optimizers, rate, set_rate, share_gradients
+from training.parts import SAMPLE_RATE_HZ
+from training.phases import HEARING, READING, Encoded, Phase, current, encode, phases
+from training.progress import Evaluator
+from training.quick import compile_branches, ordinarily
 from training.run import Average, Progress, Run, export
+from training.stream import Source, Stream, loader
+from training.text import LANGUAGES, Texts
 
 log = logging.getLogger(__name__)
+clock = time.monotonic
 
-POOL = 8  # batches drawn at once, sorted by length, so that little is padding
-PEAK_RATE = 1.2e-3
-WARMUP_STEPS = 120
 LETTERS_WEIGHT = 0.5
 FORGET_SHARE = 0.35  # of the answer's words, at the start; it falls to nothing with time
-HALF_WIDTH_SHARE = 0.25
+FORGET_READ_SHARE = 0.1  # of a text that is to be translated
+WRITTEN_EVERY = {HEARING: 6, READING: 3}  # one step in so many is text alone
+WRITTEN_EVERY_ELSE = 6
+WRITTEN_ROWS = 32
 MASK_SHARE = 0.5
-CLEAN_SHARE = 0.1
-ENCODED = 16_000  # utterances for the second phase
-CLEAN_START = 12_000  # utterances until clean ones have become that rare
-SAVE_EVERY_S = 60
+ENCODED_SECONDS = 20_000.0  # of speech for the second phase
+VOCABULARY_DRAWS = 20_000
+SAVE_EVERY_S = 120
 EVALUATE_EVERY_S = 360
 
 
-class Batches:
-    """An endless stream of augmented batches.
+@dataclass
+class Trainer:
+    """What one process of a run holds."""
 
-    Early on most utterances are left clean: the encoder then finds the letters much sooner.
-    ``seen`` is how many utterances training had when the stream begins, ``share`` the part of all
-    that come through this stream.
-    """
+    args: argparse.Namespace
+    rank: int
+    run: Run
+    tokenizer: Tokenizer
+    config: dict
+    model: Nano
+    average: Average
+    optimizers: list[torch.optim.Optimizer]
+    now: Progress
+    stream: Stream
+    rng: random.Random
+    evaluator: Evaluator
 
-    def __init__(
-        self, corpus: Corpus, batcher: Batcher, size: int, seed: int, seen: int, share: float
-    ) -> None:
-        self._corpus, self._batcher, self._size, self._seed = corpus, batcher, size, seed
-        self._seen, self._share = float(seen), share
+    @classmethod
+    def open(cls, rank: int, args: argparse.Namespace) -> "Trainer":
+        """Begins a run, or finds it where it stood."""
+        run = Run(args.run)
+        tokenizer = Tokenizer.from_file(args.run / "tokenizer.json")
+        config = nano.config(tokenizer, args.shape)
+        torch.manual_seed(args.seed)
+        prompt = prompts.build(tokenizer, "es", "en")
+        model = Nano(config, prompt.after, tokenizer.special("<audio_soft_token>"))
+        if args.start_from and not run.exists:
+            new = take(model, weights_of(args.start_from))
+            log.info("taken from %s; new: %s", args.start_from, ", ".join(new) or "nothing")
+        model.to(args.device)
+        made = optimizers(model, args.muon)
+        average = Average(model, 0.998)
+        now = run.load(model, average, made) if run.exists else Progress()
+        rng = random.Random(f"{args.seed}-{now.step}-{rank}")
+        torch.manual_seed(rng.randrange(2**31))
+        batcher = Batcher(tokenizer)
+        stream = Stream(
+            args.corpus, args.text, batcher, args.seconds, rng.randrange(2**31),
+            now.utterances, 1 / (args.processes * max(1, args.workers)),
+        )  # fmt: skip
+        evaluator = Evaluator(args.corpus, tokenizer, batcher)
+        return cls(
+            args, rank, run, tokenizer, config, model, average, made, now, stream, rng, evaluator
+        )
 
-    def __iter__(self) -> Iterator[Batch]:
-        rng = random.Random(self._seed)
-        babble = self._corpus.recordings(60, self._seed)
-        augment = Augmenter(rng.randrange(2**31), babble)
-        while True:
-            pool = [self._spoken(rng, augment) for _ in range(POOL * self._size)]
-            pool.sort(key=lambda one: len(one.samples))
-            batches = [pool[i : i + self._size] for i in range(0, len(pool), self._size)]
-            rng.shuffle(batches)
-            for batch in batches:
-                yield self._batcher(batch, rng)
+    def loop(self) -> None:
+        """Steps until the time budget is used up; evaluation does not count."""
+        args, now = self.args, self.now
+        budget, plan = args.minutes * 60, phases(args.hearing, args.reading)
+        saved = evaluated = now.seconds
+        written = self.stream.written(args.rows)
+        batches: Iterator[Batch] = iter(())
+        entered = ""
+        while now.seconds < budget:
+            phase, over = current(plan, now.seconds / budget)
+            if phase.name != entered:
+                batches, entered = self.batches(phase), phase.name
+            if phase.name != now.phase:
+                now.phase, now.phase_step = phase.name, 0
+            started = clock()
+            every = WRITTEN_EVERY.get(phase.name, WRITTEN_EVERY_ELSE)
+            reads = now.step % every == every - 1
+            self.step(next(written if reads else batches), phase, over, reads)
+            now.seconds += agreed(clock() - started)
+            if self.rank == 0 and now.seconds - saved > SAVE_EVERY_S:
+                saved = now.seconds
+                self.run.save(self.model, self.average, self.optimizers, now)
+            if self.rank == 0 and now.seconds - evaluated > args.evaluate * 60:
+                evaluated = now.seconds
+                self.evaluate()
+        if self.rank == 0:
+            self.run.save(self.model, self.average, self.optimizers, now)
 
-    def encoded(self, model: Nano, rng: random.Random) -> Iterator[Batch]:
-        """The same of a fixed number of utterances that ``model`` encodes now, once."""
-        augment = Augmenter(rng.randrange(2**31), self._corpus.recordings(60, self._seed))
-        count = round(ENCODED * self._share)
-        spoken = [self._spoken(rng, augment) for _ in range(count)]
-        return Encoded(model, spoken, self._size).batches(self._batcher, rng)
+    def batches(self, phase: Phase) -> Iterator[Batch]:
+        """What a phase hears."""
+        if phase.name != READING:
+            return loader(self.stream, self.args.workers)
+        source = Source(self.stream, f"{self.rng.random()}-encoded")
+        wanted, packs, heard = ENCODED_SECONDS * self.stream.share, [], 0.0
+        while heard < min(wanted, self.args.minutes * 400):
+            pool = source.pool()
+            heard += sum(len(one.samples) for pack in pool for one in pack) / SAMPLE_RATE_HZ
+            with ordinarily():
+                packs += [encode(self.model, pack) for pack in pool]
+        return Encoded(packs).batches(self.stream.batcher, self.rng)
 
-    def _spoken(self, rng: random.Random, augment: Augmenter) -> Spoken:
-        example = self._corpus[rng.randrange(len(self._corpus))]
-        self._seen += 1 / self._share
-        clean = max(CLEAN_SHARE, 1 - self._seen / CLEAN_START)
-        return augmented(example, rng, None if rng.random() < clean else augment)
+    def step(self, batch: Batch, phase: Phase, over: float, reads: bool) -> None:
+        """One step of both optimizers, and its line in the log."""
+        now, model = self.now, self.model
+        share = rate(phase, over, now.phase_step)
+        set_rate(self.optimizers, share)
+        # All processes draw the same size: they share the gradients of what it has.
+        same = random.Random(f"{self.args.seed}-{now.step}")
+        size = sizes.drawn(model.language_model.config, same)
+        batch = batch.to(model.device)
+        mask = mel_mask(batch, model.mel.bands, self.rng)
+        forget = FORGET_SHARE * (1 - now.seconds / (self.args.minutes * 60))
+        if reads:
+            forget = FORGET_READ_SHARE
+        with torch.autocast(model.device.type, torch.bfloat16):
+            hears_only = phase.name == HEARING and not reads
+            losses = model.losses(batch, mask, size, hears_only, forget)
+        losses.total(LETTERS_WEIGHT).backward()
+        share_gradients(model)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        if torch.isfinite(norm):
+            for optimizer in self.optimizers:
+                optimizer.step()
+            self.average.update(model, now.step)
+        else:
+            now.skipped += 1
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        now.step += 1
+        now.phase_step += 1
+        if not reads:
+            now.utterances += len(batch.tokens) * self.args.processes
+        if self.rank == 0 and now.step % 10 in (0, 5):
+            told = {"reads": losses.answer} if reads else {
+                "answer": losses.answer, "letters": losses.letters, "gathered": losses.gathered
+            }  # fmt: skip
+            self.run.log(
+                **asdict(now), rate=share, norm=norm.item(), whole=size is None,
+                **{k: round(v.item(), 4) for k, v in told.items()},
+            )  # fmt: skip
 
+    def evaluate(self) -> None:
+        """Logs how the averaged weights do on development speech."""
+        trained = {n: p.detach().clone() for n, p in self.model.named_parameters()}
+        put(self.model, self.average.weights)
+        self.model.eval()
+        with ordinarily():
+            for line in self.evaluator(self.model, listens=self.now.phase != HEARING):
+                self.run.log(step=self.now.step, seconds=self.now.seconds, split="dev", **line)
+                log.info("step %d, %.0f s: %s", self.now.step, self.now.seconds, line)
+        self.model.train()
+        put(self.model, trained)
 
-def augmented(example: Example, rng: random.Random, augment: Augmenter | None) -> Spoken:
-    """An example in a random room, with silence around it as a segmenter leaves it."""
-    lead, tail = rng.randrange(800, 8_000), rng.randrange(3_200, 10_400)
-    quiet = torch.nn.functional.pad(example.samples.float() / 32_768, (lead, tail))
-    samples, scale = augment(quiet) if augment else (quiet, 1.0)
-    ends = [round((end + lead) * scale) for end in example.word_ends_samples]
-    return Spoken(samples, example.words, ends, example.spanish, example.english_prefixes)
-
-
-def plain(example: Example) -> Spoken:
-    """An example as it was spoken, with a little silence around it."""
-    samples = torch.nn.functional.pad(example.samples.float() / 32_768, (4_800, 6_400))
-    ends = [end + 4_800 for end in example.word_ends_samples]
-    return Spoken(samples, example.words, ends, example.spanish, example.english_prefixes)
+    def finish(self) -> None:
+        """Rounds to bf16, exports, and scores what was exported."""
+        args = self.args
+        rounded = {n: p.to(torch.bfloat16).float() for n, p in self.average.weights.items()}
+        export(rounded, self.config, args.out)
+        source = (args.run / "tokenizer.json").read_text(encoding="utf-8")
+        (args.out / "tokenizer.json").write_text(source, encoding="utf-8")
+        Checkpoint.open(str(args.out)).language_model()  # what cannot be loaded is not finished
+        self.average.weights = rounded
+        self.evaluate()
 
 
 def mel_mask(batch: Batch, bands: int, rng: random.Random) -> torch.Tensor | None:
     """SpecAugment (Park et al., 2019): two bands and two short stretches, never the first frames,
     where the cumulative norm would see no variance."""
-    if batch.features is not None or rng.random() > MASK_SHARE:
+    if not batch.audio.shape[1] or rng.random() > MASK_SHARE:
         return None
     B, frames = batch.audio.shape[0], batch.audio.shape[1] // 160
     mask = torch.zeros(B, frames, bands, dtype=torch.bool)
@@ -119,216 +218,90 @@ def mel_mask(batch: Batch, bands: int, rng: random.Random) -> torch.Tensor | Non
             mask[row, 40:, low : low + width] = True
             start, length = rng.randrange(40, max(41, frames)), rng.randrange(1, 12)
             mask[row, start : start + length] = True
-    return mask
+    return mask.to(batch.audio.device)
 
 
-def rate(phase: Phase, over: float, step: int) -> float:
-    """Learning rate with ``over`` of a phase behind it, at its step ``step``: a warm-up, then down
-    along a cosine."""
-    warm = min(1.0, (step + 1) / WARMUP_STEPS)
-    fall = 0.5 * (1 + math.cos(math.pi * over))
-    return PEAK_RATE * warm * (phase.last + (phase.first - phase.last) * fall)
+@torch.no_grad()
+def put(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Copies ``weights`` into ``model``."""
+    for name, parameter in model.named_parameters():
+        parameter.copy_(weights[name])
+
+
+def make_tokenizer(args: argparse.Namespace) -> None:
+    """Takes over the tokenizer of `--from`, or trains one on the text, unless it is there."""
+    path = args.run / "tokenizer.json"
+    if path.is_file():
+        return
+    if args.start_from:
+        source = (args.start_from / "tokenizer.json").read_text(encoding="utf-8")
+        path.write_text(source, encoding="utf-8")
+        return
+    rng, texts = random.Random(args.seed), Texts(args.text)
+    lines = []
+    for pair in nano.DIRECTIONS:
+        lines += [*prompts.prompt_text(*pair), "\n" + prompts.label(pair[1])] * 2_000
+    for _ in range(VOCABULARY_DRAWS):
+        said = texts.draw(rng, "train").texts
+        lines += [text for language in LANGUAGES for text in (said[language], " " + said[language])]
+    tokenizers.train(lines, nano.TEXT_VOCAB, path)
 
 
 def train(rank: int, args: argparse.Namespace) -> None:
     """One of ``args.processes`` trainers; the first one saves, evaluates and exports."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.set_num_threads(1)
+    if args.device == "cpu":
+        torch.set_num_threads(1)
     store = f"file://{(args.run / 'rendezvous').resolve()}"
     dist.init_process_group("gloo", store, rank=rank, world_size=args.processes)
-    corpus = load(args.corpus)
-    run = Run(args.run)
-    tokenizer = Tokenizer.from_file(args.run / "tokenizer.json")
-    prompt = prompts.build(tokenizer, "es", "en")
-    config = nano.config(tokenizer)
-    torch.manual_seed(args.seed)
-    model = Nano(config, prompt, tokenizer.special("<audio_soft_token>"))
-    groups = [
-        {"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": 0.02},
-        {"params": [p for p in model.parameters() if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.98), fused=True)
-    average = Average(model, 0.998)
-    now = run.load(model, average, optimizer) if run.exists else Progress()
-    rng = random.Random(f"{args.seed}-{now.step}-{rank}")
-    source = Batches(
-        corpus.train,
-        Batcher(tokenizer, prompt),
-        args.batch,
-        rng.randrange(2**31),
-        now.utterances,
-        1 / args.processes,
-    )
-    loop(args, run, model, average, optimizer, now, source, rng, corpus, tokenizer)
+    if args.compile:
+        compile_branches()
+    trainer = Trainer.open(rank, args)
+    trainer.loop()
     if rank == 0:
-        finish(args, run, model, average, now, corpus, tokenizer, config)
+        trainer.finish()
+    dist.destroy_process_group()
 
 
-def loop(
-    args: argparse.Namespace,
-    run: Run,
-    model: Nano,
-    average: Average,
-    optimizer: torch.optim.Optimizer,
-    now: Progress,
-    source: Batches,
-    rng: random.Random,
-    corpus: Splits,
-    tokenizer: Tokenizer,
-) -> None:
-    """Steps until the time budget is used up; evaluation does not count."""
-    budget = args.minutes * 60
-    half = model.language_model.config.ffn_widths[0] // 2
-    plan = phases(args.hearing, args.reading)
-    saved = evaluated = now.seconds
-    batches: Iterator[Batch] = iter(())
-    entered = ""
-    while now.seconds < budget:
-        phase, over = current(plan, now.seconds / budget)
-        if phase.name != entered:
-            batches = source.encoded(model, rng) if phase.name == READING else iter(source)
-            entered = phase.name
-        if phase.name != now.phase:
-            now.phase, now.phase_step = phase.name, 0
-        started = time.monotonic()
-        batch = next(batches)
-        lr = rate(phase, over, now.phase_step)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        width = half if rng.random() < HALF_WIDTH_SHARE else None
-        mask = mel_mask(batch, model.mel.bands, rng)
-        forget = FORGET_SHARE * (1 - now.seconds / budget)
-        with torch.autocast("cpu", torch.bfloat16):
-            losses = model.losses(batch, mask, width, phase.name == HEARING, forget)
-        losses.total(LETTERS_WEIGHT).backward()
-        share_gradients(model)
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        if torch.isfinite(norm):
-            optimizer.step()
-            average.update(model, now.step)
-        else:
-            now.skipped += 1
-        optimizer.zero_grad(set_to_none=True)
-        now.step += 1
-        now.phase_step += 1
-        now.utterances += len(batch.tokens) * args.processes
-        now.seconds += agreed(time.monotonic() - started)
-        if dist.get_rank() > 0:
-            continue
-        if now.step % 10 == 0:
-            run.log(
-                **asdict(now),
-                rate=lr,
-                answer=losses.answer.item(),
-                letters=losses.letters.item(),
-                gathered=losses.gathered.item(),
-                norm=norm.item(),
-                half=width is not None,
-            )
-        if now.seconds - saved > SAVE_EVERY_S:
-            saved = now.seconds
-            run.save(model, average, optimizer, now)
-        if now.seconds - evaluated > EVALUATE_EVERY_S:
-            evaluated = now.seconds
-            got = evaluate(model, average, corpus.dev, tokenizer, 60)
-            run.log(**asdict(now), split="dev", wer=got.wer, chrf=got.chrf)
-            log.info("step %d, %.0f s: %s", now.step, now.seconds, got)
-    if dist.get_rank() == 0:
-        run.save(model, average, optimizer, now)
-
-
-def share_gradients(model: torch.nn.Module) -> None:
-    """Replaces every gradient by its mean over the processes."""
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    parts = flat.split([gradient.numel() for gradient in gradients])
-    for gradient, part in zip(gradients, parts, strict=True):
-        gradient.copy_(part.view_as(gradient))
-
-
-def agreed(seconds: float) -> float:
-    """The first process's time, which all go by: they must take the same steps."""
-    told = torch.tensor(seconds, dtype=torch.float64)
-    dist.broadcast(told, 0)
-    return told.item()
-
-
-def evaluate(
-    model: Nano, average: Average, corpus: Corpus, tokenizer: Tokenizer, count: int
-) -> Score:
-    """The averaged weights on the first ``count`` utterances; the trained ones are put back."""
-    trained = {n: p.detach().clone() for n, p in model.named_parameters()}
-    put(model, average.weights)
-    model.eval()
-    heard, said = [], []
-    for i in range(min(count, len(corpus))):
-        example = corpus[i]
-        text = tokenizer.decode(answer(model, plain(example)))
-        transcript, _, translation = text.partition("\nEnglish:")
-        heard.append((example.spanish, transcript))
-        said.append((example.english, translation.strip()))
-    model.train()
-    put(model, trained)
-    return score(heard, said)
-
-
-@torch.no_grad()
-def put(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
-    for name, parameter in model.named_parameters():
-        parameter.copy_(weights[name])
-
-
-def make_tokenizer(corpus: Corpus, folder: Path) -> None:
-    """Trains the run's tokenizer on the training text, unless it is there."""
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        pair = prompts.prompt_text("es", "en")
-        texts = [*pair, "\n" + prompts.label("en")] * 50
-        for record in corpus.records:
-            texts += [record.spanish, " " + record.english]
-        tokenizers.train(texts, nano.TEXT_VOCAB, path)
-
-
-def finish(
-    args: argparse.Namespace,
-    run: Run,
-    model: Nano,
-    average: Average,
-    now: Progress,
-    corpus: Splits,
-    tokenizer: Tokenizer,
-    config: dict,
-) -> None:
-    """Rounds to bf16, exports, and scores what was exported on the test set."""
-    rounded = {n: p.to(torch.bfloat16).float() for n, p in average.weights.items()}
-    export(rounded, config, args.out)
-    source = (args.run / "tokenizer.json").read_text(encoding="utf-8")
-    (args.out / "tokenizer.json").write_text(source, encoding="utf-8")
-    Checkpoint.open(str(args.out)).language_model()  # what cannot be loaded is not finished
-    average.weights = rounded
-    got = evaluate(model, average, corpus.test, tokenizer, len(corpus.test))
-    run.log(**asdict(now), split="test", wer=got.wer, chrf=got.chrf)
-    print(json.dumps({"split": "test", "wer": got.wer, "chrf": got.chrf, **asdict(now)}))
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--corpus", type=Path, default=Path("build/corpus"))
+def options(argv: list[str] | None = None) -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(description="Train the bundled model.")
+    parser.add_argument("--corpus", type=Path, default=Path("build/speech"))
+    parser.add_argument("--text", type=Path, default=Path("training/text"))
     parser.add_argument("--run", type=Path, default=Path("build/run"))
     parser.add_argument("--out", type=Path, default=Path("models/nano"))
+    parser.add_argument("--from", dest="start_from", type=Path, help="folder of a run or model")
     parser.add_argument("--minutes", type=float, default=85.0)
-    parser.add_argument("--hearing", type=float, default=0.25, help="end of the first phase")
+    parser.add_argument("--hearing", type=float, default=0.4, help="end of the first phase")
     parser.add_argument("--reading", type=float, default=0.6, help="end of the second phase")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--evaluate", type=float, default=6.0, help="every so many minutes")
+    parser.add_argument("--seconds", type=float, default=64.0, help="of audio in a batch")
+    parser.add_argument("--rows", type=int, default=WRITTEN_ROWS, help="in a batch of text")
+    parser.add_argument("--blocks", type=int, default=nano.SHAPE.audio_blocks)
+    parser.add_argument("--ffn", type=int, default=nano.SHAPE.ffn)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--processes", type=int, help="default: 2 on the CPU, 1 on a GPU")
+    parser.add_argument("--workers", type=int, default=0, help="that make batches, a process")
+    parser.add_argument("--no-muon", dest="muon", action="store_false")
+    parser.add_argument("--compile", action="store_true", help="what of the encoder gains by it")
     parser.add_argument("--seed", type=int, default=1)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
+    args.shape = replace(nano.SHAPE, audio_blocks=args.blocks, ffn=args.ffn)
+    args.processes = args.processes or (2 if args.device == "cpu" else 1)
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = options(argv)
     args.run.mkdir(parents=True, exist_ok=True)
     (args.run / "rendezvous").unlink(missing_ok=True)
-    make_tokenizer(load(args.corpus).train, args.run)
-    mp.spawn(train, (args,), nprocs=args.processes)  # pyright: ignore[reportPrivateImportUsage]
+    make_tokenizer(args)
+    (args.run / "options.json").write_text(json.dumps(vars(args), default=str, indent=1) + "\n")
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    if args.processes == 1:
+        train(0, args)
+    else:
+        mp.spawn(train, (args,), nprocs=args.processes)  # pyright: ignore[reportPrivateImportUsage]
 
 
 if __name__ == "__main__":

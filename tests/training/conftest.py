@@ -2,7 +2,6 @@
 
 import pytest
 
-from dragoman.models import prompt as prompts
 from dragoman.models.tokenizer import Tokenizer
 from training.batch import Batcher
 
@@ -15,4 +14,4 @@ def tokenizer(tiny_folder) -> Tokenizer:
 @pytest.fixture(scope="session")
 def batcher(tokenizer) -> Batcher:
     """Cuts nothing."""
-    return Batcher(tokenizer, prompts.build(tokenizer, "es", "en"), cut_share=0.0)
+    return Batcher(tokenizer, cut_share=0.0)

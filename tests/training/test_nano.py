@@ -13,19 +13,21 @@ from training import tokenizer as tokenizers
 from training.model import Nano
 from training.run import export
 
-LIMIT_BYTES = 25_000_000
+LIMIT_BYTES = 50_000_000
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nano")
-    words = [f"{a}{b}{c}" for a in "bcdfglmnprst" for b in "aeiou" for c in "lnrs"]
+    words = [
+        f"{a}{b}{c}" for a in "bcdfglmnprstvz" for b in "aeiouáéíóú" for c in "lnrstvdcbzfgmpnhjkx"
+    ]
     texts = [" ".join(words), *SENTENCES, *prompts.prompt_text("es", "en"), "\nEnglish:"]
     path = folder / "tokenizer.json"
     tokenizers.train(texts, nano.TEXT_VOCAB, path)
     tokenizer = Tokenizer.from_file(path)
     prompt = prompts.build(tokenizer, "es", "en")
-    model = Nano(nano.config(tokenizer), prompt, tokenizer.special("<audio_soft_token>"))
+    model = Nano(nano.config(tokenizer), prompt.after, tokenizer.special("<audio_soft_token>"))
     export(dict(model.named_parameters()), nano.config(tokenizer), folder)
     return folder
 

@@ -7,8 +7,8 @@ import torch
 
 from tests import nano_like
 from tests.training.test_model import LONG, SHORT, utterance
-from training.phases import HEARING, READING, TOGETHER, Encoded, current, phases
-from training.train import WARMUP_STEPS, rate
+from training.optimizing import WARMUP_STEPS, rate
+from training.phases import HEARING, READING, TOGETHER, Encoded, current, encode, phases
 
 PLAN = phases(0.25, 0.6)
 
@@ -43,10 +43,10 @@ def test_encoded_batches_are_endless_and_repeatable(tiny_folder, tokenizer, batc
     torch.manual_seed(0)
     model = nano_like.module(tokenizer).eval()
     spoken = [SHORT, LONG, utterance(3, 5, "Una casa", "A house")]
-    encoded = Encoded(model, spoken, 2)
+    encoded = Encoded([encode(model, spoken[:2]), encode(model, spoken[2:])])
     assert len(encoded) == 3
     streams = [encoded.batches(batcher, random.Random(5)) for _ in range(2)]
     for _ in range(4):
         a, b = (next(stream) for stream in streams)
-        assert a.features.shape[:2] == (2, int(a.tokens.max()))
+        assert a.features.shape[:2] == (len(a.tokens), int(a.tokens.max()))
         assert torch.equal(a.features, b.features) and torch.equal(a.answers, b.answers)

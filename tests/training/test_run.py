@@ -7,33 +7,32 @@ import torch
 from dragoman.models.checkpoint import Checkpoint
 from tests import nano_like
 from tests.training.test_model import LONG, SHORT
+from training.optimizing import optimizers
 from training.run import Average, Progress, Run, export
 
 
 class Training:
-    """A model, its average and its optimizer, as `training.train` sets them up."""
+    """A model, its average and its optimizers, as `training.train` sets them up."""
 
     def __init__(self, tokenizer, seed: int) -> None:
         torch.manual_seed(seed)
         self.model = nano_like.module(tokenizer)
         self.average = Average(self.model, 0.998)
-        groups = [
-            {"params": [p for p in self.model.parameters() if p.dim() > 1], "weight_decay": 0.02},
-            {"params": [p for p in self.model.parameters() if p.dim() <= 1], "weight_decay": 0.0},
-        ]
-        self.optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.98), fused=True)
+        self.optimizers = optimizers(self.model, muon=True)
 
     def step(self, batch, number: int) -> None:
-        self.model.losses(batch, None, None).total(0.5).backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.losses(batch).total(0.5).backward()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         self.average.update(self.model, number)
 
     @property
     def tensors(self) -> dict[str, torch.Tensor]:
         moments = {
-            f"{i}.{name}": value
-            for i, state in self.optimizer.state_dict()["state"].items()
+            f"{place}.{i}.{name}": value
+            for place, optimizer in enumerate(self.optimizers)
+            for i, state in optimizer.state_dict()["state"].items()
             for name, value in state.items()
         }
         weights = {n: p.detach() for n, p in self.model.named_parameters()}
@@ -58,12 +57,12 @@ def test_a_resumed_run_goes_on_exactly(tokenizer, batch, tmp_path):
     for number in range(3):
         first.step(batch, number)
     saved = Progress(step=3, seconds=1 / 3, utterances=6, skipped=1)
-    run.save(first.model, first.average, first.optimizer, saved)
+    run.save(first.model, first.average, first.optimizers, saved)
 
     again = Run(tmp_path / "run")
     assert again.exists
     second = Training(tokenizer, seed=1)
-    assert again.load(second.model, second.average, second.optimizer) == saved
+    assert again.load(second.model, second.average, second.optimizers) == saved
     assert_equal(first, second)
     for training in (first, second):
         training.step(batch, 3)
@@ -73,14 +72,14 @@ def test_a_resumed_run_goes_on_exactly(tokenizer, batch, tmp_path):
 def test_a_killed_save_costs_nothing(tokenizer, batch, tmp_path, monkeypatch):
     run, training = Run(tmp_path), Training(tokenizer, seed=0)
     training.step(batch, 0)
-    run.save(training.model, training.average, training.optimizer, Progress(step=1))
+    run.save(training.model, training.average, training.optimizers, Progress(step=1))
     kept = {name: tensor.clone() for name, tensor in training.tensors.items()}
     training.step(batch, 1)
     with monkeypatch.context() as patch:
         patch.setattr("training.run.os.replace", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            run.save(training.model, training.average, training.optimizer, Progress(step=2))
-    assert run.load(training.model, training.average, training.optimizer).step == 1
+            run.save(training.model, training.average, training.optimizers, Progress(step=2))
+    assert run.load(training.model, training.average, training.optimizers).step == 1
     assert all(torch.equal(kept[name], tensor) for name, tensor in training.tensors.items())
 
 
@@ -88,8 +87,8 @@ def test_saving_again_replaces(tokenizer, batch, tmp_path):
     run, training = Run(tmp_path), Training(tokenizer, seed=0)
     for number in (1, 2):
         training.step(batch, number)
-        run.save(training.model, training.average, training.optimizer, Progress(step=number))
-    assert run.load(training.model, training.average, training.optimizer).step == 2
+        run.save(training.model, training.average, training.optimizers, Progress(step=number))
+    assert run.load(training.model, training.average, training.optimizers).step == 2
     assert [path.name for path in tmp_path.iterdir()] == ["state.safetensors"]
 
 

@@ -1,0 +1,202 @@
+"""Endless batches for the trainer: drawn, put into rooms and noise, cut, padded.
+
+Place: between stored speech (`training.parts`), text (`training.text`) and the loop. Beside speech
+in the prompt's language there are examples whose answer is empty: no speech at all, speech in a
+language that the model does not know, and speech in another language than the prompt's.
+
+Unusual: a batch is filled to so many seconds of audio, not to so many rows; and a stream can run in
+worker processes, each of which draws for itself (where a GPU would wait for one).
+"""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from training.augment import Augmenter
+from training.batch import Batch, Batcher, Spoken
+from training.nano import LANGUAGES
+from training.parts import SAMPLE_RATE_HZ, Example, Parts
+from training.text import Texts
+
+POOL_SECONDS = 480.0  # drawn at once and sorted by length, so that little is padding
+CLEAN_SHARE = 0.1
+CLEAN_START = 12_000  # utterances until clean ones have become that rare
+NOTHING_SHARE = 0.035  # silence, noise, tones
+FOREIGN_SHARE = 0.025  # languages that nobody asks for
+MISTAKEN_SHARE = 0.015  # another language than the prompt's
+SECOND_SHARE = 0.06  # with another voice far behind
+REFRESH = 2_000  # utterances between two looks for new parts
+BABBLE = 60
+
+
+@dataclass
+class Stream(IterableDataset):
+    """Batches of heard speech, from utterance ``seen`` of all of training on.
+
+    seconds: of audio in a batch. share: the part of all utterances that come through this stream.
+    """
+
+    speech: Path
+    text: Path
+    batcher: Batcher
+    seconds: float
+    seed: int
+    seen: int = 0
+    share: float = 1.0
+    augment: bool = True
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Heard batches."""
+        source = Source(self, self._seed())
+        while True:
+            for rows in source.pool():
+                yield self.batcher(rows, source.rng)
+
+    def written(self, rows: int) -> Iterator[Batch]:
+        """Batches of ``rows`` sentences that are read, not heard."""
+        rng, drawn, texts = random.Random(f"{self._seed()}-text"), 0, Texts(self.text)
+        while True:
+            if drawn > 20 * REFRESH:
+                drawn, texts = 0, Texts(self.text)
+            drawn += rows
+            yield self.batcher.written([pair(texts, rng) for _ in range(rows)], rng)
+
+    def _seed(self) -> str:
+        worker = get_worker_info()
+        return f"{self.seed}-{worker.id if worker else 0}"
+
+
+class Source:
+    """What one process draws from: speech, foreign speech, effects, and one random state."""
+
+    def __init__(self, stream: Stream, seed: str) -> None:
+        self.rng = random.Random(seed)
+        self._stream, self._seen, self._looked = stream, float(stream.seen), float(stream.seen)
+        self._speech = Parts(stream.speech, "train", LANGUAGES)
+        self._foreign = Parts(stream.speech, "foreign")
+        if not len(self._speech):
+            raise FileNotFoundError(
+                f"no training speech in {stream.speech}: expected train/SYNTHESIZER/*.jsonl; "
+                "make some with python -m training.speech"
+            )
+        babble = [self._speech.draw(self.rng).samples / 32_768 for _ in range(BABBLE)]
+        self._augmenter = Augmenter(self.rng.randrange(2**31), babble)
+
+    def pool(self) -> list[list[Spoken]]:
+        """Rows of a few batches, in random order; in each, utterances of much the same length."""
+        drawn: list[Spoken] = []
+        while sum(len(one.samples) for one in drawn) < POOL_SECONDS * SAMPLE_RATE_HZ:
+            drawn.append(self.spoken())
+        batches = packed(drawn, round(self._stream.seconds * SAMPLE_RATE_HZ))
+        self.rng.shuffle(batches)
+        return batches
+
+    def spoken(self) -> Spoken:
+        """One utterance as it is heard, or what stands for none."""
+        rng, self._seen = self.rng, self._seen + 1 / self._stream.share
+        if self._seen - self._looked > REFRESH:
+            self._looked = self._seen
+            self._speech.refresh()
+        clean = max(CLEAN_SHARE, 1 - self._seen / CLEAN_START)
+        augmenter = self._augmenter if self._stream.augment and rng.random() > clean else None
+        kind = rng.random()
+        if kind < NOTHING_SHARE:
+            return self._nothing()
+        if kind < NOTHING_SHARE + FOREIGN_SHARE and len(self._foreign):
+            return self._unknown(augmenter)
+        spoken = self._heard(self._speech.draw(rng), augmenter)
+        if kind > 1 - MISTAKEN_SHARE:
+            others = [one for one in LANGUAGES if one != spoken.language]
+            language = rng.choice(others)
+            return replace(
+                spoken, language=language, target=target_of(language, rng), expected=False
+            )
+        return spoken
+
+    def _heard(self, example: Example, augmenter: Augmenter | None) -> Spoken:
+        rng = self.rng
+        behind = None
+        if augmenter is not None and rng.random() < SECOND_SHARE:
+            behind = self._speech.draw(rng).samples.float() / 32_768
+        target = target_of(example.language, rng)
+        return augmented(example, target, rng, augmenter, behind)
+
+    def _nothing(self) -> Spoken:
+        language = self.rng.choice(LANGUAGES)
+        samples = self._augmenter.nothing(round(self.rng.uniform(0.5, 8) * SAMPLE_RATE_HZ))
+        return Spoken(samples, [], [], language, target_of(language, self.rng), "")
+
+    def _unknown(self, augmenter: Augmenter | None) -> Spoken:
+        language = self.rng.choice(LANGUAGES)
+        example = replace(self._foreign.draw(self.rng), texts={}, word_ends_samples=[])
+        heard = augmented(example, target_of(language, self.rng), self.rng, augmenter)
+        return replace(heard, language=language, known=False, expected=False)
+
+
+def loader(stream: Stream, workers: int) -> Iterator[Batch]:
+    """The stream's batches, made in so many processes beside this one, or (0) in this one."""
+    if not workers:
+        return iter(stream)
+    return iter(
+        DataLoader(
+            stream,
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=4,
+            pin_memory=torch.cuda.is_available(),
+        )
+    )
+
+
+def packed(spoken: list[Spoken], samples: int) -> list[list[Spoken]]:
+    """Batches of neighbours in length; padded, each has at most so many samples (or one row)."""
+    batches: list[list[Spoken]] = [[]]
+    for one in sorted(spoken, key=lambda one: len(one.samples)):
+        if batches[-1] and (len(batches[-1]) + 1) * len(one.samples) > samples:
+            batches.append([])
+        batches[-1].append(one)
+    return batches
+
+
+def target_of(language: str, rng: random.Random) -> str:
+    """A language into which the model translates ``language``."""
+    return "en" if language != "en" else rng.choice(LANGUAGES[1:])
+
+
+def pair(texts: Texts, rng: random.Random) -> tuple[str, str, str, str]:
+    """Language, target, a training sentence in the first and in the second."""
+    other = rng.choice(LANGUAGES[1:])
+    language, target = ("en", other) if rng.random() < 0.5 else (other, "en")
+    said = texts.draw(rng, "train").texts
+    return language, target, said[language], said[target]
+
+
+def augmented(
+    example: Example,
+    target: str,
+    rng: random.Random,
+    augmenter: Augmenter | None,
+    behind: Tensor | None = None,
+) -> Spoken:
+    """An example in a random room, with silence around it as a segmenter leaves it."""
+    lead, tail = rng.randrange(800, 8_000), rng.randrange(3_200, 10_400)
+    quiet = torch.nn.functional.pad(example.samples.float() / 32_768, (lead, tail))
+    samples, scale = augmenter(quiet, behind) if augmenter else (quiet, 1.0)
+    ends = [round((end + lead) * scale) for end in example.word_ends_samples]
+    return _spoken(example, target, samples, ends)
+
+
+def plain(example: Example, target: str) -> Spoken:
+    """An example as it was spoken, with a little silence around it."""
+    samples = torch.nn.functional.pad(example.samples.float() / 32_768, (4_800, 6_400))
+    return _spoken(example, target, samples, [end + 4_800 for end in example.word_ends_samples])
+
+
+def _spoken(example: Example, target: str, samples: Tensor, ends: list[int]) -> Spoken:
+    translation = example.texts.get(target, "")
+    return Spoken(samples, example.words, ends, example.language, target, translation)
