@@ -119,12 +119,14 @@ def _pairs(said: list[str], heard: list[str], chunks: Iterable) -> Iterator[tupl
 
 
 def _aligned_letters(said: str, heard: str) -> Iterator[tuple[str, str]]:
-    """Letters that differ between two words that were taken for one another; a word that is
-    missing or invented says nothing about sounds.
+    """Letters that differ between two words of which more than half is alike; others say nothing
+    about sounds.
     """
     if not (said and heard):
         return
     found = jiwer.process_characters(said, heard)
+    if found.hits <= max(len(said), len(heard)) / 2:
+        return
     chunks = found.alignments[0]
     pairs = _pairs(found.references[0], found.hypotheses[0], chunks)
     yield from (pair for pair in pairs if pair[0] != pair[1])

@@ -27,8 +27,9 @@ class SimulstreamLog:
     """Writes one session's captions to ``file`` as they come.
 
     ``sound`` is the path or name of what is heard: the scorers find its references by its stem.
-    With ``committed_only`` words are logged when they are committed and nothing is ever deleted;
-    else when they are first shown, and what a later caption takes back is deleted.
+    With ``committed_only`` words are logged when they are committed, and only one that punctuation
+    joins afterwards is logged anew; else they are logged when they are first shown, and what a
+    later caption takes back is deleted.
     """
 
     def __init__(

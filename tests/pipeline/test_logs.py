@@ -52,6 +52,15 @@ def test_committed_words_are_never_deleted():
     )
 
 
+def test_a_word_that_punctuation_joins_is_logged_anew():
+    file = io.StringIO()
+    log = SimulstreamLog(file, "talk.wav", committed_only=True)
+    log.write(caption("partial", 0, 16_000, "It runs", " fast"))
+    log.write(caption("final", 0, 32_000, "It runs."))
+    last = json.loads(file.getvalue().splitlines()[-1])
+    assert (last["deleted_tokens"], last["generated_tokens"]) == (["runs"], ["runs."])
+
+
 def test_a_transcript_is_logged_like_a_translation():
     assert steps(which="transcript") == steps()
 
