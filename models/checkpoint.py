@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -68,12 +69,13 @@ SPECIALS = {
     "<audio_soft_token>": "audio_token_id",
     "<end_of_audio>": "eoa_token_id",
 }
+TEMPERATURE = "confidence_temperature"  # the key of config.json; official models have none
 # Keys of config.json that say something, and those that savers leave there.
 # fmt: off
 _KEYS = {
     "model_type", "text_config", "audio_config", "vision_config", "tie_word_embeddings",
     "eos_token_id", "audio_soft_tokens_per_image", "vision_soft_tokens_per_image",
-    "quantization_config", "language_pairs",
+    "quantization_config", "language_pairs", TEMPERATURE,
     *filter(None, SPECIALS.values()),
 }
 _IGNORED = {
@@ -179,6 +181,17 @@ class Checkpoint:
     @property
     def name(self) -> str:
         return name_of(self.folder)
+
+    @property
+    def confidence_temperature(self) -> float:
+        """What the decoder's logits are divided by before they are probabilities of words."""
+        said = self.config.get(TEMPERATURE, 1.0)
+        if not isinstance(said, (int, float)) or isinstance(said, bool) or not 0 < said < inf:
+            raise CheckpointError(
+                f"{self.folder / 'config.json'}: {TEMPERATURE} is {said!r}, expected a number "
+                "above 0: `python -m evaluation.calibrate` finds it"
+            )
+        return float(said)
 
     def dtype(self, form: str = "auto") -> torch.dtype:
         """What weights of the ``form`` are in memory.

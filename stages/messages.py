@@ -143,12 +143,13 @@ class Text:
     """Words for people: ``committed`` is never retracted inside a segment, ``tail`` may change.
 
     ``confidences`` are the probabilities that the words are right, as the model sees it: one for
-    each whitespace-separated word of ``whole``, or none where they are not known.
+    each whitespace-separated word of ``whole``, or none where they are not known. Texts that say
+    the same are equal whatever these are: the last digits depend on who shared a pass.
     """
 
     committed: str = ""
     tail: str = ""
-    confidences: tuple[float, ...] = ()
+    confidences: tuple[float, ...] = field(default=(), compare=False)
 
     @property
     def whole(self) -> str:

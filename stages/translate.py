@@ -31,6 +31,7 @@ from dragoman.models.checkpoint import Checkpoint
 from dragoman.models.prompt import AUDIO_TOKENS, Prompt
 from dragoman.models.tokenizer import Tokenizer
 from dragoman.stages.commit import CommitPolicy, LocalAgreement, without_loop
+from dragoman.stages.confidence import word_confidences
 from dragoman.stages.elastic import Pressure, Sizes
 from dragoman.stages.messages import (
     SAMPLE_RATE_HZ,
@@ -53,19 +54,31 @@ INSTRUCTIONS = 16  # kept in memory: one for each pair of languages, and each si
 
 @dataclass
 class Hypothesis:
-    """The current best tokens of one text, of which the first ``committed`` are promised."""
+    """The current best tokens of one text, of which the first ``committed`` are promised, and how
+    probable each of them was when the model was last asked.
+    """
 
     ids: list[int] = field(default_factory=list)
     committed: int = 0
+    chances: list[float] = field(default_factory=list)
 
-    def updated(self, ids: list[int], policy: CommitPolicy, final: bool) -> "Hypothesis":
-        """The hypothesis after a new decoding; a final one is committed whole."""
-        return Hypothesis(ids, len(ids) if final else policy(self.ids, ids, self.committed))
+    def updated(
+        self, ids: list[int], chances: list[float | None], policy: CommitPolicy, final: bool
+    ) -> "Hypothesis":
+        """The hypothesis after a new decoding; a final one is committed whole. What has no new
+        chance was given, and keeps the one that it had.
+        """
+        known = [
+            self.chances[place] if chance is None else chance for place, chance in enumerate(chances)
+        ]
+        committed = len(ids) if final else policy(self.ids, ids, self.committed)
+        return Hypothesis(ids, committed, known)
 
     def text(self, tokenizer: Tokenizer) -> Text:
         committed = tokenizer.decode(self.ids[: self.committed])
         tail = tokenizer.decode(self.ids[self.committed :])
-        return Text(committed.lstrip(), tail if committed.strip() else tail.lstrip())
+        confidences = word_confidences(map(tokenizer.piece, self.ids), self.chances)
+        return Text(committed.lstrip(), tail if committed.strip() else tail.lstrip(), confidences)
 
 
 @dataclass
@@ -110,8 +123,11 @@ class TranslateStage:
         model: LanguageModel,
         embedder: MultimodalEmbedder,
         tokenizer: Tokenizer,
+        temperature: float = 1.0,
     ) -> None:
+        """``temperature``: what logits are divided by for the confidences of words."""
         self._model, self._embedder, self._tokenizer = model, embedder, tokenizer
+        self._temperature = temperature
         self._soft_token = tokenizer.special("<audio_soft_token>")
         self._policy = LocalAgreement(tokenizer.begins_word)
         ids = torch.arange(model.config.vocab_size)
@@ -132,6 +148,7 @@ class TranslateStage:
             checkpoint.language_model(dtype, device, checkpoint.scheme(form)),
             checkpoint.embedder("audio", dtype, device),
             tokenizer,
+            checkpoint.confidence_temperature,
         )
 
     def init_state(self, options: SessionOptions) -> TranslateState:
@@ -275,7 +292,8 @@ class TranslateStage:
         prompt, last, fresh = state.prompt, state.translation, torch.cat(state.fresh)
         ahead = self._asked(fresh, state)
         most, stop = _most_tokens(item, state.options), (*prompt.newlines, *prompt.stop)
-        text = partial(ahead.text, max_tokens=most, stop_ids=stop)
+        # What a final caption says is judged by all of its sound, committed words as well.
+        text = partial(ahead.text, max_tokens=most, stop_ids=stop, judge=item.closes)
         # After the silence that closes a segment both texts stay as a rule: one pass checks both.
         beyond = [*prompt.separator, *last.ids] if item.closes and last.ids else []
         said = yield from _decoded(
@@ -284,13 +302,16 @@ class TranslateStage:
             beyond,
             cut=lambda ids: prompt.before_label(without_loop(ids)),
         )
-        state.transcript = state.transcript.updated(said, self._policy, item.closes)
+        known = ahead.chances(0, said)
+        state.transcript = state.transcript.updated(said, known, self._policy, item.closes)
         if self._has_words(said):
             behind = [*said, *prompt.separator]
             meant = yield from _decoded(partial(text, before=behind), last, [], cut=without_loop)
+            known = ahead.chances(len(behind), meant)
         else:
             meant = last.ids[: last.committed]
-        state.translation = last.updated(meant, self._policy, item.closes)
+            known = [None] * len(meant)
+        state.translation = last.updated(meant, known, self._policy, item.closes)
         yield from ahead.keep(len(fresh))
         state.fresh = []
 
@@ -299,7 +320,9 @@ class TranslateStage:
         assert state.cache is not None
         audio, suffix = self._audio(fresh), self._suffix(state)
         embeddings, ids = (torch.cat(parts, dim=1) for parts in zip(audio, suffix, strict=True))
-        return Lookahead(self._model, state.cache, embeddings, ids, self._never)
+        return Lookahead(
+            self._model, state.cache, embeddings, ids, self._never, self._temperature
+        )
 
     def _audio(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Soft tokens [K, D] as they enter the cache: embeddings [1, K, D], ids [1, K]."""
