@@ -21,8 +21,10 @@ from benchmarks.realtime import RUNS, SECONDS, UPDATE_CHUNKS, Script
 from benchmarks.rows import Measurement, Result, Row
 from dragoman.models import prompt as prompts
 from dragoman.models.checkpoint import Checkpoint
-from dragoman.pipeline.chain import Chain, recipes
-from dragoman.pipeline.link import Recipe
+from dragoman.pipeline.chain import Chain
+from dragoman.pipeline.recipes import Recipe, recipes
+from dragoman.pipeline.start import host
+from dragoman.spec import ModelSpec
 from dragoman.stages.contract import Stage
 from dragoman.stages.messages import (
     SAMPLE_RATE_HZ,
@@ -65,7 +67,7 @@ def real_time_factors(
 ) -> list[float]:
     """Seconds that the graph ``start`` gives needs for a second of ``sound``, float32 [S], in each
     of several rounds."""
-    _, encode, translate = recipes(folder, device)
+    _, encode, translate = recipes(ModelSpec(folder, device))
     scripted = replace(translate, make=partial(Scripted, folder, translate))
     chain = start((Recipe("segment", OneSegment), encode, scripted))
     factors = []
@@ -85,11 +87,8 @@ def hear(chain: Chain, sound: np.ndarray) -> list[Caption]:
     name, pieces = "live", sounds.chunks(sound)
     chain.open(name, SessionOptions(update_chunks=UPDATE_CHUNKS))
     starts = range(0, len(sound), len(pieces[0]))
-    sent = [
-        chain.step(name, seq, Chunk(start, piece))
-        for seq, (start, piece) in enumerate(zip(starts, pieces, strict=True))
-    ]
-    sent.append(chain.finish(name, len(sent)))
+    chunks = [Chunk(start, piece) for start, piece in zip(starts, pieces, strict=True)]
+    sent = [*(chain.step(name, chunk) for chunk in chunks), chain.finish(name)]
     return [caption for future in sent for caption in chain.outcome(name, future)]
 
 
@@ -100,7 +99,7 @@ class OneSegment:
         return 0
 
     def step(self, item: Chunk, state: int) -> tuple[list[Speech], int]:
-        return [Speech(0, item.start, item.samples, state == 0, update=item.update)], item.end
+        return [Speech(0, item.start, item.samples, state == 0, late=item.late)], item.end
 
     def flush(self, state: int) -> list[Speech]:
         return [Speech(0, state, NOTHING, closes=True)] if state else []
@@ -128,9 +127,7 @@ class Scripted:
 
 
 def _graph(stages: Sequence[Recipe]) -> Chain:
-    from dragoman.pipeline.graph import Graph
-
-    return Graph.start(stages=stages)
+    return Chain.start(host(ray=True), stages)
 
 
 MEASUREMENTS = {FORM: Measurement(APART.name, (APART,), keeps_up)}

@@ -19,6 +19,8 @@ from benchmarks.context import Bench
 from benchmarks.rows import Measurement, Result, Row
 from dragoman.pipeline.chain import Chain
 from dragoman.pipeline.session import Session
+from dragoman.pipeline.start import start
+from dragoman.spec import ModelSpec
 from dragoman.stages.messages import CHUNK_SAMPLES, SAMPLE_RATE_HZ
 
 MOST_MS = 500
@@ -111,9 +113,7 @@ def _listen(chain: Chain, sound: np.ndarray, crowd: Crowd) -> None:
 
 
 def _graph(bench: Bench) -> Chain:
-    from dragoman.pipeline.graph import Graph
-
-    return Graph.start(bench.nano, device=bench.device)
+    return start(ModelSpec(bench.nano, bench.device))
 
 
 MEASUREMENTS = (Measurement("sessions_nano", (SESSIONS,), sessions),)

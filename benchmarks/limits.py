@@ -2,22 +2,17 @@
 
 Used to express results as a fraction of the machine's limits. Unusual: only matrix products with
 weights are counted, because norms, attention over a few hundred positions and the like are small
-beside them; and weights are counted as dense, so code that skips some of them may exceed 1, but for
-decoding, which counts what our code reads (`closed_bytes`).
+beside them; and weights are counted as dense, so code that skips some of them may exceed 1.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import torch
 from torch import Tensor, nn
 
 from dragoman.decoder import LanguageModel, TextConfig
-from dragoman.decoder.layers import MLP
-from dragoman.kernels.weights import stored
 
-LEAVE_OUT = ("bf16", "bf12")  # forms whose closed rows are not read
 PLE_TABLE = "embed_tokens_per_layer."
 
 
@@ -43,21 +38,6 @@ def read_bytes(module: nn.Module) -> int:
     tensors = dict(_tensors(module))
     whole = {name: t for name, t in tensors.items() if PLE_TABLE not in name}
     return sum(t.nbytes for t in whole.values())
-
-
-def closed_bytes(model: LanguageModel) -> float:
-    """Bytes of weights that our code does not read for a decoded token, as they are behind closed
-    gates: rows of `up`, of bf16 and bf12; those of int8 and int4 are read. Gates are taken to be
-    normal numbers, as those of random weights are.
-    """
-    found = 0.0
-    for mlp in model.modules():
-        if isinstance(mlp, MLP) and mlp.deviations is not None:
-            form, *tensors = stored(mlp.up_proj)
-            if form in LEAVE_OUT:
-                whole = sum(tensor.nbytes for tensor in tensors if tensor is not None)
-                found += NormalDist().cdf(mlp.deviations) * whole
-    return found
 
 
 def prompt_work(config: TextConfig) -> Work:

@@ -17,8 +17,9 @@ import numpy as np
 
 from dragoman.models.words import normalized
 from dragoman.pipeline.chain import Chain
-from dragoman.pipeline.local import Local
 from dragoman.pipeline.session import run
+from dragoman.pipeline.start import start
+from dragoman.spec import ModelSpec
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption
 from training.corpus import Corpus, Example, load
 from training.evaluate import score
@@ -128,11 +129,8 @@ def main() -> None:
     parser.add_argument("--model", default="nano")
     parser.add_argument("--count", type=int, default=300)
     args = parser.parse_args()
-    chain = Local.start(args.model, threads=1)
-    try:
+    with start(ModelSpec(args.model, threads=1), ray=False) as chain:
         got = measure(chain, load(args.corpus).test, args.count)
-    finally:
-        chain.stop()
     print(json.dumps(asdict(got), indent=2))
 
 

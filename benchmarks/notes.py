@@ -9,10 +9,9 @@ _PREFILL = (
     "mostly torch's matrix products. Next: no masks where nobody reads them"
 )
 _DECODE = (
-    "the layers are one call and rows of `up` behind closed gates are left out; what is left is "
-    "matrices too small to be read at full speed, waits between threads, and small steps around "
-    "the layers. Next: the streams' projections in the same call; `down` transposed in sparse "
-    "layers, so that its closed columns could be left out, too"
+    "the layers are one call; what is left is matrices too small to be read at full speed, waits "
+    "between threads, and small steps around the layers. Next: the streams' projections in the "
+    "same call"
 )
 _FIRST = (
     "one close of the encoder, and one decoder pass over the waiting soft tokens and the suffix, "

@@ -3,7 +3,7 @@
 `python -m benchmarks.probe SIDE DEVICE FOLDER BEGUN`, where SIDE is `dragoman`, `dragoman+audio`
 (whose audio tower is int8 as well) or `transformers`, and BEGUN the monotonic clock when the
 process was asked for. Imports happen inside the functions, because they are part of a cold start.
-Unusual: ours gives memory back where `pipeline.link` does, after loading and after the first
+Unusual: ours gives memory back where `pipeline.runner` does, after loading and after the first
 utterance, and is measured after more of them, so what a session goes on using is there again.
 """
 

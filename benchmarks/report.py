@@ -14,8 +14,8 @@ Written by `make bench`; `docs/benchmarks.json` has the same figures. Random wei
 process, taking turns, and medians over the rounds count. *Ratio* is how many times better than the
 peer; *of limit* compares with what the machine reads or computes at best, measured in turn with the
 row's own rounds, since memory is quick and slow by turns on a machine that is shared. Rows that
-skip work (closed gates) are compared with all of it, but decoding with the bytes that our code
-reads. The forms: bf12 is bf16 in 12 bits a weight, and nothing is lost; the peer has bf16.
+skip work (closed gates) are compared with all of it. The forms: bf12 is bf16 in 12 bits a weight,
+and nothing is lost; the peer has bf16.
 A dagger marks a figure of an earlier run: see its date. What a row means in detail, and how it is
 measured, stands in the modules of `benchmarks/`.
 """

@@ -88,9 +88,8 @@ def decode(bench: Bench, row: Row, size: str, form: str) -> Iterable[Result]:
 
 def decoding_limit(model: LanguageModel, beside: Beside) -> tuple[float, dict[str, Any]]:
     """Tokens/s at most, by the bytes that our code reads for one; and what was counted."""
-    weights, closed = limits.read_bytes(model), limits.closed_bytes(model)
-    counted = {"of_that_behind_closed_gates_gb": round(closed / 1e9, 3)}
-    return 1 / beside.seconds(weights - closed), beside.detail(weights) | counted
+    weights = limits.read_bytes(model)
+    return 1 / beside.seconds(weights), beside.detail(weights)
 
 
 def prompt(model: LanguageModel, length: int) -> Tensor:

@@ -2,17 +2,14 @@
 
 from dragoman.decoder.cache import KVCache
 from dragoman.decoder.config import TextConfig, kv_sources, unused_tensor_names
-from dragoman.decoder.generate import Generation, greedy
 from dragoman.decoder.model import LanguageModel
 from dragoman.decoder.slices import Slice
 
 __all__ = [
-    "Generation",
     "KVCache",
     "LanguageModel",
     "Slice",
     "TextConfig",
-    "greedy",
     "kv_sources",
     "unused_tensor_names",
 ]

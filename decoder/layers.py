@@ -15,10 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dragoman.decoder.config import SLIDING, TextConfig
-from dragoman.kernels import causal_attention, gated, linear, opened, rms_norm, sparse_mlp
 
-# Below this a mean square counts as zero: the square root keeps a finite gradient and its value is
-# ~0.
+# A mean square below it counts as this: the square root is still near 0 and its gradient finite.
 TINY = 1e-20
 
 
@@ -36,16 +34,13 @@ class Linear(nn.Linear):
         rows: how many of the first rows act, or which; columns: how many of the first columns.
         """
         if rows is None and columns is None:
-            return linear(x, self.weight)
+            return self.product(x, self.weight)
         chosen = rows if isinstance(rows, slice) else slice(rows)
-        return linear(x, self.weight[chosen, :columns])
+        return self.product(x, self.weight[chosen, :columns])
 
-    def matrix(
-        self, tokens: int, rows: int | None = None, columns: int | None = None
-    ) -> Tensor | None:
-        """The weights of the first rows and columns, for a product with so many tokens; None where
-        they are not as numbers to be had."""
-        return self.weight[:rows, :columns]
+    def product(self, x: Tensor, weight: Tensor) -> Tensor:
+        """x [..., inputs] -> [..., outputs], by the weight or a view of it."""
+        return F.linear(x, weight)
 
 
 class TokenTable(nn.Embedding):
@@ -53,7 +48,7 @@ class TokenTable(nn.Embedding):
 
     def logits(self, x: Tensor) -> Tensor:
         """x [..., D] -> [..., V]."""
-        return linear(x, self.weight)
+        return F.linear(x, self.weight)
 
 
 class LayerTable(nn.Embedding):
@@ -65,15 +60,19 @@ class LayerTable(nn.Embedding):
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) * weight over the last axis; statistics in float32 whatever the dtype of x."""
+    """x / sqrt(mean(x^2) + eps) over the last axis, times a learnt scale where there is one; the
+    shape and dtype of x, statistics in float32 at least (arXiv:1910.07467).
+    """
 
-    def __init__(self, width: int, eps: float):
+    def __init__(self, width: int, eps: float, scale: bool = True):
         super().__init__()
         self.eps = eps
-        self.weight = nn.Parameter(torch.ones(width))
+        self.weight = nn.Parameter(torch.ones(width)) if scale else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x, self.weight, self.eps)
+        if self.weight is None or self.weight.dtype == x.dtype:
+            return F.rms_norm(x, x.shape[-1:], self.weight, self.eps)
+        return F.rms_norm(x.float(), x.shape[-1:], self.weight.float(), self.eps).to(x.dtype)
 
 
 @dataclass(frozen=True)
@@ -84,25 +83,18 @@ class View:
         visible);
     first_key: keys before this one are out of every query's reach and are not read (S counts from
         here).
-    reach: where the queries' positions follow one another and the keys end with the last of them:
-        how many positions each query sees, its own the last. The mask says the same.
     """
 
     cos: Tensor
     sin: Tensor
     mask: Tensor | None
     first_key: int = 0
-    reach: int | None = None
 
     def mix(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Attention with scale 1: queries [B, N, L, H], keys and values [B, N_kv, first_key + S, H]
         -> [B, N, L, H].
         """
         keys, values = keys[:, :, self.first_key :], values[:, :, self.first_key :]
-        if self.reach is not None:
-            mixed = causal_attention(queries, keys, values, self.reach)
-            if mixed is not None:
-                return mixed
         grouped = queries.shape[1] != keys.shape[1]
         return F.scaled_dot_product_attention(
             queries, keys, values, attn_mask=self.mask, scale=1.0, enable_gqa=grouped
@@ -132,7 +124,7 @@ class Attention(nn.Module):
 
     def __init__(self, config: TextConfig, owns_kv: bool):
         super().__init__()
-        self.head_dim, self.eps = config.head_dim, config.rms_norm_eps
+        self.head_dim = config.head_dim
         query_width = config.num_attention_heads * config.head_dim
         key_width = config.num_key_value_heads * config.head_dim
         self.q_proj = Linear(config.hidden_size, query_width)
@@ -141,14 +133,14 @@ class Attention(nn.Module):
             self.k_proj = Linear(config.hidden_size, key_width)
             self.v_proj = Linear(config.hidden_size, key_width)
             self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
+            self.v_norm = RMSNorm(config.head_dim, config.rms_norm_eps, scale=False)
         self.o_proj = Linear(query_width, config.hidden_size)
 
     def keys_values(self, x: Tensor, view: View) -> tuple[Tensor, Tensor]:
         """Rotated keys and normed values [B, N_kv, L, H] of x [B, L, D]."""
         keys = self.k_proj(x).unflatten(-1, (-1, self.head_dim))
-        values = self.v_proj(x).unflatten(-1, (-1, self.head_dim))
+        values = self.v_norm(self.v_proj(x).unflatten(-1, (-1, self.head_dim)))
         keys = rotate(self.k_norm(keys), view.cos, view.sin)
-        values = rms_norm(values, None, self.eps)
         return keys.transpose(1, 2), values.transpose(1, 2)
 
     def forward(self, x: Tensor, view: View, keys: Tensor, values: Tensor) -> Tensor:
@@ -178,20 +170,16 @@ class MLP(nn.Module):
         """x [B, L, D] -> [B, L, D], through the first `width` hidden units (None: all)."""
         gate = self.gate_proj(x, rows=width)
         if self.deviations is not None:
-            fed = self._sparse(gate, x, width, self.deviations)
-            if fed is not None:
-                return fed
             gate = opened(gate, self.deviations)
-        return self.down_proj(gated(gate, self.up_proj(x, rows=width)), columns=width)
+        hidden = F.gelu(gate, approximate="tanh") * self.up_proj(x, rows=width)
+        return self.down_proj(hidden, columns=width)
 
-    def _sparse(
-        self, gate: Tensor, x: Tensor, width: int | None, deviations: float
-    ) -> Tensor | None:
-        """Through the open gates alone; None where it must be through all."""
-        tokens = x.shape[:-1].numel()
-        up = self.up_proj.matrix(tokens, rows=width)
-        down = None if up is None else self.down_proj.matrix(tokens, columns=width)
-        return None if up is None or down is None else sparse_mlp(gate, x, up, down, deviations)
+
+def opened(gate: Tensor, deviations: float) -> Tensor:
+    """How far gates [..., width] are beyond the mean plus so many deviations of their row, or 0."""
+    variance, mean = torch.var_mean(gate.float(), dim=-1, correction=0, keepdim=True)
+    cutoff = mean + deviations * variance.clamp(min=TINY).sqrt()
+    return F.relu(gate - cutoff.to(gate.dtype))
 
 
 class Laurel(nn.Module):

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dragoman.decoder import taped
 from dragoman.decoder.cache import KVCache
 from dragoman.decoder.config import TextConfig, kv_sources
 from dragoman.decoder.layers import (
@@ -29,7 +28,6 @@ from dragoman.decoder.layers import (
 )
 from dragoman.decoder.packed import Caches, Request, Rows, places
 from dragoman.decoder.slices import Plan, Slice, plan
-from dragoman.kernels import softcapped
 
 Views = dict[bool, View]  # by whether the layer slides
 
@@ -62,7 +60,6 @@ class LanguageModel(nn.Module):
         self.altup_unembed_projections = nn.ModuleList(Linear(D, D) for _ in others)
         self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(layers))
         self.norm = RMSNorm(D, config.rms_norm_eps)
-        self._tapes = taped.Tapes()
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -84,12 +81,18 @@ class LanguageModel(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """What all activations are computed in, whatever form the weights have."""
-        return self.norm.weight.dtype
+        return self._example.dtype
 
     @property
     def device(self) -> torch.device:
         """Where the work is done; the per-layer table may lie elsewhere."""
-        return self.norm.weight.device
+        return self._example.device
+
+    @property
+    def _example(self) -> Tensor:
+        """A weight that is never quantized."""
+        assert self.norm.weight is not None
+        return self.norm.weight
 
     def forward(
         self,
@@ -164,10 +167,6 @@ class LanguageModel(nn.Module):
         """Run a pass over new positions; streams [B, wanted, A, D] of the last `wanted` ones."""
         self._admit(embeddings, ids, cache)
         B, L = ids.shape
-        if not self.training and taped.serves(self.layers, self.config, cache, L):
-            streams = self._taped(embeddings, ids, cache, wanted)
-            cache.advance(L)
-            return streams
         views = self._cached_views(cache.length, L, embeddings)
         outputs, narrowed = None, views
         if wanted < L:
@@ -176,18 +175,6 @@ class LanguageModel(nn.Module):
         streams = self._run(embeddings, ids, views, narrowed, outputs, cache.plan, cache)
         cache.advance(L)
         return streams
-
-    def _taped(self, embeddings: Tensor, ids: Tensor, cache: KVCache, wanted: int) -> Tensor:
-        """As `_run` for the last `wanted` of few positions, by code made for that."""
-        how, L = cache.plan, ids.shape[1]
-        told = self._per_layer_inputs(embeddings, ids, how.blocks if wanted == L else how.below)
-        if 0 < wanted < L:
-            last = embeddings[:, L - wanted :], ids[:, L - wanted :]
-            told |= self._per_layer_inputs(*last, how.above)
-        queries = torch.arange(cache.length, cache.length + L)[None]
-        rotary = {s: self._rotary(queries, s, embeddings.dtype) for s in (False, True)}
-        streams = self._spread(embeddings)
-        return self._tapes.run(self.layers, cache, streams, told, rotary, wanted)
 
     @torch.inference_mode()
     def answer_together(self, requests: Sequence[Request]) -> list[Tensor]:
@@ -298,7 +285,7 @@ class LanguageModel(nn.Module):
                 if sliding:
                     allowed &= distance < reach
                 mask = _additive(allowed, like.dtype)
-            views[sliding] = View(*self._rotary(queries, sliding, like.dtype), mask, first, reach)
+            views[sliding] = View(*self._rotary(queries, sliding, like.dtype), mask, first)
         return views
 
     def _rotary(
@@ -324,8 +311,8 @@ class LanguageModel(nn.Module):
         for i, project in enumerate(self.altup_unembed_projections, start=1):
             merged = merged + _resized(project(streams[:, :, i]), size)
         hidden = self.norm(merged / self.config.altup_num_inputs)
-        logits, cap = self.embed_tokens.logits(hidden), self.config.final_logit_softcapping
-        return logits.float() if cap is None else softcapped(logits, cap)
+        logits, cap = self.embed_tokens.logits(hidden).float(), self.config.final_logit_softcapping
+        return logits if cap is None else softcapped(logits, cap)
 
     def _per_layer_inputs(
         self, embeddings: Tensor, ids: Tensor, blocks: Iterable[range]
@@ -358,6 +345,12 @@ class LanguageModel(nn.Module):
                 f"{tuple(ids.shape)} and embeddings {tuple(embeddings.shape)} "
                 f"(hidden_size {self.config.hidden_size})"
             )
+
+
+def softcapped(x: Tensor, cap: float) -> Tensor:
+    """cap * tanh(x / cap); with one copy where no gradient is wanted."""
+    y = x / cap
+    return cap * torch.tanh(y) if y.requires_grad else y.tanh_().mul_(cap)
 
 
 def select(x: Tensor, indices: Tensor) -> Tensor:

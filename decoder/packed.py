@@ -1,9 +1,9 @@
-"""What many sequences need to share one pass over the weights.
+"""Packed sequences: what many sequences need to share one pass over the weights.
 
-The new positions of all sequences stand behind one another, as one long row. Whatever works on each
-position by itself, and that is everything but attention, does not notice. Attention is done for
-each sequence with its own cache and its own view, so sequences of any lengths go together, and may
-come and go with every pass.
+`LanguageModel.answer_together` uses it. The new positions of all sequences form one long row,
+without padding. Everything but attention works on each position by itself and needs no change.
+Attention runs for each sequence with its own cache and its own view, so sequences of any lengths go
+together.
 """
 
 from collections.abc import Sequence

@@ -1,11 +1,11 @@
-"""A language model with its matrices in int8, int4 or bf12, the activations as they were.
+"""Weight-only quantization: a language model whose matrices are in int8, int4 or bf12.
 
-bf12 is bf16 in 12 bits, nothing lost (see `kernels.twelve`). In the others each weight is a small
-integer times a scale that it shares with its neighbours, and products are made with the numbers
-this stands for; on the way into a product activations may be rounded, too (see `kernels.products`).
-What stays as it is: norms and AltUp's and LAuReL's small maps, 0.5 % of the weights of the released
-models, and the per-layer table, of which a step reads a few rows. The token table, which is the
-output head as well, has a form of its own.
+Activations stay in floating point. bf12 is bf16 in 12 bits, nothing lost (see `decoder.bf12`). In
+int8 and int4 each weight is a small integer times a scale that it shares with its neighbours; a
+product is made with the numbers that this stands for (see `decoder.storage`). Norms and AltUp's and
+LAuReL's small maps stay as they are: 0.5 % of the weights of the released models. So does the
+per-layer table, of which a step reads a few rows. The token table, which is the output head as
+well, has a form of its own.
 
 Scales are rounded to bf16 first, and integers chosen for the rounded ones. int8 takes its largest
 weight to 127. int4 takes the weight of the largest magnitude, whatever its sign, to -8 times 1,
@@ -22,10 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dragoman import kernels
+from dragoman.decoder import bf12, storage
 from dragoman.decoder.layers import AltUp, Laurel, Linear, TokenTable
 from dragoman.decoder.model import LanguageModel
-from dragoman.kernels import twelve
 
 QUANTIZED = ("int8", "int4", "bf12")
 METHOD, FORMAT = "dragoman", 2  # of quantized weights in files
@@ -84,8 +83,8 @@ class Scheme:
         return {"quant_method": METHOD, "format": FORMAT, **forms, **audio}
 
 
-class QuantizedLinear(nn.Module):
-    """Takes the place of a `Linear`: the same product with weights in another form."""
+class Quantized(nn.Module):
+    """A matrix of a `form` of `decoder.storage`."""
 
     weight: Tensor
     scale: Tensor
@@ -96,9 +95,17 @@ class QuantizedLinear(nn.Module):
         self.register_buffer("weight", weight)
         self.register_buffer("scale", scale)
 
+    def product(self, x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+        """x [..., inputs] -> [..., outputs], by the matrix or a view of it."""
+        return storage.product(self.form, x, weight, scale)
+
+
+class QuantizedLinear(Quantized):
+    """Takes the place of a `Linear`: the same product with weights in another form."""
+
     @property
     def inputs(self) -> int:
-        return kernels.shape(self.form, self.weight)[1]
+        return storage.shape(self.form, self.weight)[1]
 
     def forward(
         self, x: Tensor, rows: int | slice | None = None, columns: int | None = None
@@ -107,48 +114,34 @@ class QuantizedLinear(nn.Module):
         weight, scale, wanted = self.weight, self.scale, None
         if rows is not None:
             chosen = rows if isinstance(rows, slice) else slice(rows)
-            blocks, wanted = _blocks(chosen, kernels.blocks(self.form))
+            blocks, wanted = _blocks(chosen, storage.blocks(self.form))
             weight, scale = weight[blocks], scale[blocks]
         if columns is not None and columns < self.inputs:
-            spare = -columns % kernels.least(self.form)
+            spare = -columns % storage.least(self.form)
             x, columns = F.pad(x, (0, spare)) if spare else x, columns + spare
             weight = weight[:, : columns * weight.shape[1] // self.inputs]
-            if self.form in kernels.GROUPS:
-                scale = scale[:, : -(-columns // kernels.GROUPS[self.form]) * kernels.BLOCK]
-        y = kernels.quantized_linear(self.form, x, weight, scale)
+            if self.form in storage.GROUP_INPUTS:
+                scale = scale[:, : -(-columns // storage.GROUP_INPUTS[self.form]) * storage.BLOCK]
+        y = self.product(x, weight, scale)
         return y if wanted is None else y[..., wanted]
 
-    def matrix(
-        self, tokens: int, rows: int | None = None, columns: int | None = None
-    ) -> Tensor | None:
-        """As `Linear.matrix`: of bf12 for many tokens, for which weights are unpacked anyway."""
-        if self.form != "bf12" or tokens <= kernels.MOST_ROWS:
-            return None
-        weight = kernels.unpacked(self.form, self.weight[:rows], self.scale[:rows], torch.bfloat16)
-        return weight[:, :columns]
 
-
-class QuantizedTokenTable(nn.Module):
+class QuantizedTokenTable(Quantized):
     """Takes the place of a `TokenTable`; embeddings are the same numbers as the head's rows."""
 
-    weight: Tensor
-    scale: Tensor
-
     def __init__(self, form: str, weight: Tensor, scale: Tensor, dtype: torch.dtype):
-        super().__init__()
-        self.form, self.dtype = form, dtype
-        self.register_buffer("weight", weight)
-        self.register_buffer("scale", scale)
+        super().__init__(form, weight, scale)
+        self.dtype = dtype
 
     def forward(self, ids: Tensor) -> Tensor:
         """ids [...] -> [..., D]."""
         flat = ids.flatten()
-        rows = kernels.unpacked_rows(self.form, self.weight, self.scale, flat, self.dtype)
+        rows = storage.unpacked_rows(self.form, self.weight, self.scale, flat, self.dtype)
         return rows.view(*ids.shape, rows.shape[-1])
 
     def logits(self, x: Tensor) -> Tensor:
         """x [..., D] -> [..., V]."""
-        return kernels.quantized_linear(self.form, x, self.weight, self.scale)
+        return self.product(x, self.weight, self.scale)
 
 
 def quantize(
@@ -197,13 +190,13 @@ def plan(model: LanguageModel, scheme: Scheme) -> dict[str, str]:
 def fits(form: str, weight: Tensor) -> bool:
     """Whether a matrix [outputs, inputs] can have a form."""
     outputs, inputs = weight.shape
-    if form == "bf12" and inputs > twelve.MOST_INPUTS:
+    if form == "bf12" and inputs > bf12.MOST_INPUTS:
         return False
-    return not (outputs % kernels.blocks(form) or inputs % kernels.least(form))
+    return not (outputs % storage.blocks(form) or inputs % storage.least(form))
 
 
 def quantized(form: str, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """weight [outputs, inputs] -> what stands for it, and its scales; see `kernels.products`.
+    """weight [outputs, inputs] -> what stands for it, and its scales; see `decoder.storage`.
 
     Raises ValueError for weights that are not finite numbers, or whose outputs and inputs do not
     come in the multiples that the form takes. On the meta device, where nothing is known of the
@@ -212,13 +205,13 @@ def quantized(form: str, weight: Tensor) -> tuple[Tensor, Tensor]:
     outputs, inputs = weight.shape
     if not fits(form, weight):
         raise ValueError(
-            f"expected a multiple of {kernels.blocks(form)} outputs and of {kernels.least(form)} "
-            f"inputs, got {outputs} and {inputs} (bf12: at most {twelve.MOST_INPUTS} inputs)"
+            f"expected a multiple of {storage.blocks(form)} outputs and of {storage.least(form)} "
+            f"inputs, got {outputs} and {inputs} (bf12: at most {bf12.MOST_INPUTS} inputs)"
         )
     if weight.is_meta:
         return _places(form, outputs, inputs)
-    choose = {"int4": _int4, "int8": _int8, "bf12": _twelve}[form]
-    block = kernels.blocks(form)
+    choose = {"int4": _int4, "int8": _int8, "bf12": _bf12}[form]
+    block = storage.blocks(form)
     codes, scales = None, []
     step = max(1, PIECE // (block * inputs))
     for i in range(0, outputs // block, step):
@@ -235,32 +228,32 @@ def joined(form: str, scales: Sequence[Tensor]) -> Tensor:
     """The scales of a matrix whose blocks were quantized piece by piece."""
     if form == "bf12":
         wide = max(scale.shape[1] for scale in scales)
-        scales = [twelve.widened(scale, wide) for scale in scales]
+        scales = [bf12.widened(scale, wide) for scale in scales]
     return torch.cat(list(scales))
 
 
 def _places(form: str, outputs: int, inputs: int) -> tuple[Tensor, Tensor]:
     """Codes and scales without memory."""
     if form == "bf12":
-        return twelve.packed(torch.empty(outputs, inputs, device="meta"))
-    blocks, groups = outputs // kernels.BLOCK, -(-inputs // kernels.GROUPS[form])
-    wide = kernels.BLOCK * inputs // (2 if form == "int4" else 1)
+        return bf12.packed(torch.empty(outputs, inputs, device="meta"))
+    blocks, groups = outputs // storage.BLOCK, -(-inputs // storage.GROUP_INPUTS[form])
+    wide = storage.BLOCK * inputs // (2 if form == "int4" else 1)
     codes = torch.empty(blocks, wide, dtype=torch.uint8, device="meta")
-    scale = torch.empty(blocks, kernels.BLOCK * groups, dtype=torch.bfloat16, device="meta")
+    scale = torch.empty(blocks, storage.BLOCK * groups, dtype=torch.bfloat16, device="meta")
     return codes, scale
 
 
-def _twelve(weight: Tensor) -> tuple[Tensor, Tensor]:
+def _bf12(weight: Tensor) -> tuple[Tensor, Tensor]:
     weight = weight.to(torch.bfloat16)
     if (weight.view(torch.int16) & 0x7FFF).amax() >= INFINITE:
         raise ValueError(DAMAGED)
-    return twelve.packed(weight)
+    return bf12.packed(weight)
 
 
 def _int8(weight: Tensor) -> tuple[Tensor, Tensor]:
     weight, inputs = weight.float(), weight.shape[1]
-    groups = F.pad(weight, (0, -inputs % kernels.GROUPS["int8"]))
-    groups = groups.unflatten(-1, (-1, kernels.GROUPS["int8"]))
+    groups = F.pad(weight, (0, -inputs % storage.GROUP_INPUTS["int8"]))
+    groups = groups.unflatten(-1, (-1, storage.GROUP_INPUTS["int8"]))
     scale = _rounded(groups.abs().amax(-1) / 127)
     integers = _integers(groups, scale, -127, 127).flatten(1)[:, :inputs]
     codes = (integers + 128).to(torch.uint8).unflatten(-1, (-1, 4))
@@ -268,7 +261,7 @@ def _int8(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _int4(weight: Tensor) -> tuple[Tensor, Tensor]:
-    groups = weight.float().unflatten(-1, (-1, kernels.GROUPS["int4"]))
+    groups = weight.float().unflatten(-1, (-1, storage.GROUP_INPUTS["int4"]))
     largest = groups.gather(-1, groups.abs().argmax(-1, keepdim=True)).squeeze(-1)
     best = scale = torch.full_like(largest, torch.inf)
     for shrink in SHRINKS:
@@ -284,7 +277,7 @@ def _int4(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 def _beside(rows: Tensor) -> Tensor:
     """Rows [outputs, pieces, ...] with the same piece of 16 outputs beside each other: two axes."""
-    return rows.unflatten(0, (-1, kernels.BLOCK)).transpose(1, 2).flatten(1)
+    return rows.unflatten(0, (-1, storage.BLOCK)).transpose(1, 2).flatten(1)
 
 
 def _blocks(rows: slice, block: int) -> tuple[slice, slice]:

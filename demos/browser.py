@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dragoman.demos import options
-from dragoman.demos.loading import check_sizes, start
+from dragoman.demos.loading import bar
+from dragoman.pipeline.start import check, session_options, start
+from dragoman.spec import ModelSpec
 
 if TYPE_CHECKING:
     from dragoman.demos.browser_visitors import Visitors
@@ -60,33 +62,26 @@ def demo(
     """Captions and subtitles in a browser. Live ones of its microphone, and of video files."""
     options.log_to_stderr(debug, logging.INFO)
     options.check_place(no_ray, address)
-    options.check_languages(model, language, target_language, address)
-    check_sizes(model, size, draft_size)
-    options.check_device(device, address)
+    spec = ModelSpec(model, device, dtype, size, draft_size, threads, address)
+    check(spec, language, target_language)
     _check(host, port, ssl_certfile, ssl_keyfile)
-    from dragoman.stages.messages import SessionOptions
-
-    session = SessionOptions(
-        language=language,
-        target_language=target_language,
-        pad_audio=pad_audio,
-        size=size,
-        draft_size=draft_size,
+    session = session_options(
+        spec, language=language, target_language=target_language, pad_audio=pad_audio
     )
     if sys.stderr.isatty():
         print(f"loading {model} ...", file=sys.stderr)
     _end_politely()
-    chain = start(model, device, dtype, threads, address, with_ray=not no_ray, bars=True)
     try:
-        with serve(chain, session, host, port, ssl_certfile, ssl_keyfile) as served:
+        with (
+            start(spec, ray=not no_ray, progress=bar) as chain,
+            serve(chain, session, host, port, ssl_certfile, ssl_keyfile) as served,
+        ):
             print(f"Dragoman is at {served.url}   (Ctrl-C to end)", flush=True)
             if browser:
                 webbrowser.open(served.url)
             threading.Event().wait()
     except KeyboardInterrupt:  # how a server ends
         pass
-    finally:
-        chain.stop()
     return 0
 
 

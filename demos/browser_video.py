@@ -17,7 +17,6 @@ from dragoman.pipeline.frames import read_frames
 from dragoman.pipeline.media import probe, read_audio
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Frame, Picture, SessionOptions
 
-WHOLE_SEGMENTS = 1_000_000  # chunks between two updates: more than a segment has
 PICTURE_SIZE = 320, 320
 MAX_PICTURES = 60
 
@@ -30,7 +29,7 @@ class Video:
         self.info = probe(media)
         self.warnings: list[str] = []
         pieces = read_audio(media, language=options.language, warn=self._warn)
-        options = replace(options, update_chunks=WHOLE_SEGMENTS)
+        options = replace(options, finals_only=True)
         frames = self._kept(read_frames(media)) if self.info.has_video else None
         self.run = Run(chain, pieces, options, "fast", frames)
 

@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from dragoman.demos import loading
 from dragoman.demos.listening import announce, hearing, loss, told
-from dragoman.demos.options import check_device, check_languages
+from dragoman.demos.loading import bar
 from dragoman.demos.score import word_error_rate
 from dragoman.demos.stdout import own_stdout
 from dragoman.demos.terminal import JsonLines, LiveView, PlainLines, View, clock
 from dragoman.errors import INTERRUPTED, InputError
+from dragoman.pipeline import start as pipeline
 from dragoman.pipeline.chain import Chain
 from dragoman.pipeline.devices import choose, devices
 from dragoman.pipeline.frames import read_frames
@@ -32,11 +32,13 @@ from dragoman.pipeline.media import read_audio
 from dragoman.pipeline.microphone import Microphone
 from dragoman.pipeline.outputs import FORMATS, document, planned, save
 from dragoman.pipeline.session import Pace, Session
+from dragoman.pipeline.start import check, session_options
+from dragoman.spec import ModelSpec
 from dragoman.stages.messages import Caption, Picture, SessionOptions
 
 
 @dataclass(frozen=True)
-class Request:
+class CaptionsOptions:
     """What the command line asked for: ``file``, or a microphone where that is None."""
 
     file: Path | None = None
@@ -48,30 +50,23 @@ class Request:
     output_dir: Path | None = None
     reference: Path | None = None
     pace: Pace = "real-time"
-    model: str = "nano"
-    device: str = "cpu"
-    dtype: str = "auto"
-    size: str = ""
-    draft_size: str = ""
     pad_audio: bool = False
-    threads: int | None = None
-    address: str | None = None
-    with_ray: bool = True
+    spec: ModelSpec = ModelSpec()
+    ray: bool = True
 
     @property
-    def options(self) -> SessionOptions:
+    def session(self) -> SessionOptions:
         """What its session asks for."""
-        return SessionOptions(
+        return session_options(
+            self.spec,
             language=self.language,
             target_language=self.target_language,
             pad_audio=self.pad_audio,
-            size=self.size,
-            draft_size=self.draft_size,
         )
 
 
 @dataclass(frozen=True)
-class Source:
+class AudioSource:
     """Where audio comes from: ``name`` for screens, ``stem`` for the names of output files.
 
     ``folder`` is where those go, None when they are not wanted. ``frames`` are the pictures of a
@@ -90,97 +85,90 @@ class Source:
             self.microphone.close()
 
 
-def run(request: Request) -> int:
+def run(asked: CaptionsOptions) -> int:
     """Captions from start to end; returns the exit code, raises what the command line explains."""
-    check_languages(request.model, request.language, request.target_language, request.address)
-    check_device(request.device, request.address)
-    loading.check_sizes(request.model, request.size, request.draft_size)
-    reference = None if request.reference is None else _read_reference(request.reference)
+    check(asked.spec, asked.language, asked.target_language)
+    reference = None if asked.reference is None else _read_reference(asked.reference)
     with own_stdout() as out:
-        return _run(request, reference, Console(file=out, highlight=False))
+        return _run(asked, reference, Console(file=out, highlight=False))
 
 
-def _run(request: Request, reference: str | None, console: Console) -> int:
-    with closing(open_source(request, _is_live(request, console))) as source:
+def _run(asked: CaptionsOptions, reference: str | None, console: Console) -> int:
+    with closing(open_source(asked, _is_live(asked, console))) as source:
         if source.folder is not None:
             _make_writable(source.folder)
         if sys.stderr.isatty():
-            print(f"loading {request.model} ...", file=sys.stderr)
-        chain = start(request)
-        try:
-            return _caption(request, source, chain, reference, console)
-        finally:
-            chain.stop()
+            print(f"loading {asked.spec.model} ...", file=sys.stderr)
+        with start(asked) as chain:
+            return _caption(asked, source, chain, reference, console)
 
 
-def open_source(request: Request, on_screen: bool) -> Source:
+def open_source(asked: CaptionsOptions, on_screen: bool) -> AudioSource:
     """What to listen to; raises InputError before anything expensive has begun.
 
     Only a screen, the live view, has a status line that tells about a microphone.
     """
-    if request.file is not None:
-        name, stem = str(request.file), request.file.stem
-        pieces = read_audio(request.file, language=request.language)
-        frames = read_frames(request.file)
-        return Source(name, stem, request.output_dir, pieces, frames=frames)
-    device = choose(request.microphone, devices())
-    microphone = Microphone(device, request.duration_s)
+    if asked.file is not None:
+        name, stem = str(asked.file), asked.file.stem
+        pieces = read_audio(asked.file, language=asked.language)
+        frames = read_frames(asked.file)
+        return AudioSource(name, stem, asked.output_dir, pieces, frames=frames)
+    device = choose(asked.microphone, devices())
+    microphone = Microphone(device, asked.duration_s)
     stem = time.strftime("captions-%Y%m%d-%H%M%S")
     pieces = microphone if on_screen else told(microphone)
-    return Source(device.name, stem, request.output_dir or Path(), pieces, microphone)
+    return AudioSource(device.name, stem, asked.output_dir or Path(), pieces, microphone)
 
 
-def start(request: Request) -> Chain:
+def start(asked: CaptionsOptions) -> Chain:
     """The pipeline, as Ray actors or in this process."""
-    return loading.start(
-        request.model,
-        request.device,
-        request.dtype,
-        request.threads,
-        request.address,
-        request.with_ray,
-        bars=not request.as_json,
-    )
+    return pipeline.start(asked.spec, ray=asked.ray, progress=None if asked.as_json else bar)
 
 
 def _caption(
-    request: Request, source: Source, chain: Chain, reference: str | None, console: Console
+    asked: CaptionsOptions,
+    source: AudioSource,
+    chain: Chain,
+    reference: str | None,
+    console: Console,
 ) -> int:
     microphone = source.microphone
-    pace = request.pace if microphone is None else "live"
-    session = Session(chain, source.pieces, request.options, pace, frames=source.frames)
-    status = _Status(session, request, microphone)
+    pace = asked.pace if microphone is None else "live"
+    session = Session(chain, source.pieces, asked.session, pace, frames=source.frames)
+    status = _Status(session, asked, microphone)
     finals: list[Caption] = []
     stop = session.stop if microphone is None else microphone.stop
-    if microphone is not None and _is_live(request, console):
+    if microphone is not None and _is_live(asked, console):
         announce(microphone)
     with _stopping_on_interrupt(stop) as interrupted:
         try:
-            _show(session, _view(request, status, console), status, finals)
+            _show(session, _view(asked, status, console), status, finals)
         finally:
-            _save_all(finals, source, request, session.heard_s)
+            _save_all(finals, source, asked, session.heard_s)
     if microphone is not None and (lost := loss(microphone)):
         _say(lost)
     if not finals and (microphone is not None or not interrupted()):
         _say(f"no speech was heard in {source.name}")
     if reference is not None:
         heard = " ".join(caption.transcript.whole for caption in finals)
-        _say(f"WER {word_error_rate(reference, heard):.1%} against {request.reference}")
+        _say(f"WER {word_error_rate(reference, heard):.1%} against {asked.reference}")
     return INTERRUPTED if interrupted() else 0
 
 
-def _save_all(finals: list[Caption], source: Source, request: Request, duration_s: float) -> None:
+def _save_all(
+    finals: list[Caption], source: AudioSource, asked: CaptionsOptions, duration_s: float
+) -> None:
     """Saves where that is wanted; a microphone that heard no speech leaves no files."""
     if source.folder is None or not (finals or source.microphone is None):
         return
-    name = source.name if request.file is None else request.file.name
+    name = source.name if asked.file is None else asked.file.name
     lost = "" if source.microphone is None else loss(source.microphone)
     warnings = [lost] if lost else []
-    form = document(name, request.model, request.options, duration_s, finals, warnings)
-    outputs = planned(source.stem, request.options, FORMATS, bilingual=False)
+    form = document(name, asked.spec.model, asked.session, duration_s, finals, warnings)
+    outputs = planned(source.stem, asked.session, FORMATS, bilingual=False)
     save(outputs, source.folder, finals, form)
     if source.microphone is not None:
-        languages = ",".join((request.language, request.target_language))
+        languages = ",".join((asked.language, asked.target_language))
         path = source.folder / source.stem
         _say(f"saved {path}.{{{languages}}}.{{srt,vtt}} and {path}.json")
 
@@ -199,9 +187,9 @@ class _Status:
     """Writes the status line: time, how loud the microphone is, speed, model."""
 
     def __init__(
-        self, session: Session, request: Request, microphone: Microphone | None = None
+        self, session: Session, asked: CaptionsOptions, microphone: Microphone | None = None
     ) -> None:
-        self._session, self._request, self._microphone = session, request, microphone
+        self._session, self._asked, self._microphone = session, asked, microphone
         self._begin = time.monotonic()
         self.last: Caption | None = None
 
@@ -210,23 +198,23 @@ class _Status:
         if microphone is not None and microphone.stopped:
             return "the last words ...   Ctrl-C to end without them"
         hears = [] if microphone is None else hearing(microphone)
-        parts = [clock(self._session.heard_samples), *hears, Path(self._request.model).name]
+        parts = [clock(self._session.heard_samples), *hears, Path(self._asked.spec.model).name]
         heard = self._session.heard_s
-        if self._request.pace == "fast" and heard:
+        if self._asked.pace == "fast" and heard:
             parts.append(f"RTF {(time.monotonic() - self._begin) / heard:.2f}")
         elif self.last is not None:
             parts.append(f"latency {self.last.latency.get('partial_ms', 0)} ms")
         return "   ".join([*parts, "Ctrl-C to end"])
 
 
-def _is_live(request: Request, console: Console) -> bool:
-    return not request.as_json and console.is_terminal
+def _is_live(asked: CaptionsOptions, console: Console) -> bool:
+    return not asked.as_json and console.is_terminal
 
 
-def _view(request: Request, status: Callable[[], str], console: Console) -> View:
-    if _is_live(request, console):
+def _view(asked: CaptionsOptions, status: Callable[[], str], console: Console) -> View:
+    if _is_live(asked, console):
         return LiveView(console, status)
-    return JsonLines(console.file) if request.as_json else PlainLines(console.file)
+    return JsonLines(console.file) if asked.as_json else PlainLines(console.file)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from dragoman.demos import models, options
 from dragoman.demos.browser import demo
 from dragoman.demos.translate import translate
 from dragoman.errors import FAILED, INTERRUPTED, OK, USAGE, DragomanError, exit_code
+from dragoman.spec import ModelSpec
 
 app = typer.Typer(
     help="Live speech translation: captions in the speaker's language and in yours.",
@@ -170,10 +171,10 @@ def captions(
         from dragoman.demos.listening import list_devices as show_devices
 
         return show_devices(as_json)
-    from dragoman.demos.captions import Request, run
+    from dragoman.demos.captions import CaptionsOptions, run
 
     return run(
-        Request(
+        CaptionsOptions(
             file=file,
             microphone=microphone,
             duration_s=duration,
@@ -183,15 +184,9 @@ def captions(
             output_dir=output_dir,
             reference=reference,
             pace=pace,
-            model=model,
-            device=device,
-            dtype=dtype,
-            size=size,
-            draft_size=draft_size,
             pad_audio=pad_audio,
-            threads=threads,
-            address=address,
-            with_ray=not no_ray,
+            spec=ModelSpec(model, device, dtype, size, draft_size, threads, address),
+            ray=not no_ray,
         )
     )
 

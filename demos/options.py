@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from dragoman.errors import DeviceError
 from dragoman.models import languages
 
 
@@ -72,36 +71,7 @@ def log_to_stderr(debug: bool, most: int = logging.DEBUG) -> None:
     )
 
 
-def check_languages(
-    model: str, language: str, target_language: str, address: str | None = None
-) -> None:
-    """Raises LanguageError for languages that are unknown, equal, or not a pair of ``model``.
-
-    A model of the hub is asked for its configuration first, unless the nodes of a cluster at
-    ``address`` look for it. Raises CheckpointError where that cannot be had.
-    """
-    from dragoman.models import hub
-    from dragoman.models.prompt import check_pair, pairs_of
-
-    folder = hub.described(model) if address is None else hub.here(model)
-    pairs = () if folder is None else pairs_of(hub.read_config(folder))
-    check_pair(language, target_language, pairs, model)
-
-
 def check_place(no_ray: bool, address: str | None) -> None:
     """Raises BadParameter for two places to run at."""
     if no_ray and address is not None:
         raise typer.BadParameter("--no-ray runs here, --address elsewhere: give one of them")
-
-
-def check_device(device: str, address: str | None) -> None:
-    """Raises DeviceError for a GPU that is not here; a cluster at ``address`` may have one."""
-    if device == "cpu" or address is not None:
-        return
-    import torch
-
-    if not torch.cuda.is_available():
-        raise DeviceError(
-            "--device cuda: torch finds no GPU here: see whether `nvidia-smi` shows one, or leave "
-            "the option out to run on the CPU"
-        )

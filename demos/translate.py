@@ -1,28 +1,28 @@
 """`dragoman translate`: subtitles for video and audio files, and the code that says how it went.
 
-What can be known without a model is found out first: which files there are, which are done, which
-are bad. Only if something is left to do, a pool of workers starts. What went wrong is said at the
-end.
-Heavy imports wait until the command runs.
+The work is that of :mod:`pipeline.translate`; here its events go to a screen, and what went wrong
+is said at the end. Heavy imports wait until the command runs.
 """
 
 import json
 import sys
 import time
-from dataclasses import replace
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dragoman.demos import options
-from dragoman.demos.loading import check_sizes, locate, read_ahead
 from dragoman.demos.stdout import own_stdout
 from dragoman.errors import FAILED, INTERRUPTED, NO_INPUT, OK
+from dragoman.pipeline.start import check, session_options
+from dragoman.spec import ModelSpec
 
 if TYPE_CHECKING:
     from dragoman.demos.progress import View
-    from dragoman.pipeline.batch import Batch, BatchOptions, Result
+    from dragoman.pipeline.batch import BatchOptions, Result
+    from dragoman.pipeline.translate import Event
 
 
 def translate(
@@ -66,23 +66,20 @@ def translate(
         raise typer.BadParameter("--json and --quiet exclude each other: give one of them")
     formats = _formats(output_format)
     options.log_to_stderr(debug)
-    options.check_languages(model, language, target_language, address)
-    options.check_device(device, address)
+    spec = ModelSpec(model, device, dtype, size, address=address)
+    check(spec, language, target_language)
     from dragoman.pipeline.batch import BatchOptions
-    from dragoman.stages.messages import SessionOptions
 
     asked = BatchOptions(
-        session=SessionOptions(
-            language=language, target_language=target_language, pad_audio=pad_audio, size=size
+        session=session_options(
+            spec, language=language, target_language=target_language, pad_audio=pad_audio
         ),
-        model=model,
-        device=device,
-        dtype=dtype,
+        spec=spec,
         formats=formats,
         bilingual=bilingual,
         overwrite=overwrite,
     )
-    return run(paths, output_dir, asked, workers, address, as_json=as_json, quiet=quiet)
+    return run(paths, output_dir, asked, workers, as_json=as_json, quiet=quiet)
 
 
 def run(
@@ -90,37 +87,29 @@ def run(
     output_dir: Path | None,
     options: "BatchOptions",
     workers: int | None = None,
-    address: str | None = None,
     *,
     as_json: bool = False,
     quiet: bool = False,
 ) -> int:
     """Translates ``paths`` and reports; returns the exit code."""
     from dragoman.demos.progress import view
-    from dragoman.pipeline.batch import Batch, missing
-    from dragoman.pipeline.inputs import find
+    from dragoman.pipeline.translate import Found
+    from dragoman.pipeline.translate import translate as events_of
 
     begin = time.monotonic()
-    sources, lacking = find(paths, output_dir)
-    if sources:
-        bars = not (as_json or quiet)
-        options = replace(options, model=locate(options.model, address, bars))
-        check_sizes(options.model, options.session.size)
-    batch = Batch(sources, options)
+    bars = not (as_json or quiet)
     results: list[Result] = []
     interrupted = False
-    screen = view(as_json=as_json, quiet=quiet, files=len(sources) + len(lacking))
-    try:
-        with screen:
-            for entry in lacking:
-                _add(missing(entry), results, screen)
-            for result in batch.prepare():
-                _add(result, results, screen)
-            _work(batch, options.model, workers, address, results, screen)
-    except KeyboardInterrupt:
-        interrupted = True
-    finally:
-        batch.close()
+    with closing(events_of(paths, options, output_dir, workers=workers, bars=bars)) as events:
+        found = next(events)
+        assert isinstance(found, Found), "the first event"
+        screen = view(as_json=as_json, quiet=quiet, files=found.inputs)
+        try:
+            with screen, own_stdout():  # the screen was handed it before
+                for event in events:
+                    _show(event, results, screen)
+        except KeyboardInterrupt:
+            interrupted = True
     seconds = time.monotonic() - begin
     if as_json:
         print(json.dumps(summary(results, seconds, interrupted), ensure_ascii=False, indent=1))
@@ -165,37 +154,20 @@ def _formats(text: str) -> tuple[str, ...]:
     return tuple(asked)
 
 
-def _work(
-    batch: "Batch",
-    model: str,
-    workers: int | None,
-    address: str | None,
-    results: "list[Result]",
-    screen: "View",
-) -> None:
-    if not batch.to_do:
-        return
-    from dragoman.pipeline.batch import Advanced
-    from dragoman.pipeline.workers import Pool
+def _show(event: "Event", results: "list[Result]", screen: "View") -> None:
+    from dragoman.pipeline.batch import Advanced, Result
+    from dragoman.pipeline.translate import Planned, Ready
 
-    screen.start(batch.to_do)
-    with own_stdout():  # the screen was handed it before
-        with read_ahead(model):
-            pool = Pool.start(batch.recipes, workers, address, batch.look)
-        try:
-            screen.ready(len(pool))
-            for event in batch.run(pool):
-                if isinstance(event, Advanced):
-                    screen.advance(event)
-                else:
-                    _add(event, results, screen)
-        finally:
-            pool.stop()
-
-
-def _add(result: "Result", results: "list[Result]", screen: "View") -> None:
-    results.append(result)
-    screen.show(result)
+    match event:
+        case Planned():
+            screen.start(event.to_do)
+        case Ready():
+            screen.ready(event.workers)
+        case Advanced():
+            screen.advance(event)
+        case Result():
+            results.append(event)
+            screen.show(event)
 
 
 def _report(results: "list[Result]", interrupted: bool) -> int:

@@ -3,8 +3,7 @@
 Inside every Conformer block. Unusual: queries are scaled per dimension, logits are capped with
 tanh, and the position of a key enters as a second product of the query with a projected sinusoid
 (Transformer-XL, arXiv 1901.02860, without its biases). A clip is a piece with an empty history, and
-work grows with its length, not with its square: on the CPU a kernel goes from frame to frame;
-elsewhere, and for training, frames are cut into tiles.
+work grows with its length, not with its square: frames are cut into tiles.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from torch.nn import functional
 from dragoman.encoders.config import AudioConfig
 from dragoman.encoders.derived import Derived
 from dragoman.encoders.linear import Linear
-from dragoman.kernels import hearing
 
 LONGEST_WAVE = 1.0e4  # of the sinusoids, in frames over 2 pi
 
@@ -81,7 +79,6 @@ class LocalAttention(nn.Module):
         self.q_proj = Linear(D, D)
         self.k_proj = Linear(D, D)
         self.v_proj = Linear(D, D)
-        self._kept_scale = Derived()
 
     def init_state(
         self, batch: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -99,31 +96,21 @@ class LocalAttention(nn.Module):
         B, T, D = x.shape
         shape = (B, T, self.heads, self.head_dim)
         new = self.q_proj(x).view(shape), self.k_proj(x).view(shape), self.v_proj(x).view(shape)
-        old, position = (state.keys, state.values), self.relative_position_embedding
-        if hearing.serves(*new, *old, self.per_dim_scale, position.pos_proj.weight):
-            y = hearing.attend(new, old, state.seen, position(), self.scales(), self.cap)
-        else:
-            y, old = self._attend(*new, state)
-        return y.reshape(B, T, D), AttentionState(*old, state.seen + T)
+        y, kept = self.attend(*new, state)
+        return y.reshape(B, T, D), AttentionState(*kept, state.seen + T)
 
     def scales(self) -> Tensor:
-        """Of queries, float32 [H], without gradients."""
-        return self._kept_scale.get(lambda: self._scale().float(), self.per_dim_scale)
-
-    def _scale(self) -> Tensor:
         """Of queries, [H]."""
         return self.scale * functional.softplus(self.per_dim_scale)
 
-    def _attend(
+    def attend(
         self, queries: Tensor, keys: Tensor, values: Tensor, state: AttentionState
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """What `hearing.attend` does, on any device and differentiable; all [B, T, N, H]. Gives the
-        keys and values to keep as well.
-        """
+        """All [B, T, N, H]; gives the keys and values to keep [B, P, N, H] as well."""
         T = queries.shape[1]
         keys = torch.cat([state.keys, keys], dim=1)
         values = torch.cat([state.values, values], dim=1)
-        y = self._mix(queries * self._scale(), keys, values, state.seen)
+        y = self._mix(queries * self.scales(), keys, values, state.seen)
         return y, (keys[:, T:].clone(), values[:, T:].clone())
 
     def _mix(self, queries: Tensor, keys: Tensor, values: Tensor, seen: Tensor) -> Tensor:

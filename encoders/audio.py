@@ -20,7 +20,6 @@ from dragoman.encoders.conformer import BlockState, ConformerBlock
 from dragoman.encoders.features import LogMel, MelState
 from dragoman.encoders.streaming import StreamingLayer, finish_chain, flush_chain, step_chain
 from dragoman.encoders.subsample import SubSampleConvProjection, SubsampleState
-from dragoman.encoders.taped import Tapes
 
 
 @dataclass
@@ -48,7 +47,6 @@ class AudioEncoder(StreamingLayer[EncoderState]):
         )
         self.stride = self.subsample_conv_projection.stride * self.reduction
         self.lookahead = self.subsample_conv_projection.lookahead
-        self._tapes = Tapes()
 
     def frames(self, mel: Tensor) -> Tensor:
         """Every encoder frame: mel float [B, T, F] (10 ms) to [B, T', D] (40 ms).
@@ -81,7 +79,7 @@ class AudioEncoder(StreamingLayer[EncoderState]):
     def step(self, x: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
         """x: float [B, T, F], the next mel frames; gives the soft tokens they complete."""
         y, subsample = self.subsample_conv_projection.step(x, state.subsample)
-        y, blocks = self._through(y, state.blocks)
+        y, blocks = self.through(y, state.blocks)
         phase = (state.phase + y.shape[1]) % self.reduction
         return self._kept(y, state.phase), EncoderState(subsample, blocks, phase)
 
@@ -96,16 +94,15 @@ class AudioEncoder(StreamingLayer[EncoderState]):
     def _last(self, frames: Tensor, state: EncoderState) -> Tensor:
         """Soft tokens of the last encoder frames; those behind the last token reach nothing."""
         behind = (state.phase + frames.shape[1] - 1) % self.reduction
-        frames = frames[:, : max(0, frames.shape[1] - behind)].contiguous()  # as kernels want it
-        y, _ = self._through(frames, state.blocks)  # blocks hold nothing back
+        frames = frames[:, : max(0, frames.shape[1] - behind)]
+        y, _ = self.through(frames, state.blocks)  # blocks hold nothing back
         return self._kept(y, state.phase)
 
-    def _through(
+    def through(
         self, frames: Tensor, states: tuple[BlockState, ...]
     ) -> tuple[Tensor, tuple[BlockState, ...]]:
-        """The next frames through all blocks: in one call where that is served."""
-        taped = self._tapes.step(self.conformer, self.config, frames, states)
-        return step_chain(self._blocks, frames, states) if taped is None else taped
+        """The next frames through all blocks."""
+        return step_chain(self._blocks, frames, states)
 
     @property
     def _blocks(self) -> list[Any]:

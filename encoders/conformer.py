@@ -16,11 +16,9 @@ from torch.nn import functional
 
 from dragoman.encoders.attention import AttentionState, LocalAttention
 from dragoman.encoders.config import AudioConfig
-from dragoman.encoders.derived import Derived
 from dragoman.encoders.linear import Linear
 from dragoman.encoders.norms import RMSNorm
 from dragoman.encoders.streaming import StreamingLayer
-from dragoman.kernels import hearing
 
 
 class FeedForward(nn.Module):
@@ -37,8 +35,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: float [B, T, D]."""
-        y = self.ffw_layer_1(self.pre_layer_norm(x))
-        y = hearing.silu_(y) if hearing.serves(y) else functional.silu(y)
+        y = functional.silu(self.ffw_layer_1(self.pre_layer_norm(x)))
         return self.post_layer_norm.added(x, self.ffw_layer_2(y), self.weight)
 
 
@@ -70,7 +67,6 @@ class LightConv(nn.Module):
         self.depthwise_conv1d = nn.Conv1d(D, D, taps, groups=D, bias=False)
         self.conv_norm = RMSNorm(D, config.rms_norm_eps, limit=config.gradient_clipping)
         self.linear_end = Linear(D, D)
-        self._taps = Derived()
 
     def init_state(
         self, batch: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -83,23 +79,11 @@ class LightConv(nn.Module):
 
     def step(self, x: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
         """x: float [B, T, D], the next frames; tail: [B, K - 1, D], what the kernel saw last."""
-        y = self.linear_start(self.pre_layer_norm(x))
-        kernel, norm = self.depthwise_conv1d.weight, self.conv_norm
-        weight = norm.weight
-        assert weight is not None
-        if hearing.serves(y, tail, kernel, weight):
-            y = hearing.convolve(y, tail, self.taps(), weight, norm.eps, norm.limit)
-        else:
-            y, tail = self._convolve(y, tail)
+        y, tail = self.convolve(self.linear_start(self.pre_layer_norm(x)), tail)
         return x + self.linear_end(y), tail
 
-    def taps(self) -> Tensor:
-        """The depthwise kernel, float32 [K, D], without gradients."""
-        kernel = self.depthwise_conv1d.weight
-        return self._taps.get(lambda: kernel[:, 0].T.float().contiguous(), kernel)
-
-    def _convolve(self, x: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
-        """What `hearing.convolve` does, on any device and differentiable; gives the new tail."""
+    def convolve(self, x: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
+        """Gate, depthwise kernel, norm, SiLU: x [B, T, 2 D] to [B, T, D]; and the new tail."""
         gated = torch.cat([tail, functional.glu(x, dim=-1)], dim=1)
         y = self.depthwise_conv1d(gated.transpose(1, 2)).transpose(1, 2)
         return functional.silu(self.conv_norm(y)), gated[:, x.shape[1] :].clone()

@@ -1,14 +1,9 @@
-"""Products with the audio tower's weights.
-
-Unusual: a live step multiplies four frames by every matrix, and what that costs is the reading of
-the matrices. So few rows take the kernels that read at the speed of the memory.
-"""
+"""A linear layer of the audio tower."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
-
-from dragoman.kernels import linear
+from torch.nn import functional
 
 
 class Linear(nn.Linear):
@@ -21,4 +16,4 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: float [..., inputs]; gives [..., outputs]."""
-        return linear(x, self.weight)
+        return functional.linear(x, self.weight)

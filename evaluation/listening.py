@@ -50,9 +50,7 @@ class Listener:
 
     def _captions(self, clips: Sequence[Clip], options: SessionOptions) -> list[Caption | None]:
         """The final caption of each clip; None where the model heard no words."""
-        speech = [
-            Speech(0, 0, in_quiet(clip.samples), opens=True, closes=True) for clip in clips
-        ]
+        speech = [Speech(0, 0, in_quiet(clip.samples), opens=True, closes=True) for clip in clips]
         heard = self.encode.step_batch(speech, [self.encode.init_state(options) for _ in clips])
         tokens = [message for result in heard for message in _first(result)]
         states = [self.translate.init_state(options) for _ in clips]

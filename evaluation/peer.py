@@ -36,9 +36,7 @@ class Whisper:
         try:
             from faster_whisper import WhisperModel
         except ModuleNotFoundError as error:
-            raise PeerError(
-                f"{error.name} is missing: pip install dragoman[evaluation]"
-            ) from None
+            raise PeerError(f"{error.name} is missing: pip install dragoman[evaluation]") from None
         if missing := [name for name in (JOINED, *BESIDE) if not (folder / name).is_file()]:
             raise PeerError(
                 f"{folder} lacks {missing}: fetch it with python -m evaluation.peer {folder}"

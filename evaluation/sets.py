@@ -89,9 +89,7 @@ class TestSet:
             yield Clip(f"{self.name}-{index}", samples, language, record.texts, voice)
 
 
-def directions(
-    pairs: Sequence[tuple[str, str]], languages: Sequence[str]
-) -> list[tuple[str, str]]:
+def directions(pairs: Sequence[tuple[str, str]], languages: Sequence[str]) -> list[tuple[str, str]]:
     """Those of a model's ``pairs`` (none: any) that begin in one of ``languages``."""
     known = pairs or [(a, b) for a in languages for b in languages if "en" in (a, b) and a != b]
     return [pair for pair in known if pair[0] in languages]

@@ -97,5 +97,7 @@ def fingerprint(folder: Path) -> str:
         about = path.stat()
         small = about.st_size < 2**28
         found.update(path.name.encode())
-        found.update(path.read_bytes() if small else f"{about.st_size} {about.st_mtime_ns}".encode())
+        found.update(
+            path.read_bytes() if small else f"{about.st_size} {about.st_mtime_ns}".encode()
+        )
     return found.hexdigest()[:8]

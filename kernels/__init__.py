@@ -1,43 +1,49 @@
-"""Code for the CPU, made at run time, for what torch is slow at: mostly few rows of x."""
+"""The quick wing: kernels made for the CPU at run time, for what torch is slow at.
 
-from dragoman.kernels.attention import causal_attention
-from dragoman.kernels.caps import softcapped
-from dragoman.kernels.gates import gated, opened, sparse_mlp
-from dragoman.kernels.norms import rms_norm
-from dragoman.kernels.products import (
-    BLOCK,
-    GROUPS,
-    LEAST,
-    MOST_ROWS,
-    available,
-    blocks,
-    least,
-    linear,
-    multiplies,
-    quantized_linear,
-    shape,
-    unpacked,
-    unpacked_rows,
-)
+`encoders` and `decoder` define what is computed, in plain torch. `accelerate` makes a loaded model
+quick: it gives its modules classes that compute the same with kernels. Nothing else needs to know.
+See README.md in this folder.
+"""
 
-__all__ = [
-    "BLOCK",
-    "GROUPS",
-    "LEAST",
-    "MOST_ROWS",
-    "available",
-    "blocks",
-    "causal_attention",
-    "gated",
-    "least",
-    "linear",
-    "multiplies",
-    "opened",
-    "quantized_linear",
-    "rms_norm",
-    "shape",
-    "softcapped",
-    "sparse_mlp",
-    "unpacked",
-    "unpacked_rows",
-]
+import os
+import sys
+from functools import cache
+from typing import TypeVar
+
+from torch import nn
+
+SWITCH = "DRAGOMAN_KERNELS"  # an environment variable; "off" leaves every model to torch
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+__all__ = ["SWITCH", "accelerate", "available"]
+
+
+def accelerate(model: ModuleT) -> ModuleT:
+    """Makes a model, or any part of one, quick in place, and returns it.
+
+    Its modules keep their weights and names; their classes become those of `kernels.modules`, each
+    a subclass of the one that it replaces. Where the weights are not in this machine's memory, or
+    where no kernels can be made, nothing happens. A quick module still computes as defined what its
+    kernels do not take: gradients, float64.
+    """
+    tensors = (*model.parameters(), *model.buffers())
+    if available() and all(tensor.is_cpu for tensor in tensors):
+        from dragoman.kernels import modules  # needs llvmlite
+
+        modules.replace(model)
+    return model
+
+
+def available() -> bool:
+    """Whether kernels can be made on this machine, and `SWITCH` does not forbid it."""
+    return os.environ.get(SWITCH, "on") != "off" and _possible()
+
+
+@cache
+def _possible() -> bool:
+    try:
+        from dragoman.kernels.compiler import works
+    except ImportError:
+        return False
+    return works() and sys.byteorder == "little"

@@ -16,9 +16,9 @@ from functools import cache
 
 from llvmlite import ir
 
-from dragoman.kernels.compiler import F32, I8, I16, I32, Builder, Program, Value, has_bytes, lanes
-from dragoman.kernels.forms import FORMS, Form, Placed
-from dragoman.kernels.products import BLOCK, LEAST
+from dragoman.decoder.storage import BLOCK, LEAST
+from dragoman.kernels.codes import CODES, Codes, Placed
+from dragoman.kernels.compiler import F32, I8, I16, I32, Builder, Kernel, Value, has_bytes, lanes
 from dragoman.kernels.rows import Numbers, share
 
 PRODUCT = (
@@ -33,7 +33,7 @@ Values = Sequence[Value]
 @cache
 def product(
     name: str, half: bool, tile: int, lanes_: int | None = None, by_bytes: bool | None = None
-) -> Program:
+) -> Kernel:
     """y [rows, outputs] = x [rows, inputs] @ weights^T; x and y are bf16 (`half`) or float32.
 
     outputs: a multiple of 16; rows: at least `tile`, which go together.
@@ -58,7 +58,7 @@ def product(
 
         b.run(*share(b, b.sdiv(outputs, b.number(BLOCK))), block)
 
-    return Program(PRODUCT, write, lanes_ or lanes())
+    return Kernel(PRODUCT, write, lanes_ or lanes())
 
 
 def tile(rows: int, lanes_: int | None = None) -> int:
@@ -77,7 +77,7 @@ def scratch_bytes(
 class _Way(ABC):
     """How rows of x lie in scratch memory, and how they are multiplied."""
 
-    def __init__(self, form: Form):
+    def __init__(self, form: Codes):
         self.form = form
 
     @abstractmethod
@@ -187,14 +187,14 @@ class _Floats(_Way):
 
 def _way(name: str, lanes_: int | None, by_bytes: bool | None) -> _Way:
     chosen = has_bytes(lanes_ or lanes()) if by_bytes is None else by_bytes
-    return (_Bytes if chosen else _Floats)(FORMS[name])
+    return (_Bytes if chosen else _Floats)(CODES[name])
 
 
-def _groups(b: Builder, form: Form) -> Value:
+def _groups(b: Builder, form: Codes) -> Value:
     return b.sdiv(b.sum(b.given["inputs"], form.group - 1), b.number(form.group))
 
 
-def _group(b: Builder, form: Form, group: Value) -> tuple[Value, Value]:
+def _group(b: Builder, form: Codes, group: Value) -> tuple[Value, Value]:
     """The inputs of a group: the first, and the first of the next."""
     start = b.times(group, form.group)
     return start, b.least(b.sum(start, form.group), b.given["inputs"])

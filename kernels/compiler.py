@@ -267,7 +267,7 @@ class Builder(_IRBuilder):
         return mine, all_
 
 
-class Program:
+class Kernel:
     """A compiled worker. Keeps its machine code alive."""
 
     def __init__(self, arguments: Sequence[str], write: Callable[[Builder], None], lanes: int):

@@ -11,7 +11,7 @@ from functools import cache
 
 from llvmlite import ir
 
-from dragoman.kernels.compiler import F32, I64, Builder, Program, Value, lanes
+from dragoman.kernels.compiler import F32, I64, Builder, Kernel, Value, lanes
 from dragoman.kernels.functions import clamp, exp, sigmoid, silu, tanh
 from dragoman.kernels.rows import Numbers, each, normed, share, summed
 
@@ -31,7 +31,7 @@ Values = Sequence[Value]
 @cache
 def norm(
     half: bool, limit: float, eps: float, factor: float | None, lanes_: int | None = None
-) -> Program:
+) -> Kernel:
     """y [rows, width] = n, or onto + factor * n, where n is the norm of x within +-limit."""
 
     def write(b: Builder) -> None:
@@ -51,11 +51,11 @@ def norm(
 
         b.run(*share(b, b.given["rows"]), row)
 
-    return Program(NORM, write, lanes_ or lanes())
+    return Kernel(NORM, write, lanes_ or lanes())
 
 
 @cache
-def adding(half: bool, lanes_: int | None = None) -> Program:
+def adding(half: bool, lanes_: int | None = None) -> Kernel:
     """y [rows, width] += x."""
 
     def write(b: Builder) -> None:
@@ -67,11 +67,11 @@ def adding(half: bool, lanes_: int | None = None) -> Program:
 
         b.run(*share(b, b.given["rows"]), row)
 
-    return Program(ADDING, write, lanes_ or lanes())
+    return Kernel(ADDING, write, lanes_ or lanes())
 
 
 @cache
-def silu_in_place(half: bool, lanes_: int | None = None) -> Program:
+def silu_in_place(half: bool, lanes_: int | None = None) -> Kernel:
     """x [count] = silu(x)."""
 
     def write(b: Builder) -> None:
@@ -79,13 +79,13 @@ def silu_in_place(half: bool, lanes_: int | None = None) -> Program:
         x = Numbers(b, half, "x", start)
         each(b, b.sub(stop, start), lambda i, count: x.write(silu(b, x.read(i, count)), i))
 
-    return Program(SILU, write, lanes_ or lanes())
+    return Kernel(SILU, write, lanes_ or lanes())
 
 
 @cache
 def convolution(
     half: bool, taps: int, limit: float, eps: float, lanes_: int | None = None
-) -> Program:
+) -> Kernel:
     """y [streams, frames, width] from x [streams, frames, 2 width]: gate, depthwise kernel [taps,
     width] of float32, norm, SiLU.
 
@@ -122,11 +122,11 @@ def convolution(
 
         b.run(*share(b, b.given["streams"]), stream)
 
-    return Program(CONVOLUTION, write, lanes_ or lanes())
+    return Kernel(CONVOLUTION, write, lanes_ or lanes())
 
 
 @cache
-def attention(half: bool, cap: float, lanes_: int | None = None) -> Program:
+def attention(half: bool, cap: float, lanes_: int | None = None) -> Kernel:
     """y [streams, frames, heads, width]: each frame's attention to itself and `history` before it.
 
     queries, keys, values: as y. old_keys, old_values [streams, history, heads, width]: the frames
@@ -147,7 +147,7 @@ def attention(half: bool, cap: float, lanes_: int | None = None) -> Program:
 
         b.run(*share(b, b.mul(given["streams"], given["heads"])), head)
 
-    return Program(ATTENTION, write, lanes_ or lanes())
+    return Kernel(ATTENTION, write, lanes_ or lanes())
 
 
 class Within(Numbers):

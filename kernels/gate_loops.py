@@ -12,9 +12,9 @@ from functools import cache
 
 from llvmlite import ir
 
-from dragoman.kernels.compiler import F32, I16, I32, I64, Builder, Program, Value, lanes
+from dragoman.decoder.layers import TINY
+from dragoman.kernels.compiler import F32, I16, I32, I64, Builder, Kernel, Value, lanes
 from dragoman.kernels.functions import sigmoid
-from dragoman.kernels.gates import LEAST_VARIANCE
 from dragoman.kernels.rows import Numbers, share, summed
 
 CHOOSE = ("gate", "units", "values", "marks", "excess", "tokens", "width", "share", "deviations")
@@ -29,7 +29,7 @@ def spare(lanes_: int | None = None) -> int:
 
 
 @cache
-def choosing(lanes_: int | None = None) -> Program:
+def choosing(lanes_: int | None = None) -> Kernel:
     """Lists the open gates of each token, and GELU of how far they are open.
 
     gate: bf16 [tokens, width]; deviations: a float32, by its bits; excess: int64 [threads], above 0
@@ -49,11 +49,11 @@ def choosing(lanes_: int | None = None) -> Program:
         excess = b.select(b.icmp_signed("<", first, last), excess, b.number(0))
         b.write(excess, b.pointer("excess"), b.times(b.thread, 8))
 
-    return Program(CHOOSE, write, lanes_ or lanes())
+    return Kernel(CHOOSE, write, lanes_ or lanes())
 
 
 @cache
-def gating(lanes_: int | None = None) -> Program:
+def gating(lanes_: int | None = None) -> Kernel:
     """y = GELU(gate) * up, each rounded to bf16; `count` is a multiple of the lanes."""
 
     def write(b: Builder) -> None:
@@ -68,7 +68,7 @@ def gating(lanes_: int | None = None) -> Program:
 
         b.run(start, stop, some, b.lanes)
 
-    return Program(GATE, write, lanes_ or lanes())
+    return Kernel(GATE, write, lanes_ or lanes())
 
 
 def gelu(b: Builder, x: Value) -> Value:
@@ -92,7 +92,7 @@ def cutoff_of(b: Builder, gate: Numbers, width: Value, deviations: Value) -> Val
         difference = b.fsub(gate.read(i, entries), b.spread(mean, entries))
         return b.fmul(difference, difference)
 
-    variance, least = b.fdiv(summed(b, width, square), count), ir.Constant(F32, LEAST_VARIANCE)
+    variance, least = b.fdiv(summed(b, width, square), count), ir.Constant(F32, TINY)
     variance = b.select(b.fcmp_ordered("<", variance, least), least, variance)
     return rounded(b, b.fadd(mean, b.fmul(deviations, b.call_scalar("sqrt", variance))))
 

@@ -2,34 +2,24 @@
 
 A sparse layer lets a gate pass only where it is beyond a cutoff, for Gemma 3n 5 % of them. What is
 behind a closed gate is exactly zero, so its rows of the up weights and its columns of the down
-weights need not be multiplied: a third of the work is left of such a layer. The torch form
-(`gated`, `opened`) says what is computed; where our code cannot serve, it is what runs.
+weights need not be multiplied: a third of the work is left of such a layer. What is computed is
+defined by `decoder.layers.MLP`.
 """
 
 import struct
 from functools import cache
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dragoman.kernels.products import available, differentiated
+from dragoman.kernels import gate_loops, sparse_loops
+from dragoman.kernels.serving import serves, threads_for
 
-if TYPE_CHECKING:
-    from dragoman.kernels.compiler import Program
-
-LEAST_VARIANCE = 1e-20  # below it counts as zero: the root keeps a finite gradient
+ALONE = 2**15  # gates that one thread has passed before a second one would begin
 SHARE = 4  # open gates are at most one in so many; beyond, torch is quicker
 LEAST_WIDTH, LEAST_TOKENS = 1024, 8  # for less, torch is as quick
 PART_TOKENS = 512  # at a time, so that what is said about them stays in the cache
-
-
-def opened(gate: Tensor, deviations: float) -> Tensor:
-    """How far gates [..., width] are beyond the mean plus so many deviations of their row, or 0."""
-    variance, mean = torch.var_mean(gate.float(), dim=-1, correction=0, keepdim=True)
-    cutoff = mean + deviations * variance.clamp(min=LEAST_VARIANCE).sqrt()
-    return F.relu(gate - cutoff.to(gate.dtype))
 
 
 def gated(gate: Tensor, up: Tensor) -> Tensor:
@@ -37,7 +27,8 @@ def gated(gate: Tensor, up: Tensor) -> Tensor:
     if not _plain(gate, up) or gate.numel() % 16 or gate.shape != up.shape:
         return F.gelu(gate, approximate="tanh") * up
     y = torch.empty_like(gate)
-    _gating().run(_threads(gate), y.data_ptr(), gate.data_ptr(), up.data_ptr(), gate.numel())
+    threads, places = threads_for(gate.numel(), ALONE), (t.data_ptr() for t in (y, gate, up))
+    gate_loops.gating().run(threads, *places, gate.numel())
     return y
 
 
@@ -98,8 +89,6 @@ class Sparse:
     """
 
     def __init__(self, lanes: int | None = None, pairs: bool | None = None):
-        from dragoman.kernels import gate_loops, sparse_loops
-
         self.choose = gate_loops.choosing(lanes)
         self.up = sparse_loops.raising(lanes, pairs)
         self.down = sparse_loops.lowering(lanes, pairs)
@@ -126,19 +115,7 @@ def _sparse_serves(gate: Tensor, x: Tensor, up: Tensor, down: Tensor) -> bool:
 
 def _plain(*tensors: Tensor) -> bool:
     """Whether our code can take these."""
-    fit = all(t.dtype == torch.bfloat16 and t.is_cpu and t.is_contiguous() for t in tensors)
-    return fit and not differentiated(*tensors) and available()
-
-
-def _threads(gate: Tensor) -> int:
-    return 1 if gate.numel() < 2**15 else torch.get_num_threads()
-
-
-@cache
-def _gating() -> "Program":
-    from dragoman.kernels.gate_loops import gating
-
-    return gating()
+    return tensors[0].dtype == torch.bfloat16 and serves(*tensors)
 
 
 @cache

@@ -9,7 +9,7 @@ from functools import cache
 
 from llvmlite import ir
 
-from dragoman.kernels.compiler import F32, I64, Builder, Program, Value, lanes
+from dragoman.kernels.compiler import F32, I64, Builder, Kernel, Value, lanes
 from dragoman.kernels.functions import exp
 from dragoman.kernels.gate_loops import rounded
 from dragoman.kernels.rows import Numbers, each, inverse_rms, share, summed
@@ -26,7 +26,7 @@ Values = Sequence[Value]
 
 
 @cache
-def turning(weight: bool, rotates: bool, eps: float, lanes_: int | None = None) -> Program:
+def turning(weight: bool, rotates: bool, eps: float, lanes_: int | None = None) -> Kernel:
     """The norm of each head, with a `weight` or without, and its rotary embedding if it `rotates`.
 
     x: [rows, heads, width]; y: rows `row_stride` and heads `head_stride` entries apart, from row
@@ -65,11 +65,11 @@ def turning(weight: bool, rotates: bool, eps: float, lanes_: int | None = None) 
 
         b.run(*share(b, b.mul(b.given["rows"], heads)), head)
 
-    return Program(TURN, write, lanes_ or lanes())
+    return Kernel(TURN, write, lanes_ or lanes())
 
 
 @cache
-def attending(width: int, lanes_: int | None = None) -> Program:
+def attending(width: int, lanes_: int | None = None) -> Kernel:
     """Attention with scale 1 of rows that follow one another, each of which sees the `window`
     positions that end with its own.
 
@@ -91,7 +91,7 @@ def attending(width: int, lanes_: int | None = None) -> Program:
 
         b.run(*share(b, b.mul(b.given["rows"], heads)), head)
 
-    return Program(ATTEND, write, lanes_ or lanes())
+    return Kernel(ATTEND, write, lanes_ or lanes())
 
 
 def _attend(

@@ -9,7 +9,7 @@ from functools import cache
 
 from llvmlite import ir
 
-from dragoman.kernels.compiler import F32, Builder, Program, Value, lanes
+from dragoman.kernels.compiler import F32, Builder, Kernel, Value, lanes
 from dragoman.kernels.functions import tanh
 from dragoman.kernels.gate_loops import cutoff_of, gelu, rounded
 from dragoman.kernels.rows import Numbers, each, inverse_rms, normed, share, summed
@@ -31,7 +31,7 @@ ADD = ("streams", "x", "norm", "rows", "width")
 
 
 @cache
-def predicting(streams: int, active: int, eps: float, lanes_: int | None = None) -> Program:
+def predicting(streams: int, active: int, eps: float, lanes_: int | None = None) -> Kernel:
     """AltUp's prediction, in place, and the norm of the active stream behind it.
 
     streams: [rows, A, width]; normed: [rows, width].
@@ -57,7 +57,7 @@ def predicting(streams: int, active: int, eps: float, lanes_: int | None = None)
 
 
 @cache
-def mixing(streams: int, active: int, eps: float, lanes_: int | None = None) -> Program:
+def mixing(streams: int, active: int, eps: float, lanes_: int | None = None) -> Kernel:
     """mixed = (active stream + norm(attended) + normed + norm(raised)) / sqrt(2), and its norm."""
 
     def row(b: Builder, m: Value) -> None:
@@ -84,7 +84,7 @@ def mixing(streams: int, active: int, eps: float, lanes_: int | None = None) -> 
 @cache
 def correcting(
     streams: int, active: int, eps: float, scales: bool, lanes_: int | None = None
-) -> Program:
+) -> Kernel:
     """computed = mixed + norm(fed); AltUp's correction of the streams by it, in place; scaled: the
     active one times `scale` (where it `scales`)."""
 
@@ -119,7 +119,7 @@ def correcting(
 
 
 @cache
-def adding(streams: int, eps: float, lanes_: int | None = None) -> Program:
+def adding(streams: int, eps: float, lanes_: int | None = None) -> Kernel:
     """All streams but the first, plus norm(x)."""
 
     def row(b: Builder, m: Value) -> None:
@@ -136,7 +136,7 @@ def adding(streams: int, eps: float, lanes_: int | None = None) -> Program:
 
 
 @cache
-def gating(lanes_: int | None = None) -> Program:
+def gating(lanes_: int | None = None) -> Kernel:
     """y [rows, width] = GELU(gate) * told; rows of `told` are `told_stride` entries apart."""
 
     def row(b: Builder, m: Value) -> None:
@@ -152,7 +152,7 @@ def gating(lanes_: int | None = None) -> Program:
 
 
 @cache
-def activating(deviations: float | None, lanes_: int | None = None) -> Program:
+def activating(deviations: float | None, lanes_: int | None = None) -> Kernel:
     """y = GELU(gate) * up, or of how far gates are beyond a cutoff of their row.
 
     y, gate, up: [rows, stride], of which `width` columns count and the others of y become zero. A
@@ -184,18 +184,18 @@ def activating(deviations: float | None, lanes_: int | None = None) -> Program:
 
         b.run(b.number(0), b.given["rows"], row)
 
-    return Program(ACTIVATE, write, lanes_ or lanes())
+    return Kernel(ACTIVATE, write, lanes_ or lanes())
 
 
 def _each_row(
     arguments: Sequence[str], body: Callable[[Builder, Value], None], lanes_: int | None
-) -> Program:
+) -> Kernel:
     """`body(b, m)` for this thread's share of the rows."""
 
     def write(b: Builder) -> None:
         b.run(*share(b, b.given["rows"]), lambda m: body(b, m))
 
-    return Program(arguments, write, lanes_ or lanes())
+    return Kernel(arguments, write, lanes_ or lanes())
 
 
 def _row(b: Builder, name: str, m: Value) -> Numbers:

@@ -19,7 +19,7 @@ from functools import cache
 
 from llvmlite import ir
 
-from dragoman.kernels.compiler import F32, I32, Builder, Program, Value, has_pairs, lanes
+from dragoman.kernels.compiler import F32, I32, Builder, Kernel, Value, has_pairs, lanes
 from dragoman.kernels.row_loops import LINE, SOURCES, Halves, each_block, evens_odds
 from dragoman.kernels.rows import Numbers
 
@@ -35,7 +35,7 @@ Values = Sequence[Value]
 @cache
 def product(
     half: bool, rows: int, form: str = "bf16", lanes_: int | None = None, pairs: bool | None = None
-) -> Program:
+) -> Kernel:
     """y [rows, outputs] = x [rows, inputs] @ weight^T; x and y are bf16 (`half`) or float32, the
     weights of a `form` of `kernels.row_loops`.
 
@@ -45,11 +45,11 @@ def product(
     def write(b: Builder) -> None:
         _Product(b, form, half, _paired(half, pairs), rows).write()
 
-    return Program((*PRODUCT, *SOURCES[form].operands), write, lanes_ or lanes())
+    return Kernel((*PRODUCT, *SOURCES[form].operands), write, lanes_ or lanes())
 
 
 @cache
-def unpacking(form: str = "bf12", lanes_: int | None = None) -> Program:
+def unpacking(form: str = "bf12", lanes_: int | None = None) -> Kernel:
     """y [outputs, inputs] = the weights of a `form`, as bf16."""
 
     def write(b: Builder) -> None:
@@ -74,7 +74,7 @@ def unpacking(form: str = "bf12", lanes_: int | None = None) -> Program:
 
         b.run(*_share(b, 1), output)
 
-    return Program((*UNPACK, *SOURCES[form].operands), write, lanes_ or lanes())
+    return Kernel((*UNPACK, *SOURCES[form].operands), write, lanes_ or lanes())
 
 
 def scratch_bytes(

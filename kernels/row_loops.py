@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from llvmlite import ir
 
-from dragoman.kernels import twelve
+from dragoman.decoder import bf12
+from dragoman.decoder.storage import LEAST
 from dragoman.kernels.compiler import F32, I8, I16, I32, I64, Builder, Number, Value
-from dragoman.kernels.products import LEAST
 
 LINE = 64  # bytes of memory that come together
 LOW_NIBBLES = 0x0F
@@ -60,26 +60,26 @@ class Halves:
         return sums
 
 
-class Twelve(Halves):
+class BF12(Halves):
     """Weights of bf16 in 12 bits; see `kernels.twelve`."""
 
     operands = ("scale", "scale_stride")
     spreads = True
 
     def block(self, whole: bool) -> int:
-        return twelve.GROUP
+        return bf12.GROUP
 
     def place(self, k: Value) -> Value:
         return self.b.lshr(self.b.times(k, 3), self.b.number(1))
 
     def lines(self) -> range:
-        return range(0, twelve.GROUP_BYTES, LINE)
+        return range(0, bf12.GROUP_BYTES, LINE)
 
     def key(self, n: Value) -> Value:
         """The upper bytes that codes stand for, once for every 16 bytes of a register."""
         b = self.b
-        table = b.read(ir.VectorType(I8, twelve.CODES), self._rest(n))
-        return b.permute(table, table, list(range(twelve.CODES)) * (b.lanes // 4))
+        table = b.read(ir.VectorType(I8, bf12.CODES), self._rest(n))
+        return b.permute(table, table, list(range(bf12.CODES)) * (b.lanes // 4))
 
     def ask(self, n: Value) -> None:
         self.b.prefetch(self._rest(n), 0)
@@ -87,14 +87,14 @@ class Twelve(Halves):
     def words(self, row: Value, key: Value | None, place: Value, whole: bool) -> Words:
         b = self.b
         size, kind = 4 * b.lanes, ir.VectorType(I32, b.lanes)  # of a register, in bytes
-        for part in range(0, twelve.HALF, size):
-            both = b.read(kind, row, b.sum(place, twelve.GROUP + part))
+        for part in range(0, bf12.HALF, size):
+            both = b.read(kind, row, b.sum(place, bf12.GROUP + part))
             for half in range(2):
                 codes = b.shifted(both, -4) if half else both
                 codes = b.and_(codes, b.vector(I32, 0x01010101 * LOW_NIBBLES))
                 high = b.look_up(key, codes)
-                low = b.read(high.type, row, b.sum(place, twelve.HALF * half + part))
-                for i, first in enumerate((0, twelve.HALF // 2)):
+                low = b.read(high.type, row, b.sum(place, bf12.HALF * half + part))
+                for i, first in enumerate((0, bf12.HALF // 2)):
                     order = [
                         lane + 8 * i + byte + size * upper
                         for lane in range(0, size, 16)
@@ -102,17 +102,17 @@ class Twelve(Halves):
                         for upper in range(2)
                     ]
                     words = b.bitcast(b.permute(low, high, order), kind)
-                    yield twelve.HALF * half + first + part // 2, words
+                    yield bf12.HALF * half + first + part // 2, words
 
     def rest(self, n: Value, body: Body, sums: Values) -> Values:
         b = self.b
-        entries = b.at(self._rest(n), twelve.CODES)
+        entries = b.at(self._rest(n), bf12.CODES)
 
         def here(entry: Value) -> Value:
-            return b.zext(b.read(I16, entries, b.times(entry, twelve.ENTRY_BYTES)), I64)
+            return b.zext(b.read(I16, entries, b.times(entry, bf12.ENTRY_BYTES)), I64)
 
         def turn(entry: Value, sums: Values) -> Values:
-            value = b.read(I16, entries, b.sum(b.times(entry, twelve.ENTRY_BYTES), 2))
+            value = b.read(I16, entries, b.sum(b.times(entry, bf12.ENTRY_BYTES), 2))
             return body(here(entry), b.widened(value), sums)
 
         return b.while_(
@@ -124,7 +124,7 @@ class Twelve(Halves):
         return b.at(b.pointer("scale"), b.mul(n, b.given["scale_stride"]))
 
 
-SOURCES = {"bf16": Halves, "bf12": Twelve}
+SOURCES = {"bf16": Halves, "bf12": BF12}
 
 
 def each_block(

@@ -1,56 +1,13 @@
-"""Programs that work on rows of numbers, each row by itself: norms; and softcapping."""
+"""Rows of numbers: how they are read, summed, normed and shared among the threads."""
 
 from collections.abc import Callable, Sequence
-from functools import cache
 
 from llvmlite import ir
 
-from dragoman.kernels.compiler import F32, I16, Builder, Number, Program, Value, lanes
-from dragoman.kernels.functions import tanh
+from dragoman.kernels.compiler import F32, I16, Builder, Number, Value
 
-NORM = ("y", "x", "weight", "rows", "width", "stride")
-CAP = ("y", "x", "count")
 TOGETHER = 4  # vectors, so that sums need not wait for one another
 Term = Callable[[Value, int], Value]  # (first entry, entries) -> vector
-
-
-@cache
-def norm(half: bool, weight: bool | None, eps: float, lanes_: int | None = None) -> Program:
-    """y [rows, width] = x / rms(x) * weight [width]; rows of x begin `stride` entries apart.
-
-    half, weight: whether x and y, and the weight, are bf16 or else float32; None: no weight.
-    lanes_: for another CPU than this.
-    """
-
-    def write(b: Builder) -> None:
-        width = b.given["width"]
-
-        def row(m: Value) -> None:
-            x = Numbers(b, half, "x", b.mul(m, b.given["stride"]))
-            y = Numbers(b, half, "y", b.mul(m, width))
-            weights = None if weight is None else Numbers(b, weight, "weight")
-            normed(b, x, weights, width, eps, lambda i, _, value: y.write(value, i))
-
-        b.run(*share(b, b.given["rows"]), row)
-
-    return Program(NORM, write, lanes_ or lanes())
-
-
-@cache
-def capping(half: bool, cap: float, lanes_: int | None = None) -> Program:
-    """y [count], float32, = cap * tanh(x / cap); x is bf16 (`half`) or float32."""
-
-    def write(b: Builder) -> None:
-        start, stop = share(b, b.given["count"])
-        x, y = Numbers(b, half, "x", start), Numbers(b, False, "y", start)
-
-        def some(i: Value, count: int) -> None:
-            value = b.fmul(x.read(i, count), b.vector(F32, 1 / cap, count))
-            y.write(b.fmul(tanh(b, value), b.vector(F32, cap, count)), i)
-
-        each(b, b.sub(stop, start), some)
-
-    return Program(CAP, write, lanes_ or lanes())
 
 
 class Numbers:

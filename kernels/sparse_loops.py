@@ -19,16 +19,16 @@ from dragoman.kernels.compiler import (
     I32,
     I64,
     Builder,
+    Kernel,
     Number,
-    Program,
     Value,
     has_pairs,
     lanes,
 )
+from dragoman.kernels.functions import transposed
 from dragoman.kernels.gate_loops import BLOCK, rounded
 from dragoman.kernels.row_loops import UPPER, Halves, dot, evens_odds
 from dragoman.kernels.rows import Numbers
-from dragoman.kernels.squares import transposed
 
 RAISE = ("x", "weight", "stride", "units", "values", "marks", "tokens", "inputs", "width")
 LOWER = (
@@ -56,7 +56,7 @@ def scratch_bytes(tokens: int, lanes_: int | None = None) -> int:
 
 
 @cache
-def raising(lanes_: int | None = None, pairs: bool | None = None) -> Program:
+def raising(lanes_: int | None = None, pairs: bool | None = None) -> Kernel:
     """Multiplies every listed value of token m by weight [width, inputs] of its unit times x[m].
 
     x: bf16 [tokens, inputs]; the product with x and the new value are rounded to bf16.
@@ -82,11 +82,11 @@ def raising(lanes_: int | None = None, pairs: bool | None = None) -> Program:
 
         b.run(b.thread, b.sdiv(b.given["width"], b.number(BLOCK)), block, b.threads)
 
-    return Program(RAISE, write, lanes_ or lanes())
+    return Kernel(RAISE, write, lanes_ or lanes())
 
 
 @cache
-def lowering(lanes_: int | None = None, pairs: bool | None = None) -> Program:
+def lowering(lanes_: int | None = None, pairs: bool | None = None) -> Kernel:
     """y [tokens, outputs] = the listed values times weight [outputs, width] of their units.
 
     Each thread, with `size` bytes of scratch memory, takes some of the tiles of outputs, each for
@@ -106,7 +106,7 @@ def lowering(lanes_: int | None = None, pairs: bool | None = None) -> Program:
 
         b.run(b.thread, b.mul(tiles, parts), item, b.threads)
 
-    return Program(LOWER, write, lanes_ or lanes())
+    return Kernel(LOWER, write, lanes_ or lanes())
 
 
 def _vectors(lanes_: int) -> int:

@@ -33,6 +33,7 @@ from dragoman.encoders import (
 from dragoman.encoders.attention import RelativePosition
 from dragoman.encoders.vision import RESOLUTION, RESOLUTIONS
 from dragoman.errors import CheckpointError, TokenizerError
+from dragoman.kernels import accelerate
 from dragoman.models import resident, weights
 from dragoman.models.hub import find, listed, name_of, read_config
 from dragoman.models.quantized import (
@@ -48,11 +49,11 @@ from dragoman.models.reading import GROUPS, TOKEN_TABLE, Stored, read_json, tens
 from dragoman.models.table import StoredTable
 from dragoman.models.tokenizer import Tokenizer
 
-__all__ = ["FORMS", "GROUPS", "Checkpoint", "CheckpointError"]
+__all__ = ["DTYPES", "GROUPS", "Checkpoint", "CheckpointError"]
 
 # The forms that weights may take in memory, besides "auto" and the quantized ones; see
 # `Checkpoint.dtype` and `Checkpoint.scheme`.
-FORMS = {"float32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 AUDIO, AUDIO_FORM = "+audio", "int8"  # with a quantized form the audio tower may be int8, too
 SMALL_BYTES = 2**30
 
@@ -99,8 +100,9 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 class Checkpoint:
     """An opened model folder; nothing is read but its configuration and the files' headers.
 
-    Weights come in evaluation mode, in ``dtype`` (None: what the form "auto" is here) on
-    ``device``. Every method raises CheckpointError where the folder is not as it should be.
+    Modules come in evaluation mode and made quick (`kernels.accelerate`), with weights in ``dtype``
+    (None: what the form "auto" is here) on ``device``. Every method raises CheckpointError where
+    the folder is not as it should be.
     """
 
     folder: Path
@@ -205,12 +207,12 @@ class Checkpoint:
             small = sum(stored.bytes for stored in self.tensors.values()) < SMALL_BYTES
             whole = all(stored.dtype == "F32" for stored in self.tensors.values())
             form = "float32" if small or whole else "bf16"
-        if form not in FORMS:
-            forms = _listed((*FORMS, *QUANTIZED))
+        if form not in DTYPES:
+            forms = _listed((*DTYPES, *QUANTIZED))
             raise CheckpointError(
                 f"no weights of the form {form!r}: choose auto, {forms} (or {QUANTIZED[0]}{AUDIO})"
             )
-        return FORMS[form]
+        return DTYPES[form]
 
     def audio_form(self, form: str = "auto") -> str | None:
         """The form of the audio tower's matrices in memory; None: they are what `dtype` says."""
@@ -344,7 +346,7 @@ class Checkpoint:
 
     def _fill(self, module: ModuleT, group: str, dtype: torch.dtype | None, device: str) -> ModuleT:
         stored = self._checked(module, group)
-        return weights.fill(module, stored, dtype or self.dtype(), device)
+        return accelerate(weights.fill(module, stored, dtype or self.dtype(), device))
 
     def _filled(
         self,
@@ -360,7 +362,7 @@ class Checkpoint:
         whole = {name for name, _ in module.named_buffers()}  # codes and scales stay what they are
         filled = weights.fill(module, left, dtype, device, {TOKEN_TABLE, *whole}, made)
         check_rests(filled, left)
-        return filled
+        return accelerate(filled)
 
     def _checked(
         self, module: nn.Module, group: str, unused: Collection[str] = ()

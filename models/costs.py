@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dragoman.decoder import TextConfig
-from dragoman.kernels import GROUPS, blocks, least
-from dragoman.kernels.products import BITS
-from dragoman.kernels.twelve import REST_BYTES
+from dragoman.decoder.bf12 import REST_BYTES
+from dragoman.decoder.storage import BITS, GROUP_INPUTS, blocks, least
 from dragoman.models import reading
 from dragoman.models.quantized import HEADS
 from dragoman.models.reading import TOKEN_TABLE, Stored
@@ -102,7 +101,7 @@ def _row_bytes(form: str, inputs: int) -> int:
     """Of one output; of bf12 where few weights are left out, as nearly always."""
     if form == "bf12":
         return inputs * 3 // 2 + REST_BYTES
-    return inputs * BITS[form] // 8 + -(-inputs // GROUPS[form]) * SCALE_BYTES
+    return inputs * BITS[form] // 8 + -(-inputs // GROUP_INPUTS[form]) * SCALE_BYTES
 
 
 def _matrices(config: TextConfig, width: int) -> Shapes:

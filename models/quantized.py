@@ -4,7 +4,7 @@ Used to write a quantized folder (:mod:`models.quantizing`) and to quantize whil
 (:mod:`models.checkpoint`). A few megabytes are read at a time, not mapped, so that neither takes
 more memory than the result. Unusual: several threads work on pieces of a matrix, each without the
 threads of torch: those wait by spinning, so that two processes that load at once took many times as
-long. And how wide the rests of bf12 are (see `kernels.twelve`) depends on the weights, so places
+long. And how wide the rests of bf12 are (see `decoder.bf12`) depends on the weights, so places
 for them take their width from the header of a file, or from what was made.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dragoman import kernels
+from dragoman.decoder import bf12, storage
 from dragoman.decoder.quantize import (
     QuantizedLinear,
     QuantizedTokenTable,
@@ -26,7 +26,6 @@ from dragoman.decoder.quantize import (
 )
 from dragoman.encoders.linear import Linear
 from dragoman.errors import CheckpointError
-from dragoman.kernels import twelve
 from dragoman.models import resident
 from dragoman.models.reading import AGAIN, Progress, Stored
 from dragoman.models.shards import Part
@@ -89,11 +88,11 @@ def widen_rests(module: nn.Module, shapes: Mapping[str, Sequence[int]]) -> None:
 
     A shape that no rest of the matrix can have changes nothing.
     """
-    for name, part in _twelves(module):
+    for name, part in _bf12(module):
         rows, inputs = _shape(part)
         shape = tuple(shapes.get(f"{name}.scale", ()))
-        most = twelve.CODES + twelve.ENTRY_BYTES * (inputs + 1) + twelve.REST_BYTES
-        widths = range(twelve.REST_BYTES, most, twelve.REST_BYTES)
+        most = bf12.CODES + bf12.ENTRY_BYTES * (inputs + 1) + bf12.REST_BYTES
+        widths = range(bf12.REST_BYTES, most, bf12.REST_BYTES)
         if len(shape) == 2 and shape[0] == rows and shape[1] in widths:
             part.scale = part.scale.new_empty(shape)
 
@@ -103,13 +102,13 @@ def check_rests(module: nn.Module, stored: Mapping[str, Stored]) -> None:
 
     Products would read on behind it.
     """
-    for name, part in _twelves(module):
+    for name, part in _bf12(module):
         source = stored.get(f"{name}.scale")
         if source is not None and not part.scale.is_meta:
             _check_ends(part.scale, source)
 
 
-def _twelves(module: nn.Module) -> Iterator[tuple[str, QuantizedLinear | QuantizedTokenTable]]:
+def _bf12(module: nn.Module) -> Iterator[tuple[str, QuantizedLinear | QuantizedTokenTable]]:
     for name, part in module.named_modules():
         if isinstance(part, QuantizedLinear | QuantizedTokenTable) and part.form == "bf12":
             yield name, part
@@ -120,11 +119,11 @@ def _shape(part: nn.Module) -> tuple[int, int]:
     form = part.form if isinstance(part, QuantizedLinear | QuantizedTokenTable) else "bf16"
     weight = part.weight
     assert isinstance(weight, Tensor)
-    return kernels.shape(form, weight)
+    return storage.shape(form, weight)
 
 
 def _check_ends(rest: Tensor, stored: Stored) -> None:
-    last = rest[:, -twelve.ENTRY_BYTES :][:, :2]
+    last = rest[:, -bf12.ENTRY_BYTES :][:, :2]
     if not (last == 255).all():
         raise CheckpointError(f"{stored.file} is damaged: {stored.name} has no end: {AGAIN}")
 
@@ -148,7 +147,7 @@ def _quantized(
     shape = _stored_shape(stored, rest)
     places, _ = quantized(form, torch.empty(shape, device="meta"))
     codes = torch.empty_like(places, device="cpu")
-    block = kernels.blocks(form)
+    block = storage.blocks(form)
     step = block * max(1, PIECE_BYTES * shape[0] // (stored.bytes * block))
 
     def work(first: int) -> Tensor:
@@ -162,7 +161,7 @@ def _quantized(
 
 def _stored_shape(stored: Stored, rest: Stored | None) -> tuple[int, int]:
     weight = torch.empty(stored.shape, device="meta")
-    return kernels.shape("bf16" if rest is None else "bf12", weight)
+    return storage.shape("bf16" if rest is None else "bf12", weight)
 
 
 def _weights(stored: Stored, rest: Stored | None, rows: range) -> Tensor:
@@ -172,7 +171,7 @@ def _weights(stored: Stored, rest: Stored | None, rows: range) -> Tensor:
         return weights
     own = _bits(rest, rows)
     _check_ends(own, rest)
-    return kernels.unpacked("bf12", weights, own, torch.bfloat16)
+    return storage.unpacked("bf12", weights, own, torch.bfloat16)
 
 
 def _bits(stored: Stored, rows: range) -> Tensor:

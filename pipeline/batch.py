@@ -17,7 +17,7 @@ import os
 import uuid
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -25,14 +25,16 @@ import numpy as np
 
 from dragoman.errors import InputError
 from dragoman.models.hub import here
-from dragoman.pipeline.chain import Failure, Recipe, look_recipe, recipes
 from dragoman.pipeline.frames import read_frames
 from dragoman.pipeline.inputs import Missing, Source
 from dragoman.pipeline.journal import Entry, Finished, Journal, digest, relative
 from dragoman.pipeline.media import probe, read_audio
-from dragoman.pipeline.outputs import FORMATS, Output, document, planned, write_all
+from dragoman.pipeline.outputs import FORMATS, Output, asked, document, planned, write_all
+from dragoman.pipeline.pool import Job, Outcome, Pool
+from dragoman.pipeline.recipes import Recipe, look_recipe, recipes
+from dragoman.pipeline.runner import Failure
 from dragoman.pipeline.segments import segments
-from dragoman.pipeline.workers import Job, Outcome, Pool
+from dragoman.spec import ModelSpec
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Picture, SessionOptions, Speech
 
 MADE = 4  # raised when the same file gives other outputs: what an older version did is done again
@@ -45,9 +47,7 @@ class BatchOptions:
     """What is asked for every file of a batch."""
 
     session: SessionOptions = SessionOptions()
-    model: str = "nano"
-    device: str = "cpu"
-    dtype: str = "auto"
+    spec: ModelSpec = ModelSpec()
     formats: tuple[str, ...] = FORMATS
     bilingual: bool = True
     overwrite: bool = False
@@ -125,11 +125,11 @@ class Batch:
         """
         self._sources, self._options = list(sources), options
         if stages is None:
-            stages = recipes(options.model, options.device, 1, options.dtype)
-            look = look_recipe(options.model, options.device, 1, options.dtype)
+            alone = replace(options.spec, threads=1)
+            stages, look = recipes(alone), look_recipe(alone)
         self._segmenter, self.recipes, self.look = stages[0], tuple(stages[1:]), look
         self._run = uuid.uuid4().hex[:12]
-        self._model = [options.dtype, *_fingerprint(options.model)]
+        self._model = [options.spec.dtype, *_fingerprint(options.spec.model)]
         self._journals: dict[Path, Journal] = {}
         self._files: list[_File] = []
         self._made: list[Path] = []
@@ -213,7 +213,7 @@ class Batch:
             status = source.path.stat()
         except OSError as error:
             raise InputError(f"{source.path} cannot be read ({error.strerror})") from error
-        options = asdict(self._options.session)
+        options = asked(self._options.session)
         parts = [MADE, status.st_size, status.st_mtime_ns, self._model, options]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
@@ -312,7 +312,7 @@ class Batch:
         if not file.failure:
             form = document(
                 source.path.name,
-                self._options.model,
+                self._options.spec.model,
                 self._options.session,
                 duration_s,
                 captions,

@@ -1,89 +1,144 @@
-"""A chain of stages and the sessions that run through it, whoever carries the calls.
+"""A chain of stages, an actor each, and the sessions that run through it.
 
-`Graph` puts each stage in a Ray actor, `Local` keeps them in this process; both only say how a call
-is made, so a session takes the same path through either. :mod:`pipeline.dispatch` carries the
-chunks of all sessions from link to link.
-
-Pictures travel with the speech they belong to, so the way of a session with a video has one more
-stage, the lane of `look`. It is made for the first picture of any session, and a session turns into
-it with its own first picture: sound alone never loads it.
+Between sessions and the actors. Unusual: pictures travel with the speech they belong to, so the way
+of a session with a video has one more stage, the lane of `look`. It is made for the first picture
+of any session, and a session turns into it with its own first picture: sound alone never loads it.
 """
 
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
 from itertools import count
-from typing import Any
+from typing import Self
 
 import numpy as np
 
-from dragoman import system
-from dragoman.errors import CheckpointError, PipelineError, SessionError
-from dragoman.models import hub
-from dragoman.pipeline.dispatch import Dispatcher
-from dragoman.pipeline.link import Failure, Packet, Recipe
-from dragoman.stages.contract import Stage
+from dragoman.errors import PipelineError, SessionError
+from dragoman.pipeline.actors import ActorDied, ActorGroup, Host
+from dragoman.pipeline.recipes import Recipe
+from dragoman.pipeline.runner import Failure, Packet
 from dragoman.stages.messages import CHUNK_SAMPLES, Caption, Chunk, SessionOptions, Speech
 
 
 @dataclass
 class _Opened:
-    """An open session: ``route`` are the links it goes through, ``key`` its name there: not its
-    own, as one that was dropped and opened again may meet there what is on its way of the first.
+    """An open session: ``key`` is its name on the way, not its own, as one that was dropped and
+    opened again may meet there what is left of the first; ``route`` are the actors it goes through,
+    ``sent`` the batches.
     """
 
     key: str
     options: SessionOptions
     route: tuple[int, ...]
+    sent: int = 0
 
 
-class Chain(ABC):
+class Chain:
     """Stages in a row, from `Chunk` to `Caption`; many sessions may be open at once.
 
-    ``model`` is the name that screens show, ``look`` how the stage that looks at pictures is made;
-    without it pictures are only named.
+    Made by :meth:`start`; a context manager, which stops it. ``model`` is the name that screens
+    show.
     """
 
-    def __init__(self, model: str, look: Recipe | None = None) -> None:
+    def __init__(self, host: Host, look: Recipe | None = None, model: str = "") -> None:
         self.model, self._look = model, look
-        self._straight: tuple[int, ...] = ()  # the links of sound, once they are loaded
-        self._lane: int | None = None  # the link of `look`, once it is made
+        self._actors = ActorGroup(host)
+        self._straight: tuple[int, ...] = ()  # the actors of sound
+        self._lane: int | None = None  # the actor of `look`, once it is made
         self._opened: dict[str, _Opened] = {}
         self._changing = threading.Lock()  # of the two above
         self._numbers = count()
         self._stopped = False
-        self._dispatcher = Dispatcher(self._start)
 
-    @abstractmethod
-    def _call(self, link: int, method: str, *args: Any) -> Any:
-        """Calls a method of a link, after all earlier calls to it; gives a handle of the result."""
+    @classmethod
+    def start(
+        cls, host: Host, stages: Sequence[Recipe], look: Recipe | None = None, model: str = ""
+    ) -> Self:
+        """Loads ``stages`` on ``host`` and warms them up; without ``look``, the stage that looks at
+        pictures, those are only named. Raises PipelineError.
+        """
+        chain = cls(host, look, model)
+        try:
+            chain._load(host.fit(stages))
+        except BaseException:
+            chain.stop()
+            raise
+        return chain
 
-    @abstractmethod
-    def _start(self, link: int, batches: list[Any], last: bool) -> tuple[Any, Future]:
-        """Calls `Link.run` with batches of packets, or handles of such: see `Dispatcher`."""
+    def __enter__(self) -> Self:
+        return self
 
-    @abstractmethod
-    def _future(self, handle: Any) -> Future:
-        """The result of a call."""
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
-    @abstractmethod
-    def _add(self, recipe: Recipe) -> int:
-        """Adds a link that is not loaded yet; returns its number. Does not wait."""
-
-    @abstractmethod
     def __len__(self) -> int:
-        """The number of links."""
+        """The number of actors."""
+        return len(self._actors)
 
     def stop(self) -> None:
         """Ends the pipeline, with every session that is still open."""
         self._stopped = True
-        self._dispatcher.stop()
+        self._actors.stop()
 
     def open(self, session: str, options: SessionOptions) -> None:
-        """Opens ``session`` in every stage; raises PipelineError, and leaves nothing open then."""
+        """Opens ``session`` in every stage; raises PipelineError, and leaves nothing open then.
+
+        Each try may find one more process that has ended, for which there is another the next time.
+        """
+        for left in reversed(range(len(self._straight) + 1)):
+            try:
+                return self._open(session, options)
+            except ActorDied:
+                if not left:
+                    raise
+                self._actors.place()
+
+    def step(self, session: str, *chunks: Chunk) -> Future:
+        """Sends the next ``chunks`` of ``session``; :meth:`outcome` reads what comes of them."""
+        turning = any(chunk.pictures for chunk in chunks) and self._turn(session)
+        return self._send(session, [*chunks], opens=turning)
+
+    def finish(self, session: str) -> Future:
+        """Ends ``session``: each stage's remainder goes through the stages after it."""
+        last = self._send(session, [], last=True)
+        with self._changing:
+            opened = self._opened.pop(session, None)
+        # What did not come through has not told the stages behind it that the session is over.
+        last.add_done_callback(lambda done: self._forget(opened) if done.exception() else None)
+        return last
+
+    def drop(self, session: str) -> None:
+        """Forgets ``session`` in every stage, without its last captions."""
+        with self._changing:
+            opened = self._opened.pop(session, None)
+        self._forget(opened)
+
+    def sessions(self) -> list[str]:
+        """The names open in any stage."""
+        keys = {key for found in self._actors.ask("sessions") for key in found}
+        return sorted({key.rpartition("/")[0] for key in keys})
+
+    def pids(self) -> list[int]:
+        """The processes of the actors."""
+        return self._actors.ask("pid")
+
+    def outcome(self, session: str, future: Future) -> list[Caption]:
+        """The captions of one batch; raises PipelineError when a stage or its process failed."""
+        try:
+            batch = future.result()
+        except PipelineError:
+            raise
+        except Exception as error:
+            kind = type(error).__name__
+            raise PipelineError(
+                f"session {session!r} was lost: {kind}: {error}", kind=kind
+            ) from error
+        if isinstance(batch, Failure):
+            raise batch.error(f"session {session!r} failed")
+        return batch
+
+    def _open(self, session: str, options: SessionOptions) -> None:
         if self._stopped:
             raise PipelineError("the pipeline was stopped: start another")
         with self._changing:
@@ -94,213 +149,59 @@ class Chain(ABC):
             key = f"{session}/{next(self._numbers)}"
             self._opened[session] = _Opened(key, options, self._straight)
         try:
-            for link in self._straight:
-                failure = self._result(link, "open", key, options)
-                if isinstance(failure, Failure):
-                    raise failure.error(f"session {session!r} failed")
+            self.outcome(session, self._send(session, [], opens=True))
         except BaseException:
             self.drop(session)
             raise
 
-    def step(self, session: str, seq: int, *chunks: Chunk) -> Future:
-        """Sends ``chunks`` down the chain as batch ``seq``; :meth:`outcome` reads the result."""
-        if any(chunk.pictures for chunk in chunks):
-            self._turn(session, seq)
-        return self._send(session, seq, list(chunks))
-
-    def finish(self, session: str, seq: int) -> Future:
-        """Ends ``session``: each stage's remainder goes through the stages after it."""
-        last = self._send(session, seq, [], last=True)
-        with self._changing:
-            opened = self._opened.pop(session, None)
-        # What did not come through has not told the links behind it that the session is over.
-        last.add_done_callback(lambda done: self._forget(opened) if done.exception() else None)
-        return last
-
-    def drop(self, session: str) -> None:
-        """Forgets ``session`` in every stage, without its last captions."""
-        with self._changing:
-            opened = self._opened.pop(session, None)
-        self._forget(opened)
-
-    def _forget(self, opened: _Opened | None) -> None:
-        if opened is not None and not self._stopped:
-            self._dispatcher.forget(opened.key)
-            for link in range(len(self)):
-                self._call(link, "drop", opened.key)
-
-    def sessions(self) -> list[str]:
-        """The names open in any stage."""
-        links = range(len(self))
-        keys = {key for link in links for key in self._result(link, "sessions")}
-        return sorted({key.rpartition("/")[0] for key in keys})
-
-    def outcome(self, session: str, future: Future) -> list[Caption]:
-        """The captions of one batch; raises PipelineError when a stage or its process failed."""
-        try:
-            batch = future.result()
-        except Exception as error:
-            raise self._broken(session, error) from error
-        if isinstance(batch, Failure):
-            raise batch.error(f"session {session!r} failed")
-        return batch
-
-    def load(self) -> None:
-        """Loads all stages at the same time, then runs a moment of noise through each.
-
-        The first call of a model is slow (allocations, kernel choice): nobody shall wait for it
-        in front of a caption. Raises PipelineError.
-        """
-        self._straight = tuple(range(len(self)))
-        handles = [self._call(link, "load") for link in self._straight]
-        for handle in handles:
-            failure = self._wait(handle)
-            if isinstance(failure, Failure):
-                raise failure.error()
-        self._warm_up()
-        for link in self._straight:
-            self._result(link, "settle")
-
-    def _warm_up(self) -> None:
-        """Noise for the first link, and as it is not speech, an utterance for those behind it."""
-        session = "warm-up"
-        self.open(session, SessionOptions(max_answer_tokens=4))
-        key = self._opened[session].key
-        ways = (
-            ([Chunk(0, _noise(CHUNK_SAMPLES))], self._straight[:1]),
-            (_utterance(), self._straight[1:]),
-        )
-        try:
-            for items, route in ways:
-                packet = Packet(key, 0, items, last=True)
-                self.outcome(session, self._dispatcher.send(packet, route))
-        finally:
-            self.drop(session)
-
-    def _send(self, session: str, seq: int, items: list[Chunk], last: bool = False) -> Future:
+    def _send(
+        self, session: str, items: list[Chunk], last: bool = False, opens: bool = False
+    ) -> Future:
         opened = self._opened.get(session)
-        if opened is not None:
-            return self._dispatcher.send(Packet(opened.key, seq, items, last), opened.route)
-        refused: Future = Future()  # dropped, which its feeder may not have noticed yet
-        refused.set_exception(SessionError(f"session {session!r} is not open: open it first"))
-        return refused
+        if opened is None:  # dropped, which its feeder may not have noticed yet
+            refused: Future = Future()
+            refused.set_exception(SessionError(f"session {session!r} is not open: open it first"))
+            return refused
+        options = opened.options if opens else None
+        packet = Packet(opened.key, opened.sent, items, last, options)
+        opened.sent += 1
+        return self._actors.send(packet, opened.route)
 
-    def _turn(self, session: str, seq: int) -> None:
-        """Leads ``session`` through the lane from batch ``seq`` on."""
+    def _turn(self, session: str) -> bool:
+        """Leads ``session`` through the lane from now on; False where it goes there already."""
         with self._changing:
             opened = self._opened.get(session)
             if self._look is None or opened is None or opened.route != self._straight:
-                return
+                return False
             if self._lane is None:
-                self._lane = self._add(self._look)
-                self._call(self._lane, "load")  # a failure comes out of the lane's first batch
-            self._call(self._lane, "open", opened.key, opened.options, seq)
+                self._lane = self._actors.add([self._look])
+                self._actors.load_later(self._lane)
             opened.route = (self._straight[0], self._lane, *self._straight[1:])
+            return True
 
-    def _result(self, link: int, method: str, *args: Any) -> Any:
-        return self._wait(self._call(link, method, *args))
+    def _forget(self, opened: _Opened | None) -> None:
+        if opened is not None and not self._stopped:
+            self._actors.forget(opened.key)
 
-    def _wait(self, handle: Any) -> Any:
+    def _load(self, stages: Sequence[Recipe]) -> None:
+        """Loads all stages at the same time, then runs a moment of noise through each.
+
+        The first call of a model is slow (allocations, kernel choice): nobody shall wait for it in
+        front of a caption. Noise is not speech: those behind the segmenter get an utterance.
+        """
+        self._straight = tuple(self._actors.add([stage]) for stage in stages)
+        self._actors.load()
+        session = "warm-up"
+        self.open(session, SessionOptions(max_answer_tokens=4))
+        key, (first, *behind) = self._opened[session].key, self._straight
+        noise = Packet(key, 1, [Chunk(0, _noise(CHUNK_SAMPLES))], last=True)
         try:
-            return self._future(handle).result()
-        except Exception as error:
-            raise self._broken("", error) from error
-
-    def _broken(self, session: str, error: Exception) -> PipelineError:
-        where = f"session {session!r} was lost: " if session else ""
-        return PipelineError(f"{where}{type(error).__name__}: {error}", kind=type(error).__name__)
-
-
-def recipes(
-    model: str, device: str = "cpu", threads: int | None = None, form: str = "auto"
-) -> tuple[Recipe, ...]:
-    """The stages of live captions: segment, encode, translate.
-
-    ``threads`` is for the decoder, the stage that needs them; by default all cores (four at most),
-    but for a bundled model, beside which the encoder keeps one. An encoder that is left none has
-    all in its turn (:mod:`pipeline.turns`). ``form`` is that of the weights in memory.
-    """
-    threads = _decoder_threads(model) if threads is None else threads
-    alone = threads < system.cores()
-    gpus = 0.4 if device.startswith("cuda") else 0.0
-    model = _from_anywhere(model)
-    return (
-        Recipe("segment", _segment),
-        Recipe("encode", partial(_encode, model, device, form), 1 if alone else threads, gpus),
-        Recipe("translate", partial(_translate, model, device, form), threads, gpus),
-    )
-
-
-def look_recipe(
-    model: str, device: str = "cpu", threads: int | None = None, form: str = "auto"
-) -> Recipe | None:
-    """The stage that looks at pictures; None when ``model`` has no eyes."""
-    model = _from_anywhere(model)
-    if _is_blind(model):
-        return None
-    # The decoder waits while a picture is looked at: the threads are free for it.
-    threads = _decoder_threads(model) if threads is None else threads
-    gpus = 0.2 if device.startswith("cuda") else 0.0
-    return Recipe("look", partial(_look, model, device, form), threads, gpus)
-
-
-def use_threads(wanted: Sequence[int]) -> None:
-    """Gives torch the most threads that any of the stages in this process wants."""
-    if any(wanted):
-        import torch
-
-        torch.set_num_threads(max(wanted))
-
-
-def _segment() -> Stage[Any, Any, Any]:
-    from dragoman.stages.illustrate import IllustrateStage
-    from dragoman.stages.segment import SegmentStage
-
-    return IllustrateStage(SegmentStage())
-
-
-def _look(model: str, device: str, form: str) -> Stage[Any, Any, Any]:
-    from dragoman.stages.look import LookStage
-
-    return LookStage.load(model, device, form)
-
-
-def _encode(model: str, device: str, form: str) -> Stage[Any, Any, Any]:
-    from dragoman.stages.encode import EncodeStage
-
-    return EncodeStage.load(model, device, form)
-
-
-def _translate(model: str, device: str, form: str) -> Stage[Any, Any, Any]:
-    from dragoman.stages.translate import TranslateStage
-
-    return TranslateStage.load(model, device, form)
-
-
-def _decoder_threads(model: str) -> int:
-    """A bundled model is small, and leaves a core to the other stages; one of true size keeps up
-    better with all of them (`benchmarks.apart`)."""
-    folder = hub.here(model)
-    small = folder is not None and folder.parent == hub.BUNDLED
-    return max(1, min(4, system.cores() - small))
-
-
-def _is_blind(model: str) -> bool:
-    """Whether the model's configuration is here and has no vision tower; cheap, without torch."""
-    folder = hub.here(model)
-    try:
-        config = {} if folder is None else hub.read_config(folder)
-    except CheckpointError:  # which loading will explain
-        return False
-    return folder is not None and not config.get("vision_config")
-
-
-def _from_anywhere(model: str) -> str:
-    """A folder's path, made absolute for processes that run elsewhere; a bundled model's name and
-    a hub's id as they are, for each machine to look up.
-    """
-    folder = hub.here(model)
-    return model if folder is None or folder.parent == hub.BUNDLED else str(folder.resolve())
+            self.outcome(session, self._actors.send(noise, (first,)))
+            spoken = Packet(key, 1, _utterance(), last=True)
+            self.outcome(session, self._actors.send(spoken, tuple(behind)))
+        finally:
+            self.drop(session)
+        self._actors.ask("settle")
 
 
 def _noise(samples: int) -> np.ndarray:

@@ -62,10 +62,18 @@ def document(
         "source": source,
         "duration": round(duration_s, 3),
         "model": name_of(Path(model)),
-        "options": asdict(options),
+        "options": asked(options),
         "warnings": list(warnings),
         "segments": [_segment(caption) for caption in captions],
     }
+
+
+def asked(options: SessionOptions) -> dict[str, Any]:
+    """The options of a session as documents name them: ``finals_only`` where there is a choice."""
+    fields = asdict(options)
+    if not options.finals_only:
+        del fields["finals_only"]
+    return fields
 
 
 def _segment(caption: Caption) -> dict[str, Any]:

@@ -192,7 +192,7 @@ class Session:
         with self._lock:
             try:
                 self._send_held()
-                self._watch([], time.monotonic(), self._chain.finish(self.name, self._sent))
+                self._watch([], time.monotonic(), self._chain.finish(self.name))
             except Exception as raised:
                 error = error or raised
             self._events.put(_Ended(self._sent, error))
@@ -238,16 +238,16 @@ class Session:
         if chunks:
             since = self._arrivals[chunks[0].start // CHUNK_SAMPLES]
             batch = chunks if self._pace == "fast" else self._in_time(chunks)
-            self._watch(chunks, since, self._chain.step(self.name, self._sent, *batch))
+            self._watch(chunks, since, self._chain.step(self.name, *batch))
 
     def _in_time(self, chunks: list[Chunk]) -> list[Chunk]:
         """``chunks``; in few pieces, with one update at most, when the session lags."""
-        update = self._in_flight <= LAG_CHUNKS
+        late = self._in_flight > LAG_CHUNKS
         if self._in_flight + len(chunks) <= LAG_CHUNKS:
             return chunks
-        self.skipped_updates += len(chunks) - update
-        *late, newest = map(_joined, _pieces(chunks))
-        return [*(replace(piece, update=False) for piece in late), replace(newest, update=update)]
+        self.skipped_updates += len(chunks) - (not late)
+        *older, newest = map(_joined, _pieces(chunks))
+        return [*(replace(piece, late=True) for piece in older), replace(newest, late=late)]
 
     def _watch(self, chunks: list[Chunk], since: float, future: Future) -> None:
         """Notes that the next batch was sent, and when its result is there."""

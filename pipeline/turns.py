@@ -11,7 +11,7 @@ from dataclasses import replace
 from io import FileIO
 
 from dragoman import system
-from dragoman.pipeline.link import Recipe
+from dragoman.pipeline.recipes import Recipe
 
 
 class Turns:

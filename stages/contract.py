@@ -77,8 +77,12 @@ class StageHost(Generic[In, Out, StateT]):
         self._open: dict[str, tuple[StateT, int]] = {}  # the state, and the next batch's number
 
     @property
-    def sessions(self) -> list[str]:
+    def names(self) -> list[str]:
+        """The sessions that are open."""
         return list(self._open)
+
+    def __contains__(self, session: str) -> bool:
+        return session in self._open
 
     def open(self, session: str, options: SessionOptions, seq: int = 0) -> None:
         """Opens ``session``, whose first batch is ``seq``; raises SessionError if it is open."""

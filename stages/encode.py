@@ -9,8 +9,8 @@ chunks, and states can be batched only where they stand at the same place within
 goes in always ends exactly where a token comes out, and the rest, of which no token could be made
 yet, waits here: no token is later for it, and the open segments of all sessions stand alike.
 
-Sound also waits for the update that will ask for it, by the same count as in the translate stage:
-a pass for several tokens costs little more than a pass for one.
+Sound also waits for the update that will ask for it, which is decided here: a pass for several
+tokens costs little more than a pass for one.
 """
 
 from collections.abc import Sequence
@@ -30,6 +30,7 @@ from dragoman.encoders import (
 )
 from dragoman.models.checkpoint import Checkpoint
 from dragoman.stages.messages import CHUNK_SAMPLES, SessionOptions, SoftTokens, Speech
+from dragoman.stages.policies.updates import Updates
 
 MOST_HELD = 8  # tokens whose sound waits, where no update comes for long
 
@@ -39,10 +40,10 @@ class EncodeState:
     """The open segment, if there is one: the encoder's state, where the segment started, how many
     samples the encoder was fed, and the ``rest``, float32 [S], heard but not fed yet.
 
-    ``apart``: tokens from one update to the next; ``given``: those made since the last one.
+    ``updates``: when there are any; ``given``: tokens made since the last one.
     """
 
-    apart: int = 1
+    updates: Updates
     encoder: StreamingAudioState | None = None
     start: int = 0
     given: int = 0
@@ -61,6 +62,7 @@ class _Feed:
     encoder: StreamingAudioState
     samples: np.ndarray
     tokens: Tensor
+    update: bool
     error: Exception | None = None
 
     @property
@@ -74,7 +76,8 @@ class _Feed:
             tokens=self.tokens,
             opens=self.item.opens,
             closes=self.item.closes,
-            update=self.item.update,
+            update=self.update,
+            late=self.item.late,
             pictures=tuple(picture.without_pixels() for picture in self.item.pictures),
         )
         return [out], self.state
@@ -91,19 +94,19 @@ class EncodeStage:
         self._none = torch.zeros(0, embedder.width)
 
     @classmethod
-    def load(cls, model: str, device: str = "cpu", form: str = "auto") -> "EncodeStage":
-        """Loads the audio tower and its embedder, nothing else, as weights of ``form``; raises
+    def load(cls, model: str, device: str = "cpu", dtype: str = "auto") -> "EncodeStage":
+        """Loads the audio tower and its embedder, nothing else, as weights of ``dtype``; raises
         CheckpointError.
         """
         checkpoint = Checkpoint.open(model)
-        dtype = checkpoint.dtype(form)
+        weights = checkpoint.dtype(dtype)
         mel = LogMel(checkpoint.audio_config.input_feat_size).to(device)
-        tower = checkpoint.audio_encoder(dtype, device, checkpoint.audio_form(form))
+        tower = checkpoint.audio_encoder(weights, device, checkpoint.audio_form(dtype))
         encoder = StreamingAudioEncoder(mel, tower)
-        return cls(encoder, checkpoint.embedder("audio", dtype, device))
+        return cls(encoder, checkpoint.embedder("audio", weights, device))
 
     def init_state(self, options: SessionOptions) -> EncodeState:
-        return EncodeState(options.update_chunks)
+        return EncodeState(Updates.of(options))
 
     def step(self, item: Speech, state: EncodeState) -> tuple[list[SoftTokens], EncodeState]:
         """Raises ValueError for a piece of a segment that was never opened, and for samples that
@@ -136,7 +139,7 @@ class EncodeStage:
     def _feed(self, item: Speech, state: EncodeState) -> _Feed | ValueError:
         """Cuts what was heard so far behind the last sample that a token asks for."""
         if item.opens:
-            state = EncodeState(state.apart, self._encoder.init_state(1), item.start)
+            state = EncodeState(state.updates, self._encoder.init_state(1), item.start)
         if state.encoder is None:
             return ValueError(f"segment {item.segment} is not open: feed its pieces from the first")
         if item.samples.ndim != 1 or item.samples.dtype != np.float32:
@@ -147,20 +150,21 @@ class EncodeStage:
         heard = np.concatenate([state.rest, item.samples])
         if item.closes:
             silence = np.zeros(CHUNK_SAMPLES, np.float32)
-            return _Feed(item, state, state.encoder, np.concatenate([heard, silence]), self._none)
+            heard = np.concatenate([heard, silence])
+            return _Feed(item, state, state.encoder, heard, self._none, update=True)
         needed, stride = self._encoder.lookahead + 1, self._encoder.stride
         made, complete = (
             max(0, samples - needed + stride) // stride
             for samples in (state.fed, state.fed + len(heard))
         )  # tokens
         new = complete - made
-        due = item.update and state.given + new >= state.apart
+        due = state.updates.due(state.given + new, item.late, item.closes)
         if not (due or new >= MOST_HELD):
             new = 0
         state.given = 0 if due else state.given + new
         count = needed + (made + new - 1) * stride - state.fed if new else 0
         state.rest = heard[count:].copy()
-        return _Feed(item, state, state.encoder, heard[:count], self._none)
+        return _Feed(item, state, state.encoder, heard[:count], self._none, due)
 
     def _run(self, group: list[_Feed]) -> None:
         """Runs feeds of one kind together; if that fails each alone, so that only the bad fail."""

@@ -38,16 +38,16 @@ class LookStage:
         self._end_of_image, self._resolution = end_of_image, resolution
 
     @classmethod
-    def load(cls, model: str, device: str = "cpu", form: str = "auto") -> "LookStage":
-        """Loads the vision tower and its embedder, nothing else, as weights of ``form``; raises
+    def load(cls, model: str, device: str = "cpu", dtype: str = "auto") -> "LookStage":
+        """Loads the vision tower and its embedder, nothing else, as weights of ``dtype``; raises
         CheckpointError.
         """
         checkpoint = Checkpoint.open(model)
         end_of_image = checkpoint.tokenizer.special("<end_of_image>")
-        dtype, resolution = checkpoint.dtype(form), checkpoint.resolution
-        tower, embedder = checkpoint.vision_tower(dtype, device), None
+        weights, resolution = checkpoint.dtype(dtype), checkpoint.resolution
+        tower, embedder = checkpoint.vision_tower(weights, device), None
         if tower is not None:
-            embedder = checkpoint.embedder("vision", dtype, device)
+            embedder = checkpoint.embedder("vision", weights, device)
         return cls(tower, embedder, end_of_image, resolution)
 
     def init_state(self, options: SessionOptions) -> LookState:

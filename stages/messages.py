@@ -24,17 +24,19 @@ CHUNK_SAMPLES = SAMPLE_RATE_HZ * CHUNK_MS // 1000  # 2 560: what one soft token 
 class SessionOptions:
     """What one session asks for.
 
-    ``update_chunks`` is how many chunks lie between two updates of the hypothesis, ``pre_roll_ms``
-    how much audio before the decision that speech began belongs to a segment, ``endpoint_ms`` how
-    much silence ends it. With ``pad_audio`` the model is shown every segment's audio filled up to
-    30 s, as the reference processor shows it. ``size`` is the part of the model that runs (see
-    :mod:`models.sizes`; `auto`: smaller while the session lags, empty: all of it), ``draft_size``
-    another one for partial captions.
+    ``update_chunks`` is how many chunks lie between two updates of the hypothesis; with
+    ``finals_only`` there are none before a segment closes. ``pre_roll_ms`` is how much audio before
+    the decision that speech began belongs to a segment, ``endpoint_ms`` how much silence ends it.
+    With ``pad_audio`` the model is shown every segment's audio filled up to 30 s, as the reference
+    processor shows it. ``size`` is the part of the model that runs (see :mod:`models.sizes`;
+    `auto`: smaller while the session lags, empty: all of it), ``draft_size`` another one for
+    partial captions.
     """
 
     language: str = "es"
     target_language: str = "en"
     update_chunks: int = 2
+    finals_only: bool = False
     vad_aggressiveness: int = 2
     pre_roll_ms: int = 300
     endpoint_ms: int = 560
@@ -83,13 +85,13 @@ class Chunk:
 
     ``pictures`` are those that became current since the chunk before, up to this one's end.
 
-    ``update`` is False when the session lags: the audio is heard, the update is skipped, so that
-    only the newest hypothesis is computed.
+    ``late`` says that the session lags: the audio is heard, an update that is due now is skipped,
+    so that only the newest hypothesis is computed.
     """
 
     start: int
     samples: np.ndarray
-    update: bool = True
+    late: bool = False
     pictures: tuple[Picture, ...] = ()
 
     @property
@@ -111,7 +113,7 @@ class Speech:
     samples: np.ndarray
     opens: bool = False
     closes: bool = False
-    update: bool = True
+    late: bool = False
     pictures: tuple[Picture, ...] = ()
 
     @property
@@ -124,8 +126,10 @@ class Speech:
 class SoftTokens:
     """What the encoder made of a piece: ``tokens`` float32 [K, D] in the decoder's space.
 
-    ``end`` is the sample index up to which the segment has been heard; ``pictures``, of the tokens
-    that open it, stand in the prompt before its audio, or are only named.
+    ``end`` is the sample index up to which the segment has been heard. ``update`` says that its
+    hypothesis is to be made anew now (:mod:`stages.policies.updates`), ``late`` that its session
+    lags. ``pictures``, of the tokens that open it, stand in the prompt before its audio, or are
+    only named.
     """
 
     segment: int
@@ -135,6 +139,7 @@ class SoftTokens:
     closes: bool = False
     update: bool = True
     start: int = 0
+    late: bool = False
     pictures: tuple[Picture, ...] = ()
 
 

@@ -122,9 +122,9 @@ class SegmentStage:
         whole = len(heard) - len(heard) % FRAME_SAMPLES
         out: list[Speech] = []
         for at in range(0, whole, FRAME_SAMPLES):
-            out += _advance(_frame(heard[at : at + FRAME_SAMPLES], state), state, item.update)
+            out += _advance(_frame(heard[at : at + FRAME_SAMPLES], state), state, item.late)
         state.rest = heard[whole:].copy()
-        return out + _hand_on(state, item.update), state
+        return out + _hand_on(state, item.late), state
 
     def flush(self, state: SegmentState) -> list[Speech]:
         """Closes the open segment with all that is left of the stream."""
@@ -186,7 +186,7 @@ def _start(state: SegmentState) -> int:
     return state.position - len(state.frames) * FRAME_SAMPLES
 
 
-def _advance(frame: Frame, state: SegmentState, update: bool) -> list[Speech]:
+def _advance(frame: Frame, state: SegmentState, late: bool) -> list[Speech]:
     """Takes one frame; returns the segment's last piece where one ends."""
     assert state.position is not None
     speech = _is_speech(state.frames[-1] if state.frames else None, frame)
@@ -199,9 +199,9 @@ def _advance(frame: Frame, state: SegmentState, update: bool) -> list[Speech]:
         return []
     state.length += 1
     if state.silent >= state.limits.endpoint:
-        return [_end(state, len(state.frames), update)]
+        return [_end(state, len(state.frames), late)]
     if state.length >= state.limits.segment:
-        return [_cut(state, update)]
+        return [_cut(state, late)]
     return []
 
 
@@ -245,34 +245,34 @@ def _open(state: SegmentState) -> None:
     state.length = len(state.frames)
 
 
-def _hand_on(state: SegmentState, update: bool) -> list[Speech]:
+def _hand_on(state: SegmentState, late: bool) -> list[Speech]:
     """The open segment's audio up to where the place of a cut may lie."""
     handed = state.length - len(state.frames)
     count = min(len(state.frames), state.limits.segment - state.limits.hold - handed)
-    return [_take(state, count, update)] if state.is_open and count > 0 else []
+    return [_take(state, count, late)] if state.is_open and count > 0 else []
 
 
-def _take(state: SegmentState, count: int, update: bool, closes: bool = False) -> Speech:
+def _take(state: SegmentState, count: int, late: bool, closes: bool = False) -> Speech:
     """The first ``count`` frames as a piece of the open segment."""
     start, opens = _start(state), not state.begun
     samples = [state.frames.popleft().samples for _ in range(count)]
     joined = np.concatenate(samples) if samples else np.zeros(0, np.float32)
     state.begun = True
-    return Speech(state.segment, start, joined, opens, closes, update)
+    return Speech(state.segment, start, joined, opens, closes, late)
 
 
-def _end(state: SegmentState, count: int, update: bool) -> Speech:
+def _end(state: SegmentState, count: int, late: bool) -> Speech:
     """Closes the open segment after ``count`` more frames."""
-    last = _take(state, count, update, closes=True)
+    last = _take(state, count, late, closes=True)
     state.segment += 1
     state.is_open = False
     return last
 
 
-def _cut(state: SegmentState, update: bool) -> Speech:
+def _cut(state: SegmentState, late: bool) -> Speech:
     """Closes the open segment in the quietest place held back; what follows opens the next."""
     held = list(state.frames)[-state.limits.hold :]
-    last = _end(state, len(state.frames) - len(held) + _quietest(held), update)
+    last = _end(state, len(state.frames) - len(held) + _quietest(held), late)
     state.joined = True
     if any(_is_speech(a, b) for a, b in pairwise(state.frames)):
         _open(state)

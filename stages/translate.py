@@ -21,18 +21,16 @@ import torch
 from torch import Tensor
 
 from dragoman.decoder import KVCache, LanguageModel, Slice
-from dragoman.decoder.drafts import Lookahead
-from dragoman.decoder.lockstep import Decoding, alone, together
+from dragoman.decoder.batching import Decoding, alone, together
 from dragoman.decoder.packed import Request
+from dragoman.decoder.speculation import Lookahead
 from dragoman.encoders import MultimodalEmbedder
 from dragoman.models import prompt as prompts
-from dragoman.models import resident, sizes
+from dragoman.models import sizes
 from dragoman.models.checkpoint import Checkpoint
 from dragoman.models.prompt import AUDIO_TOKENS, Prompt
 from dragoman.models.tokenizer import Tokenizer
-from dragoman.stages.commit import CommitPolicy, LocalAgreement, without_loop
 from dragoman.stages.confidence import word_confidences
-from dragoman.stages.elastic import Pressure, Sizes
 from dragoman.stages.messages import (
     SAMPLE_RATE_HZ,
     Caption,
@@ -42,6 +40,8 @@ from dragoman.stages.messages import (
     SoftTokens,
     Text,
 )
+from dragoman.stages.policies.commit import CommitPolicy, LocalAgreement, without_loop
+from dragoman.stages.policies.elastic import Pressure, Sizes
 
 TOKENS_PER_SECOND = 12  # more than anyone speaks: what exceeds it is invented
 TOKENS_AT_LEAST = 12
@@ -69,7 +69,8 @@ class Hypothesis:
         chance was given, and keeps the one that it had.
         """
         known = [
-            self.chances[place] if chance is None else chance for place, chance in enumerate(chances)
+            self.chances[place] if chance is None else chance
+            for place, chance in enumerate(chances)
         ]
         committed = len(ids) if final else policy(self.ids, ids, self.committed)
         return Hypothesis(ids, committed, known)
@@ -106,7 +107,6 @@ class TranslateState:
     fresh: list[Tensor] = field(default_factory=list)  # float [K, D], together < MOST_WAITING
     heard: int = 0  # positions of prompt and audio
     audio: int = 0  # soft tokens among what was heard
-    waiting: int = 0  # soft tokens since the last update
     shown: bool = False
     frames: tuple[Frame, ...] = ()
     transcript: Hypothesis = field(default_factory=Hypothesis)
@@ -128,6 +128,8 @@ class TranslateStage:
         """``temperature``: what logits are divided by for the confidences of words."""
         self._model, self._embedder, self._tokenizer = model, embedder, tokenizer
         self._temperature = temperature
+        # Whether the logits of an update are so large that memory is worth giving back after it.
+        self.leaves_holes = model.config.vocab_size >= LARGE_VOCABULARY
         self._soft_token = tokenizer.special("<audio_soft_token>")
         self._policy = LocalAgreement(tokenizer.begins_word)
         ids = torch.arange(model.config.vocab_size)
@@ -137,16 +139,16 @@ class TranslateStage:
         self._instruction = lru_cache(INSTRUCTIONS)(self._prefilled)
 
     @classmethod
-    def load(cls, model: str, device: str = "cpu", form: str = "auto") -> "TranslateStage":
-        """Loads the language model, as weights of ``form``, and the rows of its special tokens;
+    def load(cls, model: str, device: str = "cpu", dtype: str = "auto") -> "TranslateStage":
+        """Loads the language model, as weights of ``dtype``, and the rows of its special tokens;
         raises CheckpointError.
         """
         checkpoint = Checkpoint.open(model)
         tokenizer = checkpoint.tokenizer  # first: a wrong one is known before weights are read
-        dtype = checkpoint.dtype(form)
+        weights = checkpoint.dtype(dtype)
         return cls(
-            checkpoint.language_model(dtype, device, checkpoint.scheme(form)),
-            checkpoint.embedder("audio", dtype, device),
+            checkpoint.language_model(weights, device, checkpoint.scheme(dtype)),
+            checkpoint.embedder("audio", weights, device),
             tokenizer,
             checkpoint.confidence_temperature,
         )
@@ -163,24 +165,14 @@ class TranslateStage:
     @torch.inference_mode()
     def step(self, item: SoftTokens, state: TranslateState) -> tuple[list[Caption], TranslateState]:
         """Raises ValueError for tokens of a segment that was never opened."""
-        captions, state = alone(self._model, self._stepped(item, state))
-        self._tidy([state])
-        return captions, state
+        return alone(self._model, self._stepped(item, state))
 
     @torch.inference_mode()
     def step_batch(
         self, items: Sequence[SoftTokens], states: Sequence[TranslateState]
     ) -> list[tuple[list[Caption], TranslateState] | Exception]:
         """As `step`, for many streams, which share the passes of the model."""
-        found = together(self._model, list(map(self._stepped, items, states)))
-        self._tidy([result[1] for result in found if not isinstance(result, Exception)])
-        return found
-
-    def _tidy(self, states: Sequence[TranslateState]) -> None:
-        """Gives back what the logits of an update took, where they are large."""
-        large = self._model.config.vocab_size >= LARGE_VOCABULARY
-        if large and any(state.waiting == 0 for state in states):
-            resident.trim()
+        return together(self._model, list(map(self._stepped, items, states)))
 
     def _stepped(
         self, item: SoftTokens, state: TranslateState
@@ -189,18 +181,15 @@ class TranslateStage:
             state = yield from self._opened(item, state)
         if state.cache is None:
             raise ValueError(f"segment {item.segment} is not open: feed its tokens from the first")
-        state.pressure.note(item.update)
+        state.pressure.note(item.late)
         if state.again is not None:
             yield from self._heard_again(item, state, state.again)
         count = len(item.tokens)
         state.fresh = [*state.fresh, item.tokens]
         state.heard, state.audio = state.heard + count, state.audio + count
-        state.waiting += count
-        due = item.update and state.waiting >= state.options.update_chunks
-        if not (due or item.closes):
+        if not item.update:
             yield from self._hear(state)
             return [], state
-        state.waiting = 0
         yield from self._update(item, state)
         return self._captions(item, state), state
 
@@ -320,9 +309,7 @@ class TranslateStage:
         assert state.cache is not None
         audio, suffix = self._audio(fresh), self._suffix(state)
         embeddings, ids = (torch.cat(parts, dim=1) for parts in zip(audio, suffix, strict=True))
-        return Lookahead(
-            self._model, state.cache, embeddings, ids, self._never, self._temperature
-        )
+        return Lookahead(self._model, state.cache, embeddings, ids, self._never, self._temperature)
 
     def _audio(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Soft tokens [K, D] as they enter the cache: embeddings [1, K, D], ids [1, K]."""

@@ -1,6 +1,7 @@
 """Holds the direction of dependencies between the packages, by walking their imports."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,9 @@ UNDER_TEST = {"kernels", "encoders", "decoder", "models", "stages", "pipeline", 
 PACKAGES = UNDER_TEST | {"benchmarks", "tests"}
 FOLDERS = UNDER_TEST - {"training"}  # packages below the name `dragoman`
 MAY_IMPORT = {
-    "kernels": set(),
-    "encoders": {"kernels"},
-    "decoder": {"kernels"},
+    "encoders": set(),
+    "decoder": set(),
+    "kernels": {"encoders", "decoder"},
     "models": {"encoders", "decoder", "kernels"},
     "stages": {"encoders", "decoder", "models"},
     "pipeline": {"stages", "models"},
@@ -23,21 +24,9 @@ MAY_IMPORT = {
 }
 NUMERIC_ONLY = {"kernels", "encoders", "decoder"}
 BESIDES_TORCH = {
-    "encoders/vision.py": {"timm"},  # imported when a vision tower is built
-    "kernels/loops.py": {"llvmlite"},  # imported when a product is made, if it is there
-    "kernels/compiler.py": {"llvmlite"},
-    "kernels/attention_loops.py": {"llvmlite"},
-    "kernels/block_loops.py": {"llvmlite"},
-    "kernels/gate_loops.py": {"llvmlite"},
-    "kernels/sparse_loops.py": {"llvmlite"},
-    "kernels/forms.py": {"llvmlite"},
-    "kernels/functions.py": {"llvmlite"},
-    "kernels/frames.py": {"llvmlite"},
-    "kernels/head_loops.py": {"llvmlite"},
-    "kernels/layer_loops.py": {"llvmlite"},
-    "kernels/open_loops.py": {"llvmlite"},
-    "kernels/row_loops.py": {"llvmlite"},
-    "kernels/rows.py": {"llvmlite"},
+    "encoders": {"timm"},  # imported when a vision tower is built
+    "decoder": set(),
+    "kernels": {"llvmlite", "encoders", "decoder"},  # imported when a model is made quick
 }
 ONLY_IN = {"ray": {"pipeline", "tests", "benchmarks"}, "transformers": {"tests", "benchmarks"}}
 
@@ -78,11 +67,11 @@ def test_packages_import_only_what_lies_below_them(package):
 
 @pytest.mark.parametrize("package", sorted(NUMERIC_ONLY))
 def test_the_model_needs_torch_alone(package):
-    allowed = {"torch", "kernels", package} | set(sys.stdlib_module_names)
+    allowed = {"torch", package} | BESIDES_TORCH[package] | set(sys.stdlib_module_names)
     assert {
         file: wrong
         for file, names in package_imports(package).items()
-        if (wrong := names - allowed - BESIDES_TORCH.get(file, set()))
+        if (wrong := names - allowed)
     } == {}
 
 
@@ -93,6 +82,31 @@ def test_timm_is_not_imported_before_a_tower_is_built():
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert (done.stdout, done.returncode) == ("False\n", 0), done.stderr
+
+
+def modules_imported(path: Path) -> set[str]:
+    """The files of this repository that a file imports by their names, at import time or later."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            inside = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if _file(name) else node.module for name in inside}
+    return {str(file.relative_to(ROOT)) for name in found if (file := _file(name))}
+
+
+def _file(module: str) -> Path | None:
+    """The file of a module of ours; None for a package, or for what is not ours."""
+    file = ROOT / f"{module.removeprefix('dragoman.').replace('.', '/')}.py"
+    return file if file.is_file() else None
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    files = [file for package in FOLDERS for file in sorted((ROOT / package).rglob("*.py"))]
+    graph = {str(file.relative_to(ROOT)): modules_imported(file) for file in files}
+    assert len(graph["kernels/block_loops.py"]) > 2
+    tuple(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
 
 
 @pytest.mark.parametrize("library", sorted(ONLY_IN))

@@ -4,8 +4,7 @@ Place: the trainer calls an `Augmenter` on every utterance, anew each epoch. Mas
 the trainer's business.
 
 Unusual: every effect that is a filter (equalizer tilt, band limits, room, telephone) is one curve
-over frequency, so all of them together cost one pair of Fourier transforms; noise is drawn
-beforehand and reused from random places.
+over frequency, so all of them together cost one pair of Fourier transforms.
 """
 
 import math
@@ -15,18 +14,21 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-SAMPLE_RATE_HZ = 16_000
+from training import codecs
+from training.noises import SAMPLE_RATE_HZ, Noises, speech_level
+
 SPEED = (0.88, 1.14)
 SNR_DB = (5.0, 40.0)
 PEAK_DB = (-24.0, 0.0)
+CODEC_SHARE = 0.12
 RT60_MS = (100, 600)
-_BANK_SAMPLES = 20 * SAMPLE_RATE_HZ
 _BANK_IMPULSES = 32
 _SPEED_STEP = 0.02
 
 
 class Augmenter:
-    """Random effects from one seed: speed, room, equalizer, band limits, noise, level, clipping.
+    """Random effects from one seed: another voice far behind, speed, room, equalizer, band limits,
+    noise, codec, level, clipping.
 
     babble: float [S] recordings at 16 kHz to build a murmur from (training voices only). Not safe
     to share by threads.
@@ -35,7 +37,7 @@ class Augmenter:
     def __init__(self, seed: int, babble: Sequence[Tensor] = ()):
         self._rng = random.Random(seed)
         self._generator = torch.Generator().manual_seed(seed)
-        self._noises = self._make_noises(babble)
+        self._noises = Noises(self._rng, self._generator, babble)
         self._rooms = [self._make_room() for _ in range(_BANK_IMPULSES)]
 
     def __call__(self, samples: Tensor, behind: Tensor | None = None) -> tuple[Tensor, float]:
@@ -60,6 +62,8 @@ class Augmenter:
         peak = float(heard.abs().amax().clamp_min(1e-4))
         if rng.random() < 0.85:
             heard = heard + self._noise(heard)
+        if rng.random() < CODEC_SHARE:
+            heard = self._coded(heard)
         gain = 10 ** (rng.uniform(*PEAK_DB) / 20) / peak
         clip = (
             rng.uniform(0.25, 0.7) * 10 ** (rng.uniform(*PEAK_DB) / 20)
@@ -71,39 +75,25 @@ class Augmenter:
         return (heard * gain).clamp_(-clip, clip), len(heard) / len(samples)
 
     def nothing(self, length: int) -> Tensor:
-        """float [length]: silence, noise, or tones such as music and telephones make."""
-        rng, kind = self._rng, self._rng.random()
-        level = 10 ** (rng.uniform(-70, -10) / 20)
-        if kind < 0.15:
-            return torch.randn(length, generator=self._generator) * (level * 1e-2)
-        noise = self._piece(rng.choice(self._noises if kind < 0.6 else self._noises[:7]), length)
-        sound = noise / (noise.std() + 1e-8)
-        if kind >= 0.6:
-            tones = self._tones(length)
-            sound = sound * 10 ** (rng.uniform(-40, 0) / 20) + tones / (tones.std() + 1e-8)
-        return (sound * level).clamp_(-1, 1)
+        """float [length] in [-1, 1] in which nobody says anything."""
+        return self._noises.alone(length)
 
-    def _tones(self, length: int) -> Tensor:
-        """Notes with harmonics, one to three at a time, that begin sharply and fade."""
-        rng, out = self._rng, torch.zeros(length)
-        position = 0
-        while position < length:
-            count = min(length - position, rng.randrange(1_600, 16_000))
-            time = torch.arange(count) / SAMPLE_RATE_HZ
-            fade = torch.exp(-time * rng.uniform(0, 6))
-            for _ in range(rng.randrange(0, 4)):
-                hz = 110 * 2 ** (rng.randrange(48) / 12)
-                for harmonic in range(1, rng.randrange(2, 6)):
-                    wave = torch.sin(2 * math.pi * hz * harmonic * time)
-                    out[position : position + count] += wave * fade / harmonic
-            position += count
-        return out
+    def _coded(self, samples: Tensor) -> Tensor:
+        """Through a codec of telephones or calls, where there are any."""
+        names = codecs.available()
+        if not names:
+            return samples
+        name, peak = self._rng.choice(names), float(samples.abs().amax().clamp_min(1e-4))
+        level = 10 ** (self._rng.uniform(-12, 0) / 20) / peak
+        bits = self._rng.choice(codecs.CODECS[name].bits_a_second)
+        heard = codecs.through((samples * level).numpy(), name, bits)
+        return torch.from_numpy(heard) / level
 
     def _behind(self, samples: Tensor, other: Tensor) -> Tensor:
         """Another voice, 12 to 25 dB below, from a random moment on: float [S]."""
         start = self._rng.randrange(max(1, len(samples) - 1_600))
         other = other[: len(samples) - start]
-        level = _speech_level(samples) / (_speech_level(other) + 1e-8)
+        level = speech_level(samples) / (speech_level(other) + 1e-8)
         quieter = other * (level * 10 ** (-self._rng.uniform(12, 25) / 20))
         return torch.nn.functional.pad(quieter, (start, len(samples) - start - len(other)))
 
@@ -139,55 +129,9 @@ class Augmenter:
     def _noise(self, samples: Tensor) -> Tensor:
         """Noise at a random distance below the speech, measured where there is speech."""
         rng = self._rng
-        noise = self._piece(rng.choice(self._noises), len(samples))
-        level = _speech_level(samples) / (noise.square().mean().sqrt() + 1e-8)
+        noise = self._noises.piece(rng.choice(self._noises.all), len(samples))
+        level = speech_level(samples) / (noise.square().mean().sqrt() + 1e-8)
         return noise * (level * 10 ** (-rng.uniform(*SNR_DB) / 20))
-
-    def _piece(self, noise: Tensor, length: int) -> Tensor:
-        """float [length] from a random place of ``noise``."""
-        start = self._rng.randrange(max(1, len(noise) - length))
-        noise = noise[start : start + length]
-        return noise.repeat(math.ceil(length / len(noise)))[:length]
-
-    def _make_noises(self, babble: Sequence[Tensor]) -> list[Tensor]:
-        noises = [self._colored(slope) for slope in (0.0, 0.0, 0.5, 0.5, 1.0)]
-        noises += [self._hum(50), self._hum(60)]
-        if babble:
-            noises += [self._babble(babble, voices) for voices in (3, 5, 8)]
-        return noises
-
-    def _colored(self, slope: float) -> Tensor:
-        """Noise whose amplitude falls with frequency to the power of slope: 0 white, 0.5 pink, 1
-        brown.
-        """
-        spectrum = torch.fft.rfft(torch.randn(_BANK_SAMPLES, generator=self._generator))
-        hz = torch.linspace(0, SAMPLE_RATE_HZ / 2, len(spectrum)).clamp_min(20)
-        return torch.fft.irfft(spectrum / hz**slope, _BANK_SAMPLES)
-
-    def _hum(self, mains_hz: int) -> Tensor:
-        """Mains hum with its harmonics, over a little pink noise."""
-        time = torch.arange(_BANK_SAMPLES) / SAMPLE_RATE_HZ
-        hum = torch.zeros(_BANK_SAMPLES)
-        for harmonic in range(1, 9):
-            phase = self._rng.uniform(0, 2 * math.pi)
-            hum += (
-                self._rng.uniform(0.2, 1)
-                / harmonic
-                * torch.sin(2 * math.pi * mains_hz * harmonic * time + phase)
-            )
-        pink = self._colored(0.5)
-        return hum + pink * (0.3 * hum.std() / pink.std())
-
-    def _babble(self, recordings: Sequence[Tensor], voices: int) -> Tensor:
-        """Several people talking at once."""
-        out = torch.zeros(_BANK_SAMPLES)
-        for _ in range(voices):
-            position = 0
-            while position < _BANK_SAMPLES:
-                piece = self._rng.choice(recordings)[: _BANK_SAMPLES - position]
-                out[position : position + len(piece)] += piece / (_speech_level(piece) + 1e-8)
-                position += len(piece)
-        return out
 
     def _make_room(self) -> Tensor:
         """An impulse response: the direct sound, then noise that falls by 60 dB within RT60."""
@@ -227,16 +171,6 @@ def _slope(hz: Tensor, edge_hz: float, below: bool = False) -> Tensor:
     """dB: 24 per octave beyond the edge, no lower than -60."""
     octaves = (hz.clamp_min(1) / edge_hz).log2_()
     return (-24 * (-octaves if below else octaves).clamp_min(0)).clamp_min(-60)
-
-
-def _speech_level(samples: Tensor) -> float:
-    """Root mean square of the louder half of 20 ms frames, so that silence around the speech does
-    not count.
-    """
-    frames = samples[: len(samples) // 320 * 320].view(-1, 320).square().mean(1)
-    if not len(frames):
-        return float(samples.square().mean().sqrt())
-    return float(frames[frames >= frames.mean()].mean().sqrt())
 
 
 def _fast_size(length: int) -> int:

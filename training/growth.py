@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dragoman.models.checkpoint import GROUPS
+from training.nano import Shape
 
 NEW_GAIN = 0.01
 _BLOCK = re.compile(r"audio_tower\.conformer\.(\d+)\.(.+)")
@@ -34,6 +35,30 @@ def weights_of(folder: Path) -> dict[str, Tensor]:
         f"{folder} has neither state.safetensors nor model.safetensors; "
         "give the folder of a run or of a model that training exported"
     )
+
+
+def shape_of(weights: dict[str, Tensor]) -> Shape:
+    """The shape of the model that has these weights."""
+    stem = "audio_tower.subsample_conv_projection."
+    layer = "language_model.layers.0."
+    channels = (len(weights[f"{stem}conv_{i}.conv.weight"]) for i in (0, 1))
+    layers = _count(weights, "language_model.layers.", "input_layernorm.weight")
+    owners = _count(weights, "language_model.layers.", "self_attn.k_proj.weight")
+    return Shape(
+        audio_width=len(weights[f"{stem}input_proj_linear.weight"]),
+        audio_blocks=_count(weights, "audio_tower.conformer.", "norm.weight"),
+        audio_channels=(next(channels), next(channels)),
+        width=weights["language_model.embed_tokens.weight"].shape[1],
+        layers=layers,
+        shared=layers - owners,
+        ffn=len(weights[layer + "mlp.gate_proj.weight"]),
+        told=len(weights[layer + "per_layer_input_gate.weight"]),
+    )
+
+
+def _count(weights: dict[str, Tensor], stem: str, rest: str) -> int:
+    return sum(re.fullmatch(re.escape(stem) + r"\d+\." + re.escape(rest), n) is not None
+               for n in weights)  # fmt: skip
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from torch import nn
 from training.phases import Phase
 
 PEAK_RATE = 1.2e-3  # of AdamW
-MUON_RATE = 2.4e-3  # of Muon, whose updates have AdamW's magnitude
+MUON_RATE = 1.6e-3  # of Muon, whose updates have about the magnitude of AdamW's
 WARMUP_STEPS = 120
 _TABLES = ("embed", "letters", "gathered", "altup.", "pos_proj")
 

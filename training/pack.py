@@ -3,10 +3,10 @@
     python -m training.pack --corpus build/speech --out build/packed
     python -m training.pack --unpack build/packed --corpus build/speech
 
-A piece is an uncompressed tar of at most 60 MiB with whole parts (`training.parts`): the lines of
-each as they are, its samples small. Forms: `opus`, 24 kbit/s by PyAV; `mulaw`, 8 bits a sample, 58
-MB an hour, which numpy alone reads. Unusual: unpacking gives the int16 files back, so nothing else
-needs to know.
+A piece is an uncompressed tar of at most 60 MiB with whole parts (`training.speech_parts`): the
+lines of each as they are, its samples small. Forms: `opus`, 24 kbit/s by PyAV; `mulaw`, 8 bits a
+sample, 58 MB an hour, which numpy alone reads. Unusual: unpacking gives the int16 files back, so
+nothing else needs to know.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from training.parts import SAMPLE_RATE_HZ
+from training.speech_parts import SAMPLE_RATE_HZ
 
 PIECE_BYTES = 60 * 2**20
 OPUS_BITS_A_SECOND = 24_000

@@ -13,7 +13,7 @@ from training.batch import Batcher
 from training.evaluate import answer, score, spell, word_error_rate
 from training.model import Nano
 from training.nano import LANGUAGES
-from training.parts import Example, Parts
+from training.speech_parts import Example, Speech
 from training.stream import plain
 
 SPELT, ANSWERED = 12, 3  # of each language and synthesizer
@@ -30,7 +30,7 @@ class Evaluator:
         """A line for each synthesizer: ``spelling`` is the word error rate of the letters' head by
         language; where the decoder ``listens``, ``wer`` and ``chrf`` are those of its answers.
         """
-        speech = Parts(self._speech, "dev", LANGUAGES)
+        speech = Speech(self._speech, "dev")
         for synthesizer, by_language in _kinds(speech).items():
             line: dict[str, Any] = {"synthesizer": synthesizer, "spelling": {}}
             for language, examples in by_language.items():
@@ -53,8 +53,8 @@ class Evaluator:
             prompt = self._batcher.prompt(language, target)
             text = self._tokenizer.decode(answer(model, plain(one, target), prompt, LONGEST))
             transcript, _, translation = text.partition("\n" + prompts.label(target))
-            heard.append((one.texts[language], transcript))
-            said.append((one.texts[target], translation.strip()))
+            heard.append((one.text, transcript))
+            said.append((one.translation(target), translation.strip()))
         got = score(heard, said)
         return {
             "wer": line.get("wer", {}) | {language: round(got.wer, 3)},
@@ -63,11 +63,11 @@ class Evaluator:
         }
 
 
-def _kinds(speech: Parts) -> dict[str, dict[str, list[Example]]]:
+def _kinds(speech: Speech) -> dict[str, dict[str, list[Example]]]:
     """The first few utterances of each synthesizer and language."""
     kinds: dict[str, dict[str, list[Example]]] = {}
-    for index, (synthesizer, language) in enumerate(speech.kinds):
-        found = kinds.setdefault(synthesizer, {}).setdefault(language, [])
+    for index, record in enumerate(speech.records):
+        found = kinds.setdefault(record.synthesizer, {}).setdefault(record.language, [])
         if len(found) < SPELT:
             found.append(speech[index])
     return kinds

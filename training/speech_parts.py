@@ -21,6 +21,7 @@ from training.text.leaks import NearIndex
 from training.text.tables import LANGUAGES, SPLITS
 
 SAMPLE_RATE_HZ = 16_000
+FOREIGN = ("foreign", "foreign-test")  # splits of speech in other languages, without texts
 
 
 class LeakError(ValueError):
@@ -60,7 +61,8 @@ class Example:
 
     @property
     def text(self) -> str:
-        return self.record.texts[self.record.language]
+        """What is said; empty where nobody is to write it down."""
+        return self.record.texts.get(self.record.language, "")
 
     @property
     def words(self) -> list[str]:
@@ -73,11 +75,12 @@ class Example:
 class Speech:
     """The utterances of one split that exist now, as a sequence; `refresh` takes new parts in.
 
-    synthesizers, languages: only these; all by default. apart_from: evaluation records; what is
-    near to one of them in its language is left out and counted in `left_out`, since rows of text
-    that were added after a part was made may be near to what it says. Samples stay on disk until
-    asked for. An index once given out stays valid: new parts come behind the old ones.
-    Raises ValueError for an unknown split or language.
+    split: one of SPLITS or of FOREIGN. synthesizers, languages: only these; all by default.
+    apart_from: evaluation records; what is near to one of them in its language is left out and
+    counted in `left_out`, since rows of text that were added after a part was made may be near to
+    what it says. Samples stay on disk until asked for. An index once given out stays valid: new
+    parts come behind the old ones.
+    Raises ValueError for an unknown split.
     """
 
     def __init__(
@@ -85,15 +88,12 @@ class Speech:
         folder: Path | str,
         split: str = "train",
         synthesizers: Iterable[str] | None = None,
-        languages: Iterable[str] = LANGUAGES,
+        languages: Iterable[str] | None = None,
         apart_from: Iterable[Record] = (),
     ):
-        self._languages = frozenset(languages)
-        if split not in SPLITS or not self._languages <= set(LANGUAGES):
-            raise ValueError(
-                f"got split {split!r} and languages {sorted(self._languages)}, expected one of "
-                f"{SPLITS} and some of {LANGUAGES}"
-            )
+        if split not in (*SPLITS, *FOREIGN):
+            raise ValueError(f"unknown split: got {split!r}, expected one of {(*SPLITS, *FOREIGN)}")
+        self._languages = None if languages is None else frozenset(languages)
         self._folder = Path(folder) / split
         self._synthesizers = None if synthesizers is None else frozenset(synthesizers)
         self._parts: dict[Path, np.ndarray] = {}
@@ -132,7 +132,7 @@ class Speech:
         first = 0
         for line in path.read_text(encoding="utf-8").splitlines():
             record = Record(**json.loads(line))
-            if record.language in self._languages:
+            if self._languages is None or record.language in self._languages:
                 self._add(record, path, first)
             first += record.samples
 

@@ -1,8 +1,8 @@
 """Endless batches for the trainer: drawn, put into rooms and noise, cut, padded.
 
-Place: between stored speech (`training.parts`), text (`training.text`) and the loop. Beside speech
-in the prompt's language there are examples whose answer is empty: no speech at all, speech in a
-language that the model does not know, and speech in another language than the prompt's.
+Place: between stored speech (`training.speech_parts`), text (`training.text`) and the loop. Beside
+speech in the prompt's language there are examples whose answer is empty: no speech at all, speech
+in a language that the model does not know, and speech in another language than the prompt's.
 
 Unusual: a batch is filled to so many seconds of audio, not to so many rows; and a stream can run in
 worker processes, each of which draws for itself (where a GPU would wait for one).
@@ -19,8 +19,9 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from training.augment import Augmenter
 from training.batch import Batch, Batcher, Spoken
+from training.draws import Draws
 from training.nano import LANGUAGES
-from training.parts import SAMPLE_RATE_HZ, Example, Parts
+from training.speech_parts import SAMPLE_RATE_HZ, Example, Speech
 from training.text import Texts
 
 POOL_SECONDS = 480.0  # drawn at once and sorted by length, so that little is padding
@@ -77,14 +78,15 @@ class Source:
     def __init__(self, stream: Stream, seed: str) -> None:
         self.rng = random.Random(seed)
         self._stream, self._seen, self._looked = stream, float(stream.seen), float(stream.seen)
-        self._speech = Parts(stream.speech, "train", LANGUAGES)
-        self._foreign = Parts(stream.speech, "foreign")
+        kept = Speech(stream.speech, "dev").records + Speech(stream.speech, "test").records
+        self._speech = Draws(Speech(stream.speech, "train", apart_from=kept))
+        self._foreign = Draws(Speech(stream.speech, "foreign"))
         if not len(self._speech):
             raise FileNotFoundError(
                 f"no training speech in {stream.speech}: expected train/SYNTHESIZER/*.jsonl; "
                 "make some with python -m training.speech"
             )
-        babble = [self._speech.draw(self.rng).samples / 32_768 for _ in range(BABBLE)]
+        babble = [_level(self._speech(self.rng)) for _ in range(BABBLE)]
         self._augmenter = Augmenter(self.rng.randrange(2**31), babble)
 
     def pool(self) -> list[list[Spoken]]:
@@ -109,7 +111,7 @@ class Source:
             return self._nothing()
         if kind < NOTHING_SHARE + FOREIGN_SHARE and len(self._foreign):
             return self._unknown(augmenter)
-        spoken = self._heard(self._speech.draw(rng), augmenter)
+        spoken = self._heard(self._speech(rng), augmenter)
         if kind > 1 - MISTAKEN_SHARE:
             others = [one for one in LANGUAGES if one != spoken.language]
             language = rng.choice(others)
@@ -122,7 +124,7 @@ class Source:
         rng = self.rng
         behind = None
         if augmenter is not None and rng.random() < SECOND_SHARE:
-            behind = self._speech.draw(rng).samples.float() / 32_768
+            behind = _level(self._speech(rng))
         target = target_of(example.language, rng)
         return augmented(example, target, rng, augmenter, behind)
 
@@ -133,8 +135,8 @@ class Source:
 
     def _unknown(self, augmenter: Augmenter | None) -> Spoken:
         language = self.rng.choice(LANGUAGES)
-        example = replace(self._foreign.draw(self.rng), texts={}, word_ends_samples=[])
-        heard = augmented(example, target_of(language, self.rng), self.rng, augmenter)
+        target = target_of(language, self.rng)
+        heard = augmented(self._foreign(self.rng), target, self.rng, augmenter)
         return replace(heard, language=language, known=False, expected=False)
 
 
@@ -185,18 +187,24 @@ def augmented(
 ) -> Spoken:
     """An example in a random room, with silence around it as a segmenter leaves it."""
     lead, tail = rng.randrange(800, 8_000), rng.randrange(3_200, 10_400)
-    quiet = torch.nn.functional.pad(example.samples.float() / 32_768, (lead, tail))
+    quiet = torch.nn.functional.pad(_level(example), (lead, tail))
     samples, scale = augmenter(quiet, behind) if augmenter else (quiet, 1.0)
-    ends = [round((end + lead) * scale) for end in example.word_ends_samples]
+    ends = [round((end + lead) * scale) for end in example.record.word_ends_samples]
     return _spoken(example, target, samples, ends)
 
 
 def plain(example: Example, target: str) -> Spoken:
     """An example as it was spoken, with a little silence around it."""
-    samples = torch.nn.functional.pad(example.samples.float() / 32_768, (4_800, 6_400))
-    return _spoken(example, target, samples, [end + 4_800 for end in example.word_ends_samples])
+    samples = torch.nn.functional.pad(_level(example), (4_800, 6_400))
+    ends = [end + 4_800 for end in example.record.word_ends_samples]
+    return _spoken(example, target, samples, ends)
+
+
+def _level(example: Example) -> Tensor:
+    """Its samples, float [S] in [-1, 1]."""
+    return torch.from_numpy(example.samples).float() / 32_768
 
 
 def _spoken(example: Example, target: str, samples: Tensor, ends: list[int]) -> Spoken:
-    translation = example.texts.get(target, "")
+    translation = example.record.texts.get(target, "")
     return Spoken(samples, example.words, ends, example.language, target, translation)

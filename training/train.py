@@ -4,8 +4,9 @@ On the CPU two processes of one thread each train on their own batches and avera
 at this size that is half as fast again as two threads on one batch, and other work on the machine
 slows it less. On a GPU one process trains, and ``--workers`` others make its batches. The learning
 rate follows the share of the time budget that is used up, so a slow machine trains less, not
-wrongly. A run saves every two minutes and goes on where it stood when started again, with the
-speech and the text that are there then; `--from` starts a new run from an earlier model.
+wrongly; on the CPU the budget is in processor time, so a busy one takes longer. A run saves every
+two minutes and goes on where it stood when started again, with the speech and the text that are
+there then; `--from` starts a new run from an earlier model.
 """
 
 import argparse
@@ -31,23 +32,21 @@ from training.batch import Batch, Batcher
 from training.growth import take, weights_of
 from training.model import Nano
 from training.optimizing import agreed, optimizers, rate, set_rate, share_gradients
-from training.parts import SAMPLE_RATE_HZ
 from training.phases import HEARING, READING, Encoded, Phase, current, encode, phases
 from training.progress import Evaluator
-from training.quick import compile_branches, ordinarily
 from training.run import Average, Progress, Run, export
+from training.speech_parts import SAMPLE_RATE_HZ
 from training.stream import Source, Stream, loader
 from training.text import LANGUAGES, Texts
 
 log = logging.getLogger(__name__)
-clock = time.monotonic
 
 LETTERS_WEIGHT = 0.5
 FORGET_SHARE = 0.35  # of the answer's words, at the start; it falls to nothing with time
 FORGET_READ_SHARE = 0.1  # of a text that is to be translated
 WRITTEN_EVERY = {HEARING: 6, READING: 3}  # one step in so many is text alone
 WRITTEN_EVERY_ELSE = 6
-WRITTEN_ROWS = 32
+WRITTEN_ROWS = 16
 MASK_SHARE = 0.5
 ENCODED_SECONDS = 20_000.0  # of speech for the second phase
 VOCABULARY_DRAWS = 20_000
@@ -104,7 +103,7 @@ class Trainer:
         """Steps until the time budget is used up; evaluation does not count."""
         args, now = self.args, self.now
         budget, plan = args.minutes * 60, phases(args.hearing, args.reading)
-        saved = evaluated = now.seconds
+        saved, evaluated = time.monotonic(), now.seconds
         written = self.stream.written(args.rows)
         batches: Iterator[Batch] = iter(())
         entered = ""
@@ -114,13 +113,13 @@ class Trainer:
                 batches, entered = self.batches(phase), phase.name
             if phase.name != now.phase:
                 now.phase, now.phase_step = phase.name, 0
-            started = clock()
+            started = clock(args.device)
             every = WRITTEN_EVERY.get(phase.name, WRITTEN_EVERY_ELSE)
             reads = now.step % every == every - 1
             self.step(next(written if reads else batches), phase, over, reads)
-            now.seconds += agreed(clock() - started)
-            if self.rank == 0 and now.seconds - saved > SAVE_EVERY_S:
-                saved = now.seconds
+            now.seconds += agreed(clock(args.device) - started)
+            if self.rank == 0 and time.monotonic() - saved > SAVE_EVERY_S:
+                saved = time.monotonic()
                 self.run.save(self.model, self.average, self.optimizers, now)
             if self.rank == 0 and now.seconds - evaluated > args.evaluate * 60:
                 evaluated = now.seconds
@@ -137,8 +136,7 @@ class Trainer:
         while heard < min(wanted, self.args.minutes * 400):
             pool = source.pool()
             heard += sum(len(one.samples) for pack in pool for one in pack) / SAMPLE_RATE_HZ
-            with ordinarily():
-                packs += [encode(self.model, pack) for pack in pool]
+            packs += [encode(self.model, pack) for pack in pool]
         return Encoded(packs).batches(self.stream.batcher, self.rng)
 
     def step(self, batch: Batch, phase: Phase, over: float, reads: bool) -> None:
@@ -186,10 +184,9 @@ class Trainer:
         trained = {n: p.detach().clone() for n, p in self.model.named_parameters()}
         put(self.model, self.average.weights)
         self.model.eval()
-        with ordinarily():
-            for line in self.evaluator(self.model, listens=self.now.phase != HEARING):
-                self.run.log(step=self.now.step, seconds=self.now.seconds, split="dev", **line)
-                log.info("step %d, %.0f s: %s", self.now.step, self.now.seconds, line)
+        for line in self.evaluator(self.model, listens=self.now.phase != HEARING):
+            self.run.log(step=self.now.step, seconds=self.now.seconds, split="dev", **line)
+            log.info("step %d, %.0f s: %s", self.now.step, self.now.seconds, line)
         self.model.train()
         put(self.model, trained)
 
@@ -203,6 +200,12 @@ class Trainer:
         Checkpoint.open(str(args.out)).language_model()  # what cannot be loaded is not finished
         self.average.weights = rounded
         self.evaluate()
+
+
+def clock(device: str) -> float:
+    """Seconds: of this process on the CPU, where other work shall delay a run and not cut it short;
+    of the world where a GPU works."""
+    return time.process_time() if device == "cpu" else time.monotonic()
 
 
 def mel_mask(batch: Batch, bands: int, rng: random.Random) -> torch.Tensor | None:
@@ -254,8 +257,6 @@ def train(rank: int, args: argparse.Namespace) -> None:
         torch.set_num_threads(1)
     store = f"file://{(args.run / 'rendezvous').resolve()}"
     dist.init_process_group("gloo", store, rank=rank, world_size=args.processes)
-    if args.compile:
-        compile_branches()
     trainer = Trainer.open(rank, args)
     trainer.loop()
     if rank == 0:
@@ -283,7 +284,6 @@ def options(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--processes", type=int, help="default: 2 on the CPU, 1 on a GPU")
     parser.add_argument("--workers", type=int, default=0, help="that make batches, a process")
     parser.add_argument("--no-muon", dest="muon", action="store_false")
-    parser.add_argument("--compile", action="store_true", help="what of the encoder gains by it")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args(argv)
     args.shape = replace(nano.SHAPE, audio_blocks=args.blocks, ffn=args.ffn)

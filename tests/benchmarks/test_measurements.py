@@ -88,23 +88,24 @@ def test_a_process_that_fails_says_why(bench: Bench, tmp_path):
 
 
 def test_sessions_are_counted(bench: Bench, folder, monkeypatch):
-    from dragoman.pipeline.local import Local
+    from dragoman.pipeline.start import start
+    from dragoman.spec import ModelSpec
 
     monkeypatch.setattr(crowd, "MOST_MS", 60_000)
     monkeypatch.setattr(crowd, "MOST_SKIPPED", 1.0)
-    (found,) = crowd.sessions(bench, lambda: Local.start(str(folder), threads=1))
+    (found,) = crowd.sessions(bench, lambda: start(ModelSpec(str(folder), threads=1), ray=False))
     assert found.row == crowd.SESSIONS and found.ours in (0, 4)
     assert set(found.detail["by_sessions"]) == {4}
 
 
 def test_the_scripted_reply_goes_through_a_chain(bench: Bench):
     """All of the sound as one segment, and the words that the script has for so much of it."""
-    from dragoman.pipeline.local import Local
+    from tests.pipeline.chains import in_process
 
     found, chains = [], []
 
     def start(stages):
-        chains.append(Local.start("tiny", stages=stages))
+        chains.append(in_process(stages))
         found.append(apart.hear(chains[0], apart.sounds.noise(3)))
         return chains[0]
 

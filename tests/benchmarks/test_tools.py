@@ -89,18 +89,6 @@ def test_what_quantized_weights_read(form, gigabytes):
     assert limits.read_bytes(model) / 1e9 == pytest.approx(gigabytes, rel=0.05)
 
 
-def test_what_closed_gates_hide():
-    """95 % of the `up` weights of ten layers; those of int8 and int4 are read."""
-    hidden = {"bf16": 10 * 0.95 * 8192 * 2 * 2048, "bf12": 10 * 0.95 * 8192 * (1.5 * 2048 + 64)}
-    for form in FORMS:
-        with torch.device("meta"):
-            model = LanguageModel(SIZES["E2B"].text).to(torch.bfloat16)
-            if form in SCHEMES:
-                model = quantize(model, SCHEMES[form], torch.bfloat16)
-        found = limits.closed_bytes(model)
-        assert found == pytest.approx(hidden.get(form, 0), rel=1e-6), form
-
-
 def test_what_a_folder_of_another_form_takes_on_the_disk(bench: Bench):
     """At least what it does take, and little more."""
     for form in SCHEMES:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-TOLERANCE = {"atol": 1e-4, "rtol": 0.0}
+from tests.decoder.helpers import ALIKE, SAME
 
 
 @pytest.fixture(scope="module")
@@ -19,15 +19,15 @@ def test_prompt_steps_and_truncation_agree_with_transformers(model, theirs, ids)
         expected = theirs(input_ids=ids).logits
     cache = model.new_cache(batch=2, capacity=4)
     logits = model.prefill(model.embed(ids[:, :10]), ids[:, :10], cache)
-    torch.testing.assert_close(logits, expected[:, 9], **TOLERANCE)
+    torch.testing.assert_close(logits, expected[:, 9], **ALIKE)
     for t in range(10, 20):
-        torch.testing.assert_close(model.step(ids[:, t], cache), expected[:, t], **TOLERANCE)
+        torch.testing.assert_close(model.step(ids[:, t], cache), expected[:, t], **ALIKE)
     cache.truncate(3)
     other = ids.flip(0)[:, :15]
     joined = torch.cat((ids[:, :3], other), dim=1)
     with torch.no_grad():
         expected = theirs(input_ids=joined).logits
-    torch.testing.assert_close(model.verify(other, cache), expected[:, 3:], **TOLERANCE)
+    torch.testing.assert_close(model.verify(other, cache), expected[:, 3:], **ALIKE)
     assert cache.length == 18
 
 
@@ -44,9 +44,9 @@ def test_any_split_into_extend_prefill_and_verify_agrees(model, ids, whole, cuts
             model.extend(model.embed(piece), piece, cache)
         elif kind == 1:
             logits = model.prefill(model.embed(piece), piece, cache)
-            torch.testing.assert_close(logits, whole[:, end - 1], **TOLERANCE)
+            torch.testing.assert_close(logits, whole[:, end - 1], **SAME)
         else:
-            torch.testing.assert_close(model.verify(piece, cache), whole[:, start:end], **TOLERANCE)
+            torch.testing.assert_close(model.verify(piece, cache), whole[:, start:end], **SAME)
         assert cache.length == end
 
 
@@ -61,7 +61,7 @@ def test_positions_nobody_asks_for_do_not_run_the_shared_layers(model, ids, leng
 
 def test_buffers_are_those_of_the_owners_and_double(model, ids):
     cache = model.new_cache(batch=2, capacity=8)
-    per_position = 5 * 2 * (2 * 2 * 8) * 4  # owners, k and v, rows x heads x width, bytes
+    per_position = 5 * 2 * (2 * 2 * 8) * 8  # owners, k and v, rows x heads x width, bytes
     assert cache.nbytes == 8 * per_position
     model.extend(model.embed(ids[:, :9]), ids[:, :9], cache)
     assert (cache.length, cache.capacity) == (9, 16)

@@ -1,21 +1,13 @@
-"""Drafts change the cost of greedy decoding, never its result."""
+"""Greedy decoding in its plainest form, which others are compared with; and transformers' own."""
 
 import pytest
 import torch
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dragoman.decoder import greedy
-from dragoman.decoder.generate import ROWS, choices
+from dragoman.decoder.speculation import ROWS, choices
 
 PROMPT = list(range(20, 31))
 TOKENS = st.integers(0, 199)
-
-
-def prefilled(model, prompt=PROMPT):
-    cache = model.new_cache(capacity=16)
-    ids = torch.tensor([prompt])
-    return cache, model.prefill(model.embed(ids), ids, cache)
 
 
 def plain(model, prompt, max_tokens, stop_ids=(), suppress=None):
@@ -34,6 +26,16 @@ def plain(model, prompt, max_tokens, stop_ids=(), suppress=None):
     return tokens
 
 
+def stepwise(model, prompt, max_tokens, size=None):
+    """The same from a cache, one id a pass."""
+    cache, ids, tokens = model.new_cache(size=size), torch.tensor([prompt]), []
+    logits = model.prefill(model.embed(ids), ids, cache)
+    while len(tokens) < max_tokens:
+        tokens.append(int(logits.argmax()))
+        logits = model.step(torch.tensor(tokens[-1:]), cache)
+    return tokens
+
+
 @pytest.fixture(scope="module")
 def answer(model):
     """The first 12 tokens that follow PROMPT; distinct enough to be worth drafting."""
@@ -42,63 +44,14 @@ def answer(model):
     return tokens
 
 
-def test_plain_greedy_and_transformers_agree(model, theirs, answer):
+def test_whole_sequences_steps_and_transformers_agree(model, theirs, answer):
     ids = torch.tensor([PROMPT])
     theirs.generation_config.eos_token_id = None
     generated = theirs.generate(
         ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12
     )
     assert generated[0, len(PROMPT) :].tolist() == answer
-    result = greedy(model, *prefilled(model), max_tokens=12, stop_ids=())
-    assert list(result.tokens) == answer
-    assert (result.stopped, result.drafted, result.accepted, result.passes) == (False, 0, 0, 11)
-
-
-def test_true_draft_takes_one_pass(model, answer):
-    result = greedy(model, *prefilled(model), max_tokens=12, stop_ids=(), draft=answer)
-    assert list(result.tokens) == answer
-    assert (result.accepted, result.passes) == (12, 1)
-
-
-def test_draft_wrong_from_the_start_takes_no_extra_pass(model, answer):
-    draft = [answer[0] + 1, *answer[1:]]
-    result = greedy(model, *prefilled(model), max_tokens=12, stop_ids=(), draft=draft)
-    assert list(result.tokens) == answer
-    assert (result.drafted, result.accepted, result.passes) == (12, 0, 11)
-
-
-@settings(max_examples=40, deadline=None)
-@given(data=st.data())
-def test_any_draft_and_forced_prefix_give_the_plain_answer(model, answer, data):
-    max_tokens = data.draw(st.integers(0, 12))
-    forced = data.draw(st.lists(TOKENS, max_size=min(3, max_tokens)))
-    expected = forced + plain(model, PROMPT + forced, max_tokens - len(forced))
-    good = data.draw(st.integers(0, 12))
-    draft = expected[len(forced) :][:good] + data.draw(st.lists(TOKENS, max_size=4))
-    stop_ids = set(data.draw(st.lists(st.sampled_from(answer), max_size=2))) - set(forced)
-    stop = next((i for i, t in enumerate(expected) if t in stop_ids), None)
-    cache, logits = prefilled(model)
-    result = greedy(model, cache, logits, max_tokens, stop_ids, forced=forced, draft=draft)
-    assert list(result.tokens) == expected[:stop]
-    assert result.stopped == (stop is not None)
-    assert result.accepted <= result.drafted == len(draft)
-    assert result.accepted >= min(good, len(result.tokens) - len(forced))
-    # The cache can be cut back to the prompt and asked again.
-    assert cache.length <= len(PROMPT) + len(result.tokens)
-    cache.truncate(len(PROMPT))
-    assert greedy(model, cache, logits, max_tokens, stop_ids, forced=forced).tokens == result.tokens
-
-
-def test_suppressed_ids_are_never_chosen(model, answer):
-    suppress = torch.zeros(200, dtype=torch.bool)
-    suppress[answer[:2]] = True
-    expected = plain(model, PROMPT, 8, suppress=suppress)
-    for draft in ([], answer, expected):
-        result = greedy(
-            model, *prefilled(model), max_tokens=8, stop_ids=(), draft=draft, suppress=suppress
-        )
-        assert list(result.tokens) == expected
-    assert set(expected).isdisjoint(answer[:2])
+    assert stepwise(model, PROMPT, 12) == answer
 
 
 @pytest.mark.parametrize("rows", [0, 1, ROWS, 3 * ROWS + 1])
@@ -109,24 +62,5 @@ def test_the_choices_of_many_rows_are_those_of_each(rows):
     assert choices(logits, suppress) == logits[:, :40].argmax(-1).tolist()
 
 
-def test_ties_go_to_the_lowest_id(model):
-    cache, logits = prefilled(model)
-    result = greedy(model, cache, torch.zeros_like(logits), 1, stop_ids=())
-    assert result.tokens == (0,) and result.passes == 0
-
-
-def test_prefill_that_skips_gives_the_text_of_one_that_does_not(model, answer):
-    ids = torch.tensor([PROMPT])
-    cache = model.new_cache()
-    logits = model.verify(ids, cache)[:, -1]  # every position through every layer
-    assert list(greedy(model, cache, logits, 12, stop_ids=()).tokens) == answer
-
-
-def test_impossible_requests_are_refused(model):
-    cache, logits = prefilled(model)
-    with pytest.raises(ValueError, match="at most max_tokens"):
-        greedy(model, cache, logits, 1, stop_ids=(), forced=(1, 2))
-    with pytest.raises(ValueError, match="no stop id"):
-        greedy(model, cache, logits, 9, stop_ids=(2,), forced=(1, 2))
-    with pytest.raises(ValueError, match="one row"):
-        greedy(model, model.new_cache(batch=2), logits, 9, stop_ids=())
+def test_ties_go_to_the_lowest_id():
+    assert choices(torch.zeros(2, 9), None) == [0, 0]

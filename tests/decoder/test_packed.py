@@ -9,9 +9,8 @@ from torch import Tensor
 from dragoman.decoder import LanguageModel, Slice
 from dragoman.decoder.cache import KVCache
 from dragoman.decoder.packed import Request
-from tests.decoder.helpers import CONFIG
+from tests.decoder.helpers import CONFIG, SAME
 
-TOLERANCE = {"atol": 1e-4, "rtol": 0.0}
 LENGTH = 24
 SEQUENCES = 5
 
@@ -60,7 +59,7 @@ def test_any_company_gives_each_the_answers_of_the_whole_sequence(model, sequenc
             expected.append(whole[n, end - wanted : end])
         if asked:
             for logits, truth in zip(model.answer_together(asked), expected, strict=True):
-                torch.testing.assert_close(logits, truth, **TOLERANCE)
+                torch.testing.assert_close(logits, truth, **SAME)
     for cache in caches:
         assert cache.length <= LENGTH
 
@@ -84,7 +83,7 @@ def test_the_keys_and_values_are_those_of_each_alone(model, sequences):
                 torch.testing.assert_close(
                     getattr(mine, buffers)[layer][:, :, :count],
                     getattr(theirs, buffers)[layer][:, :, :count],
-                    **TOLERANCE,
+                    **SAME,
                 )
 
 
@@ -111,9 +110,9 @@ def test_a_slice_of_the_model_is_packed_too(model, sequences):
     first = [request(model, caches[n], sequences[n, : 5 + n], 1) for n in range(2)]
     second = [request(model, caches[n], sequences[n, 5 + n :], 2) for n in range(2)]
     for n, logits in enumerate(model.answer_together(first)):
-        torch.testing.assert_close(logits[0], expected[n, 4 + n], **TOLERANCE)
+        torch.testing.assert_close(logits[0], expected[n, 4 + n], **SAME)
     for n, logits in enumerate(model.answer_together(second)):
-        torch.testing.assert_close(logits, expected[n, -2:], **TOLERANCE)
+        torch.testing.assert_close(logits, expected[n, -2:], **SAME)
 
 
 def test_shared_layers_run_for_the_positions_that_anybody_asked_for(model, sequences, lengths):
@@ -129,7 +128,7 @@ def test_shared_layers_run_for_the_positions_that_anybody_asked_for(model, seque
 
 def test_one_alone_is_a_company_too(model, sequences, whole):
     (logits,) = model.answer_together([request(model, model.new_cache(), sequences[0], LENGTH)])
-    torch.testing.assert_close(logits, whole[0], **TOLERANCE)
+    torch.testing.assert_close(logits, whole[0], **SAME)
 
 
 def test_a_request_that_cannot_be_met_changes_nothing(model, sequences):

@@ -7,11 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dragoman.decoder import LanguageModel, Slice, TextConfig, greedy
+from dragoman.decoder import LanguageModel, Slice, TextConfig
 from dragoman.decoder.slices import plan, runs
-from tests.decoder.helpers import CONFIG
+from tests.decoder.helpers import CONFIG, SAME
+from tests.decoder.test_generate import stepwise
 
-TOLERANCE = {"atol": 1e-5, "rtol": 0.0}
 E4B = TextConfig()
 
 # Of CONFIG's ten layers 0-4 own their keys and values; 5-8 slide and read 3, 9 is full and reads 4.
@@ -71,9 +71,7 @@ def test_whole_sequences_are_those_of_the_standalone_model(model, ids, size, sma
     outputs = torch.tensor([[24, 0, 7, 7], [3, 4, 23, 12]])
     for chosen in (None, outputs):
         expected = run(small, ids, outputs=chosen)
-        torch.testing.assert_close(
-            run(model, ids, outputs=chosen, size=size), expected, **TOLERANCE
-        )
+        torch.testing.assert_close(run(model, ids, outputs=chosen, size=size), expected, **SAME)
     assert not torch.allclose(run(model, ids), run(small, ids), atol=1e-2)
 
 
@@ -89,31 +87,17 @@ def test_every_pass_over_a_cache_is_that_of_the_standalone_model(model, ids, siz
 
     ours = passes(model, model.new_cache(2, 4, size=size))
     for got, expected in zip(ours, passes(small, small.new_cache(2, 4)), strict=True):
-        torch.testing.assert_close(got, expected, **TOLERANCE)
+        torch.testing.assert_close(got, expected, **SAME)
 
 
 def test_greedy_text_is_that_of_the_standalone_model(model, size, small):
-    prompt = torch.arange(20, 31)[None]
-
-    def text(model, size=None):
-        cache = model.new_cache(size=size)
-        logits = model.prefill(model.embed(prompt), prompt, cache)
-        return greedy(model, cache, logits, 12, (), draft=(1, 2)).tokens
-
-    assert text(model, size) == text(small)
-
-
-@pytest.fixture(scope="module")
-def precise(model) -> LanguageModel:
-    """The model in float64: some random slices make much of the rounding of float32."""
-    precise = LanguageModel(CONFIG).eval()
-    precise.load_state_dict(model.state_dict())
-    return precise.double()
+    prompt = list(range(20, 31))
+    assert stepwise(model, prompt, 12, size) == stepwise(small, prompt, 12)
 
 
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
-def test_any_slice_that_is_accepted_is_exact(precise, ids, data):
+def test_any_slice_that_is_accepted_is_exact(model, ids, data):
     skip = data.draw(st.sets(st.integers(0, 9), max_size=8))
     try:
         whole = Slice.cut(CONFIG, skip=skip)
@@ -123,8 +107,8 @@ def test_any_slice_that_is_accepted_is_exact(precise, ids, data):
         return
     widths = data.draw(st.lists(st.integers(1, 64), min_size=10, max_size=10))
     size = Slice(whole.layers, tuple(widths[: len(whole.layers)]))
-    expected = run(standalone(precise, size), ids)
-    torch.testing.assert_close(run(precise, ids, size=size), expected, **TOLERANCE)
+    expected = run(standalone(model, size), ids)
+    torch.testing.assert_close(run(model, ids, size=size), expected, **SAME)
 
 
 def test_official_e2b_is_this_slice_of_e4b():
@@ -189,7 +173,7 @@ def test_a_cache_knows_its_size_and_holds_what_that_needs(model, ids, small, siz
     cache = model.new_cache(2, 8, size=size)
     assert cache.size == size
     owners = sum(i < 5 for i in size.layers)
-    assert cache.nbytes == 8 * owners * 2 * (2 * 2 * 8) * 4  # k and v, rows x heads x width, bytes
+    assert cache.nbytes == 8 * owners * 2 * (2 * 2 * 8) * 8  # k and v, rows x heads x width, bytes
     with pytest.raises(ValueError, match="the cache is of another model"):
         small.extend(small.embed(ids), ids, cache)
     assert cache.length == 0
@@ -203,7 +187,7 @@ def test_switching_back_and_forth_leaves_no_trace(model, ids):
     for t in range(0, 25, 5):
         for cache, expected in zip(caches, alone, strict=True):
             got = model.verify(ids[:, t : t + 5], cache)
-            torch.testing.assert_close(got, expected[:, t : t + 5], atol=1e-4, rtol=0.0)
+            torch.testing.assert_close(got, expected[:, t : t + 5], **SAME)
     assert all(torch.equal(run(model, ids, size=s), e) for s, e in zip(sizes, alone, strict=True))
 
 

@@ -2,7 +2,7 @@
 
 import time
 
-from dragoman.pipeline.local import Local
+from tests.pipeline.chains import in_process
 from tests.pipeline.fake_stages import fakes
 
 
@@ -18,6 +18,6 @@ def eventually(what, within_s: float = 20.0):
 
 def fake_chain():
     """A chain in this process that says a word a chunk."""
-    chain = Local.start(stages=fakes())
+    chain = in_process(fakes())
     yield chain
     chain.stop()

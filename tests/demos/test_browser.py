@@ -18,7 +18,8 @@ import pytest
 
 from dragoman.demos.browser import serve
 from dragoman.demos.score import word_error_rate
-from dragoman.pipeline.graph import Graph
+from dragoman.pipeline.start import start
+from dragoman.spec import ModelSpec
 from dragoman.stages.messages import SessionOptions
 from tests.demos.browsers import eventually
 
@@ -54,7 +55,7 @@ def playwright(chromium):
 
 @pytest.fixture(scope="module")
 def chain(chromium, tiny_folder):
-    graph = Graph.start("nano" if TRAINED else str(tiny_folder), threads=1)
+    graph = start(ModelSpec("nano" if TRAINED else str(tiny_folder), threads=1))
     yield graph
     graph.stop()
 

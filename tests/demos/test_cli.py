@@ -18,10 +18,10 @@ from dragoman import errors
 from dragoman.demos import captions as command
 from dragoman.demos import cli
 from dragoman.errors import CheckpointError, PipelineError
-from dragoman.pipeline.link import Failure
-from dragoman.pipeline.local import Local
+from dragoman.pipeline.runner import Failure
 from tests.nano_like import read_config
 from tests.pipeline.batches import as_saved
+from tests.pipeline.chains import in_process
 from tests.pipeline.fake_stages import CHUNKS_A_SEGMENT, POISON, Making, fakes, tone
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,7 +55,7 @@ def any_pair(tiny_folder, tmp_path):
 
 @pytest.fixture(autouse=True)
 def no_model(monkeypatch):
-    monkeypatch.setattr(command, "start", lambda request: Local.start(stages=fakes()))
+    monkeypatch.setattr(command, "start", lambda request: in_process(fakes()))
 
 
 def captions(*args) -> int:
@@ -110,11 +110,11 @@ def test_a_reference_gives_the_word_error_rate_on_stderr(talk, tmp_path, capsys)
 
 
 def test_a_silent_file_gives_no_text_and_says_so(tmp_path, capsys, monkeypatch):
-    from dragoman.pipeline.chain import Recipe
+    from dragoman.pipeline.recipes import Recipe
     from dragoman.stages.segment import SegmentStage
 
     stages = (Recipe("segment", Making(SegmentStage())), *fakes()[1:])
-    monkeypatch.setattr(command, "start", lambda request: Local.start(stages=stages))
+    monkeypatch.setattr(command, "start", lambda request: in_process(stages))
     silent = write_wav(tmp_path / "silent.wav", 2, 0.0)
     assert captions("--file", silent, "--json") == errors.OK
     out, err = capsys.readouterr()
@@ -234,7 +234,7 @@ class FastCard:
 
 def test_a_microphone_is_heard_as_fast_as_it_comes(tmp_path, capsys, monkeypatch):
     card = FastCard()
-    source = command.Source("card", "card", tmp_path, card, card)
+    source = command.AudioSource("card", "card", tmp_path, card, card)
     monkeypatch.setattr(command, "open_source", lambda request, on_screen: source)
     begin = time.monotonic()
     assert cli.main(["captions", "--json"]) == errors.OK
@@ -249,9 +249,9 @@ def test_ctrl_c_ends_cleanly_and_saves(tmp_path):
     script = f"""
         import sys
         from dragoman.demos import captions, cli
-        from dragoman.pipeline.local import Local
+        from tests.pipeline.chains import in_process
         from tests.pipeline.fake_stages import fakes
-        captions.start = lambda request: Local.start(stages=fakes())
+        captions.start = lambda request: in_process(fakes())
         sys.exit(cli.main(["captions", "--file", {str(talk)!r}, "--json", "-o", {str(tmp_path)!r}]))
     """
     process = subprocess.Popen(
@@ -280,9 +280,9 @@ def test_a_reader_that_leaves_is_no_crash(talk):
     script = f"""
         import sys
         from dragoman.demos import captions, cli
-        from dragoman.pipeline.local import Local
+        from tests.pipeline.chains import in_process
         from tests.pipeline.fake_stages import fakes
-        captions.start = lambda request: Local.start(stages=fakes())
+        captions.start = lambda request: in_process(fakes())
         sys.exit(cli.main(["captions", "--file", {str(talk)!r}, "--json"]))
     """
     process = subprocess.Popen(

@@ -36,9 +36,9 @@ NANO = ROOT / "models/nano/model.safetensors"
 WITHOUT_A_MODEL = """
     import sys
     from dragoman.demos import captions, cli
-    from dragoman.pipeline.local import Local
+    from tests.pipeline.chains import in_process
     from tests.pipeline.fake_stages import fakes
-    captions.start = lambda request: Local.start(stages=fakes())
+    captions.start = lambda request: in_process(fakes())
     sys.exit(cli.main(sys.argv[1:]))
 """
 pytestmark = pytest.mark.timeout(3 * PATIENCE_S)

@@ -5,8 +5,9 @@ import pytest
 from dragoman import errors
 from dragoman.demos import captions as command
 from dragoman.demos import cli
-from dragoman.pipeline.local import Local
+from dragoman.pipeline.chain import Chain
 from tests.demos.test_cli import write_wav
+from tests.pipeline.chains import in_process
 from tests.pipeline.fake_stages import fakes
 
 SPELLINGS = [
@@ -19,14 +20,14 @@ SPELLINGS = [
 
 @pytest.mark.parametrize(("args", "expected"), SPELLINGS)
 def test_captions(args, expected, tmp_path, monkeypatch):
-    seen, open_ = [], Local.open
+    seen, open_ = [], Chain.open
 
     def spy(self, session, options):
         seen.append(options.pad_audio)
         return open_(self, session, options)
 
-    monkeypatch.setattr(Local, "open", spy)
-    monkeypatch.setattr(command, "start", lambda request: Local.start(stages=fakes()))
+    monkeypatch.setattr(Chain, "open", spy)
+    monkeypatch.setattr(command, "start", lambda request: in_process(fakes()))
     talk = write_wav(tmp_path / "talk.wav", 1)
     assert cli.main(["captions", "--file", str(talk), "--pace", "fast", *args]) == errors.OK
     assert seen[-1] is expected  # the warm-up comes before

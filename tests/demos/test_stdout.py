@@ -17,18 +17,19 @@ from tests.pipeline.fake_stages import CHUNKS_A_SEGMENT, POISON, tone
 PROGRAM = """
     import sys, time
     from dragoman.demos import captions, cli
-    from dragoman.pipeline.chain import Recipe
-    from dragoman.pipeline.graph import Graph
+    from dragoman.pipeline.chain import Chain
+    from dragoman.pipeline.recipes import Recipe
+    from dragoman.pipeline.start import host
     from tests.pipeline.fake_stages import Deadly, Making, fakes
 
-    class Lingering(Graph):
+    class Lingering(Chain):
         def stop(self):
             time.sleep(5)
             super().stop()
 
     segment, _, translate = fakes()
     stages = (segment, Recipe("encode", Making(Deadly())), translate)
-    captions.start = lambda request: Lingering.start(stages=stages)
+    captions.start = lambda request: Lingering.start(host(ray=True), stages)
     sys.exit(cli.main(["captions", "--pace", "fast", *sys.argv[1:]]))
 """
 

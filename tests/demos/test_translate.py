@@ -19,8 +19,8 @@ from dragoman.demos.progress import Bars
 from dragoman.pipeline import batch
 from dragoman.pipeline.batch import Advanced, Result
 from dragoman.pipeline.journal import DRAFT, NAME
-from dragoman.pipeline.workers import Pool
 from tests.pipeline import media_files
+from tests.pipeline.chains import pool_of
 from tests.pipeline.fake_stages import POISON, fakes, tone
 
 ROOT = media_files.ROOT
@@ -34,7 +34,7 @@ def pool():
         address="local", num_cpus=4, include_dashboard=False, log_to_driver=False,
         logging_level="ERROR", object_store_memory=100 * 2**20,
     )  # fmt: skip
-    yield Pool.start(fakes()[1:], workers=1)
+    yield pool_of(fakes()[1:], workers=1)
     ray.shutdown()
 
 
@@ -42,7 +42,7 @@ def pool():
 def command(pool, monkeypatch):
     """The command line in this process, with fake stages."""
     monkeypatch.setattr(batch, "recipes", lambda *_: fakes())
-    monkeypatch.setattr("dragoman.pipeline.workers.Pool.start", lambda *_: pool)
+    monkeypatch.setattr("dragoman.pipeline.pool.Pool.start", lambda *_: pool)
     monkeypatch.setattr(pool, "stop", lambda: None)
     return lambda *args: cli.main(["translate", *map(str, args)])
 
@@ -82,7 +82,7 @@ def test_quiet_prints_paths_and_a_second_run_starts_nothing(command, tmp_path, c
         "ü x.es.srt", "ü x.en.srt", "ü x.es-en.srt", "ü x.json"
     ]  # fmt: skip
     assert all(path.is_file() for path in paths) and first.err == ""
-    monkeypatch.setattr("dragoman.pipeline.workers.Pool.start", no_pool)
+    monkeypatch.setattr("dragoman.pipeline.pool.Pool.start", no_pool)
     assert command(*args) == errors.OK
     assert capsys.readouterr() == first
 
@@ -153,7 +153,7 @@ def test_a_failure_that_is_not_the_inputs_is_another_code(command, tmp_path, cap
 
 
 def test_nothing_to_do_says_so_before_anything_is_loaded(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("dragoman.pipeline.workers.Pool.start", no_pool)
+    monkeypatch.setattr("dragoman.pipeline.pool.Pool.start", no_pool)
     assert cli.main(["translate", str(tmp_path)]) == errors.NO_INPUT
     assert "holds no audio or video file" in capsys.readouterr().err
 

@@ -5,19 +5,19 @@ import time
 
 from dragoman.demos import captions
 from dragoman.demos.browser_video import Video
-from dragoman.demos.captions import Request
-from dragoman.pipeline.local import Local
+from dragoman.demos.captions import CaptionsOptions
 from dragoman.stages.messages import SessionOptions
+from tests.pipeline.chains import in_process
 from tests.pipeline.fake_stages import illustrated, looking, tone
 from tests.pipeline.media_files import write_tracks
 from tests.pipeline.videos import slide, write
 
 
 def frames(monkeypatch, tmp_path, media):
-    chain = Local.start(stages=illustrated(), look=looking())
+    chain = in_process(illustrated(), look=looking())
     monkeypatch.setattr(captions, "start", lambda request: chain)
     out = tmp_path / "out"
-    assert captions.run(Request(file=media, output_dir=out, pace="fast", as_json=True)) == 0
+    assert captions.run(CaptionsOptions(file=media, output_dir=out, pace="fast", as_json=True)) == 0
     form = json.loads((out / f"{media.stem}.json").read_text(encoding="utf-8"))
     return [segment["frames"] for segment in form["segments"]], len(chain)
 
@@ -43,7 +43,9 @@ def test_sound_alone_does_not(monkeypatch, tmp_path):
 def test_the_sound_track_in_the_language_spoken_is_heard(tmp_path, caplog):
     media = write_tracks(tmp_path / "film.mkv", ("eng", tone(30)), ("spa", tone(10)))
     for language, chunks, number in (("es", 10, 2), ("en", 30, 1)):
-        source = captions.open_source(Request(file=media, language=language), on_screen=False)
+        source = captions.open_source(
+            CaptionsOptions(file=media, language=language), on_screen=False
+        )
         assert sum(map(len, source.pieces)) == len(tone(chunks))
         assert caplog.messages.pop().endswith(f"(eng, spa): number {number} is heard")
         caplog.clear()
@@ -51,7 +53,7 @@ def test_the_sound_track_in_the_language_spoken_is_heard(tmp_path, caplog):
 
 def test_a_page_hears_it_too(tmp_path):
     media = write_tracks(tmp_path / "film.mkv", ("eng", tone(30)), ("spa", tone(10)))
-    chain = Local.start(stages=illustrated())
+    chain = in_process(illustrated())
     video = Video(chain, media, SessionOptions(language="es"))
     end = time.monotonic() + 30
     while not video.run.done and time.monotonic() < end:

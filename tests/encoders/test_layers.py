@@ -16,7 +16,6 @@ from dragoman.encoders.conformer import BlockState, ConformerBlock
 from dragoman.encoders.norms import CumulativeGroupNorm, RMSNorm
 from dragoman.encoders.streaming import StreamingLayer
 from dragoman.encoders.subsample import SubSampleConvProjection
-from dragoman.kernels import hearing
 from tests.encoders.helpers import TINY, noise, randomize
 from tests.streaming import (
     check_lookahead,
@@ -24,7 +23,6 @@ from tests.streaming import (
     check_streaming,
     cuts,
     relative_error,
-    split,
 )
 
 
@@ -151,64 +149,6 @@ def test_rms_norm_passes_silence_without_gradient() -> None:
     )
     assert free.grad is not None
     assert relative_error(x.grad[[0, 2]].double(), free.grad) < 1e-5
-
-
-@pytest.mark.parametrize("config", [TINY, ODD], ids=["tiny", "odd"])
-@pytest.mark.parametrize("rows", [1, 3])
-@settings(deadline=None, max_examples=15)
-@given(lengths=cuts(20), frames=st.integers(1, 40))
-def test_kernels_equal_torch(
-    config: AudioConfig, rows: int, lengths: list[int], frames: int
-) -> None:
-    """A block by its kernels and by torch: the same frames, and a state that either can go on from.
-
-    Frames are as loud as what the limits cut off.
-    """
-    block = ready(ConformerBlock(config))
-    x = noise(rows, frames, 16, scale=3.0)
-    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
-        ours, theirs = block.init_state(rows), block.init_state(rows)
-        for piece in filter(torch.numel, split(x, lengths)):
-            y, ours = block.step(piece, ours)
-            with patch.context() as plain:
-                plain.setattr(hearing, "serves", lambda *_: False)
-                expected, theirs = block.step(piece, theirs)
-            assert relative_error(y, expected) < 1e-5
-            for mine, other in zip(tensors(ours), tensors(theirs), strict=True):
-                assert relative_error(mine.double(), other.double()) < 1e-5
-            ours, theirs = theirs, ours
-
-
-def test_it_is_the_kernels_that_are_tested(monkeypatch) -> None:
-    monkeypatch.setattr(BLOCK.attention.attn, "_attend", None)
-    monkeypatch.setattr(BLOCK.lconv1d, "_convolve", None)
-    monkeypatch.setattr("dragoman.encoders.conformer.functional", None)
-    monkeypatch.setattr("dragoman.encoders.norms.clamp", None)
-    with torch.no_grad():
-        BLOCK(noise(1, 30, 16))
-
-
-def test_what_is_trained_goes_through_torch(monkeypatch) -> None:
-    for name in ("norm", "add_norm", "silu_", "convolve", "attend"):
-        monkeypatch.setattr(hearing, name, None)
-    BLOCK(noise(1, 30, 16)).sum().backward()
-    for name, parameter in BLOCK.named_parameters():
-        assert parameter.grad is not None and parameter.grad.any(), name
-    BLOCK.zero_grad()
-
-
-@pytest.mark.parametrize(
-    "name", ["attention.attn.per_dim_scale", "lconv1d.depthwise_conv1d.weight"]
-)
-def test_changed_weights_are_heard(name: str) -> None:
-    block, x = copy.deepcopy(BLOCK), noise(1, 20, 16)
-    with torch.no_grad():
-        block(x)
-        block.get_parameter(name).mul_(-2.0)
-        changed, fresh = block(x), ready(ConformerBlock(TINY))
-        fresh.load_state_dict(block.state_dict())
-        assert torch.equal(changed, fresh(x))
-        assert relative_error(changed, BLOCK(x)) > 1e-3
 
 
 def test_position_table_is_kept_until_the_weight_changes() -> None:

@@ -38,7 +38,9 @@ def test_right_translations_score_a_hundred():
 
 
 def test_confusions_of_words_and_letters():
-    found = Confusions.of([row("la casa es vieja", "la capa es"), row("la casa", "la capa"), row("no", "no muy")])
+    found = Confusions.of(
+        [row("la casa es vieja", "la capa es"), row("la casa", "la capa"), row("no", "no muy")]
+    )
     assert found.words[("casa", "capa")] == 2
     assert found.words[("vieja", "")] == 1 and found.words[("", "muy")] == 1
     assert found.letters == {("s", "p"): 2}

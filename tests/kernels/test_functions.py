@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dragoman.kernels import functions
-from dragoman.kernels.compiler import Program, lanes
+from dragoman.kernels.compiler import Kernel, lanes
 from dragoman.kernels.rows import Numbers, each
 
 EXACT = {
@@ -24,7 +24,7 @@ def run(name: str, x: torch.Tensor, width: int) -> torch.Tensor:
         each(b, b.given["count"], lambda i, n: target.write(function(b, source.read(i, n)), i))
 
     y = torch.empty_like(x)
-    Program(("x", "y", "count"), write, width).run(1, x.data_ptr(), y.data_ptr(), x.numel())
+    Kernel(("x", "y", "count"), write, width).run(1, x.data_ptr(), y.data_ptr(), x.numel())
     return y
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from dragoman.decoder.layers import AltUp, RMSNorm, rotate
 from dragoman.kernels import head_loops
 from dragoman.kernels import layer_loops as loops
-from tests.decoder.test_taped import WIDE
+from tests.kernels.test_decoder_steps import WIDE
 
 HALF, EPS, ROWS, D, A = torch.bfloat16, WIDE.rms_norm_eps, 3, 77, WIDE.altup_num_inputs
 ACTIVE = WIDE.altup_active_idx

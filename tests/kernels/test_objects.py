@@ -100,7 +100,7 @@ def test_kept_code_computes_what_new_code_does(folder):
 
     y = torch.zeros(2, dtype=torch.int64)
     for i in range(2):
-        program = compiler.Program(("x", "y"), write, compiler.lanes())
+        program = compiler.Kernel(("x", "y"), write, compiler.lanes())
         program.run(1, 14, y[i:].data_ptr())
     assert y.tolist() == [42, 42]
     assert len(list(folder.iterdir())) == 1

@@ -1,8 +1,6 @@
 """Every kernel against the same product by torch, in float64, with the numbers the weights stand
 for."""
 
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,6 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dragoman.decoder import storage
 from dragoman.kernels import block_loops, compiler, loops
 from dragoman.kernels import products as kernels
 
@@ -32,7 +31,7 @@ def make(form: str, outputs: int, inputs: int, seed: int = 0):
     if form == "bf16":
         weight = torch.randn(outputs, inputs, generator=generator).to(HALF)
         return weight, None, weight.double()
-    group = kernels.GROUPS[form]
+    group = storage.GROUP_INPUTS[form]
     scale = torch.rand(outputs, -(-inputs // group), generator=generator).add(0.5).to(HALF)
     most = 127 if form == "int8" else 7
     integers = torch.randint(-most - 1, most + 1, (outputs, inputs), generator=generator)
@@ -69,7 +68,7 @@ def rounded(form, x):
     """x as it is multiplied: by groups in int8, where the CPU multiplies bytes."""
     if form == "bf16" or not compiler.has_bytes(compiler.lanes()):
         return x.double()
-    group = kernels.GROUPS[form]
+    group = storage.GROUP_INPUTS[form]
     groups = F.pad(x.float(), (0, -x.shape[-1] % group)).unflatten(-1, (-1, group))
     most = groups.abs().amax(-1, keepdim=True)
     factor = torch.where(most == 0, 0.0, torch.full_like(most, 127).div(most))
@@ -111,7 +110,7 @@ def test_what_rounding_x_costs(form):
 @pytest.mark.parametrize("form", ["int8", "int4"])
 def test_an_outlier_of_x_spoils_its_own_group_only(form):
     weight, scale, _ = make(form, 32, 512)
-    group = kernels.GROUPS[form]
+    group = storage.GROUP_INPUTS[form]
     x = torch.randn(1, 512)
     x[:, :group] = 0.0
     plain = multiply(form, x, weight, scale)
@@ -190,7 +189,7 @@ def test_rows_and_columns_of_a_larger_matrix(form):
     x = torch.randn(3, 160).to(HALF)
     if form == "bf16":
         return assert_close(multiply(form, x, weight[16:48, :160], None), x, numbers[16:48, :160])
-    used = 16 * -(-160 // kernels.GROUPS[form])
+    used = 16 * -(-160 // storage.GROUP_INPUTS[form])
     scale[:, used:] = torch.nan
     scale[3:] = torch.nan
     y = multiply(form, x, weight[1:3, : 160 * weight.shape[1] // 512], scale[1:3, :used])
@@ -201,12 +200,12 @@ def test_rows_and_columns_of_a_larger_matrix(form):
 @pytest.mark.parametrize("dtype", [HALF, FULL])
 def test_unpacked_weights_are_the_same_numbers(form, dtype):
     weight, scale, numbers = make(form, 48, 416)
-    assert kernels.shape(form, weight) == (48, 416)
+    assert storage.shape(form, weight) == (48, 416)
     assert torch.equal(kernels.unpacked(form, weight, scale, dtype), numbers.to(dtype))
     chosen = torch.tensor([40, 3, 40])
-    rows = kernels.unpacked_rows(form, weight, scale, chosen, dtype)
+    rows = storage.unpacked_rows(form, weight, scale, chosen, dtype)
     assert torch.equal(rows, numbers[chosen].to(dtype))
-    none = kernels.unpacked_rows(form, weight, scale, chosen[:0], dtype)
+    none = storage.unpacked_rows(form, weight, scale, chosen[:0], dtype)
     assert none.shape == (0, 416)
     view = kernels.unpacked(form, weight[1:2, : weight.shape[1] // 13], scale[1:2, :16], dtype)
     assert torch.equal(view, numbers[16:32, :32].to(dtype))
@@ -301,26 +300,3 @@ def test_a_wrong_number_of_inputs_is_an_error():
         kernels.quantized_linear("int4", torch.randn(1, 96), weight, scale)
     with pytest.raises(RuntimeError):
         kernels.linear(torch.randn(1, 96).to(HALF), torch.randn(16, 64).to(HALF))
-
-
-def test_without_a_compiler_torch_does_it_all():
-    script = """
-import sys
-sys.modules["llvmlite"] = None
-import torch
-from dragoman.kernels import products as kernels
-weight = torch.arange(512, dtype=torch.uint8).view(1, 512)
-scale = torch.ones(1, 16).bfloat16()
-y = kernels.quantized_linear("int8", torch.ones(1, 32), weight, scale)
-x = torch.ones(1, 32).bfloat16()
-one = kernels.linear(x, torch.ones(1, 32).bfloat16()).item()
-print(kernels.available(), y[0, :2].tolist(), one)
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stdout == "False [-976.0, -848.0] 32.0\n", done.stderr
-
-
-def test_code_is_made_when_it_is_needed():
-    script = "import sys, decoder, kernels; print('llvmlite' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stdout == "False\n", done.stderr

@@ -17,6 +17,7 @@ from tests.models.hub_server import SHA, Hub
 ROOT = Path(__file__).resolve().parents[2]
 FIND = """
 import sys
+from dragoman.errors import CheckpointError
 from dragoman.models.hub import find
 try:
     print(find(sys.argv[1], bars=len(sys.argv) > 2))

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from dragoman import kernels
+from dragoman.decoder import storage
 from dragoman.decoder.quantize import QuantizedLinear, QuantizedTokenTable, Scheme
 from dragoman.errors import CheckpointError
 from dragoman.models import quantized
@@ -67,7 +67,7 @@ def matrices(module: nn.Module) -> dict[str, QuantizedLinear | QuantizedTokenTab
 
 
 def unpacked(part: QuantizedLinear | QuantizedTokenTable) -> Tensor:
-    return kernels.unpacked(part.form, part.weight, part.scale, torch.bfloat16)
+    return storage.unpacked(part.form, part.weight, part.scale, torch.bfloat16)
 
 
 def check_the_same_bits(module: nn.Module, prefix: str, whole: dict[str, Tensor]) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dragoman import kernels
+from dragoman.decoder import storage
 from dragoman.decoder.quantize import QuantizedLinear
 from dragoman.errors import CheckpointError
 from dragoman.models.checkpoint import Checkpoint
@@ -21,21 +21,23 @@ def matrices(tower: torch.nn.Module) -> dict[str, QuantizedLinear]:
     return {n: part for n, part in tower.named_modules() if isinstance(part, QuantizedLinear)}
 
 
-def test_it_hears_what_its_numbers_stand_for(checkpoint, unrounded):
-    tower = checkpoint.audio_encoder(form="int8")
-    plain = copy.deepcopy(checkpoint.audio_encoder())
+def test_it_hears_what_its_numbers_stand_for(checkpoint):
+    tower = checkpoint.audio_encoder(form="int8").double()
+    plain = copy.deepcopy(checkpoint.audio_encoder()).double()
     before = [parameter.clone() for parameter in plain.parameters()]
     found = matrices(tower)
     for name, part in found.items():
-        whole = kernels.unpacked(part.form, part.weight, part.scale, torch.float32)
+        whole = storage.unpacked(part.form, part.weight, part.scale, torch.float64)
         plain.get_submodule(name).get_parameter("weight").copy_(whole)
     assert {part.form for part in found.values()} == {"int8"}
     assert len(found) == 1 + 10 * len(tower.conformer)
     changed = sum(not a.equal(b) for a, b in zip(before, plain.parameters(), strict=True))
     assert changed == len(found)
-    mel = torch.randn(1, 96, 128, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        torch.testing.assert_close(tower(mel), plain(mel), rtol=1e-4, atol=1e-4)
+    mel = torch.randn(1, 96, 128, generator=torch.Generator().manual_seed(0)).double()
+    with (
+        torch.inference_mode()
+    ):  # in float64, which no kernel takes: the order of sums does not show
+        torch.testing.assert_close(tower(mel), plain(mel), rtol=1e-6, atol=1e-6)
 
 
 def test_what_is_no_matrix_stays_as_it_is_stored(checkpoint):

@@ -13,11 +13,13 @@ from safetensors.torch import load_file, save_file
 
 from dragoman.decoder.quantize import QuantizedLinear, QuantizedTokenTable, Scheme, quantize
 from dragoman.errors import CheckpointError
+from dragoman.kernels import accelerate
 from dragoman.models.checkpoint import Checkpoint
 from dragoman.models.quantizing import write_quantized
-from dragoman.pipeline.chain import recipes
-from dragoman.pipeline.local import Local
+from dragoman.pipeline.recipes import recipes
 from dragoman.pipeline.session import run
+from dragoman.spec import ModelSpec
+from tests.pipeline.chains import in_process
 
 ROOT = Path(__file__).resolve().parents[2]
 LM = "model.language_model."
@@ -49,7 +51,7 @@ def copy(int4, tmp_path) -> Path:
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
 def test_it_loads_as_the_model_quantized_in_memory(scheme, tiny_folder, tmp_path):
     original = Checkpoint.open(str(tiny_folder))
-    expected = quantize(original.language_model(), scheme)
+    expected = accelerate(quantize(original.language_model(), scheme))
     checkpoint = Checkpoint.open(str(written(tiny_folder, tmp_path / "new", scheme)))
     model = checkpoint.language_model()
     assert isinstance(model.layers[0].mlp.up_proj, QuantizedLinear)
@@ -213,7 +215,7 @@ def heard(form: str) -> tuple[str, str]:
     """Transcript and translation of the bundled recording by the bundled model."""
     with wave.open(str(ROOT / "samples" / "talk.wav")) as file:
         samples = np.frombuffer(file.readframes(file.getnframes()), np.int16)
-    chain = Local.start(stages=recipes("nano", threads=1, form=form))
+    chain = in_process(recipes(ModelSpec("nano", dtype=form, threads=1)))
     captions = run(chain, [samples.astype(np.float32) / 32_768], pace="fast")
     finals = [caption for caption in captions if caption.kind == "final"]
     assert len(finals) >= 8

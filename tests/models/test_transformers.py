@@ -25,9 +25,9 @@ from transformers.models.gemma3n.modeling_gemma3n import (
 from dragoman.models import prompt as prompts
 from dragoman.models.hub import BUNDLED
 from dragoman.models.tokenizer import Tokenizer
-from dragoman.stages.commit import without_loop
 from dragoman.stages.encode import EncodeStage
 from dragoman.stages.messages import CHUNK_SAMPLES, SessionOptions, Speech
+from dragoman.stages.policies.commit import without_loop
 from dragoman.stages.translate import TranslateStage
 from tests.encoders.helpers import sound
 

@@ -13,7 +13,7 @@ from dragoman.encoders.attention import RelativePosition
 from dragoman.errors import CheckpointError
 from dragoman.models import checkpoint as checkpoints
 from dragoman.models import resident, weights
-from dragoman.models.checkpoint import FORMS, Checkpoint
+from dragoman.models.checkpoint import DTYPES, Checkpoint
 from dragoman.models.reading import TOKEN_TABLE
 from tests.models import large
 
@@ -151,7 +151,7 @@ def test_the_table_closes_its_file(tiny_folder):
 def test_a_small_model_is_float32_and_a_larger_one_what_it_is_stored_as(tiny_folder, monkeypatch):
     checkpoint = Checkpoint.open(str(tiny_folder))
     assert checkpoint.dtype() == torch.float32
-    assert {form: checkpoint.dtype(form) for form in FORMS} == FORMS
+    assert {form: checkpoint.dtype(form) for form in DTYPES} == DTYPES
     monkeypatch.setattr(checkpoints, "SMALL_BYTES", 1000)
     assert checkpoint.dtype() == torch.bfloat16 and checkpoint.dtype("float32") == torch.float32
     assert checkpoint.audio_encoder().conformer[0].norm.weight.dtype == torch.bfloat16

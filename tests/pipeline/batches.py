@@ -8,11 +8,12 @@ from pathlib import Path
 import ray
 
 from dragoman.pipeline.batch import Advanced, Batch, BatchOptions
-from dragoman.pipeline.chain import Recipe
 from dragoman.pipeline.inputs import find
 from dragoman.pipeline.journal import NAME
-from dragoman.pipeline.workers import Pool
+from dragoman.pipeline.pool import Pool
+from dragoman.pipeline.recipes import Recipe
 from tests.pipeline import media_files
+from tests.pipeline.chains import pool_of
 from tests.pipeline.fake_stages import POISON, fakes, tone
 
 
@@ -29,7 +30,7 @@ def ray_of_our_own() -> Iterator[None]:
 @contextmanager
 def workers(stages: Sequence[Recipe], look: Recipe | None = None) -> Iterator[Pool]:
     """A pool of two for ``stages``, the segmenter first."""
-    made = Pool.start(stages[1:], workers=2, look=look)
+    made = pool_of(stages[1:], 2, look)
     yield made
     made.stop()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dragoman.pipeline.chain import Recipe
+from dragoman.pipeline.recipes import Recipe
 from dragoman.stages.illustrate import IllustrateStage
 from dragoman.stages.messages import (
     CHUNK_SAMPLES,
@@ -42,7 +42,7 @@ class CountingSegments:
                 samples=item.samples[start - item.start :][:CHUNK_SAMPLES],
                 opens=place == 0,
                 closes=place == CHUNKS_A_SEGMENT - 1,
-                update=item.update and start + CHUNK_SAMPLES >= item.end,
+                late=item.late or start + CHUNK_SAMPLES < item.end,
             )
             pieces.append(piece)
             state = None if piece.closes else piece
@@ -58,7 +58,7 @@ class CountingSegments:
                 samples=np.zeros(0, np.float32),
                 opens=False,
                 closes=True,
-                update=True,
+                late=False,
             )
         ]
 
@@ -74,7 +74,7 @@ class CountingTokens:
             raise ValueError(f"poison at piece {state}")
         tokens = np.full((1, 1), item.samples.mean() if len(item.samples) else 0.0)
         made = SoftTokens(
-            item.segment, item.end, tokens, item.opens, item.closes, item.update, item.start
+            item.segment, item.end, tokens, item.opens, item.closes, not item.late, item.start
         )
         return [made], state + 1
 
@@ -209,7 +209,7 @@ def illustrated() -> tuple[Recipe, ...]:
 
 
 def looking(error: Exception | None = None) -> Recipe:
-    return Recipe("look", Making(Looking(), error))
+    return Recipe("look", Making(Looking(), error), cpus=0)
 
 
 def picture(time_s: float, value: int = 100) -> Picture:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from dragoman.demos import cli
 from dragoman.pipeline import batch
-from dragoman.pipeline.chain import Recipe, recipes
+from dragoman.pipeline.recipes import Recipe, recipes
+from dragoman.spec import ModelSpec
 from tests.pipeline.fake_stages import Making
 
 
@@ -30,8 +31,8 @@ class Pausing:
         return []
 
 
-def slow(model: str, device: str, threads: int, form: str) -> tuple[Recipe, ...]:
-    return (*recipes(model, device, threads, form), Recipe("pause", Making(Pausing(0.2))))
+def slow(spec: ModelSpec) -> tuple[Recipe, ...]:
+    return (*recipes(spec), Recipe("pause", Making(Pausing(0.2))))
 
 
 if __name__ == "__main__":

@@ -6,14 +6,16 @@ import pytest
 
 from dragoman.pipeline import batch as batch_module
 from dragoman.pipeline.batch import Advanced
-from dragoman.pipeline.chain import recipes
 from dragoman.pipeline.journal import DRAFT, Journal
+from dragoman.pipeline.pool import QUEUED
+from dragoman.pipeline.recipes import recipes
 from dragoman.pipeline.segments import segments
-from dragoman.pipeline.workers import QUEUED, Pool
+from dragoman.spec import ModelSpec
 from dragoman.stages.messages import SAMPLE_RATE_HZ, SessionOptions
 from dragoman.stages.segment import SegmentStage
 from tests.pipeline import media_files
 from tests.pipeline.batches import batch, outputs, records, run, sound, workers
+from tests.pipeline.chains import pool_of
 from tests.pipeline.fake_stages import CHUNKS_A_SEGMENT, fakes, tone
 
 NANO = media_files.ROOT / "models" / "nano"
@@ -46,7 +48,7 @@ def media(tmp_path_factory):
 def real_stages(tiny_folder):
     """The bundled model if it is there, else one with random weights: its name and its stages."""
     model = "nano" if HAS_NANO else str(tiny_folder)
-    return model, recipes(model, "cpu", 1)
+    return model, recipes(ModelSpec(model, threads=1))
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +56,8 @@ def translated(tmp_path_factory, media, real_stages):
     """All media files through real stages, in one run: results, and the folder of the outputs."""
     out = tmp_path_factory.mktemp("out")
     model, stages = real_stages
-    workers = Pool.start(stages[1:], workers=2)
-    results = run(batch([media], out, stages, model=model), workers)
+    workers = pool_of(stages[1:], workers=2)
+    results = run(batch([media], out, stages, spec=ModelSpec(model)), workers)
     workers.stop()
     return results, out
 
@@ -149,8 +151,8 @@ def test_a_job_gives_the_same_whatever_worker_runs_it(translated, media, real_st
     """One worker instead of two, and the files in another order."""
     model, stages = real_stages
     paths = [media / "phone call.wav", media / "master.flac"]
-    alone = Pool.start(stages[1:], workers=1)
-    run(batch(paths, tmp_path, stages, model=model), alone)
+    alone = pool_of(stages[1:], workers=1)
+    run(batch(paths, tmp_path, stages, spec=ModelSpec(model)), alone)
     alone.stop()
     found = outputs(tmp_path)
     assert len(found) == 14 and found["master.es.srt"] != b""
@@ -229,7 +231,7 @@ def test_finished_files_are_skipped_unless_asked_to_be_done_again(pool, tmp_path
     [
         {"session": SessionOptions(target_language="it")},
         {"session": SessionOptions(endpoint_ms=700)},
-        {"model": "another"},
+        {"spec": ModelSpec("another")},
         {"formats": ("srt", "json")},
     ],
 )

@@ -12,12 +12,12 @@ from dragoman.demos import captions
 from dragoman.demos.score import word_error_rate
 from dragoman.pipeline import batch as batch_module
 from dragoman.pipeline.batch import Advanced
-from dragoman.pipeline.chain import Recipe, look_recipe, recipes
 from dragoman.pipeline.frames import read_frames
-from dragoman.pipeline.local import Local
-from dragoman.pipeline.workers import Pool
+from dragoman.pipeline.recipes import Recipe, look_recipe, recipes
+from dragoman.spec import ModelSpec
 from tests.pipeline import media_files
 from tests.pipeline.batches import batch, outputs, records, run, sound, workers
+from tests.pipeline.chains import in_process, pool_of
 from tests.pipeline.fake_stages import Looking, illustrated, looking, picture, tone
 from tests.pipeline.videos import garble, slide, write
 
@@ -56,10 +56,10 @@ def frames(folder: Path, name: str = "talk") -> list[list[tuple[float, int]]]:
 
 
 def test_every_segment_names_the_frames_that_live_captions_name(pool, tmp_path, monkeypatch):
-    stages = (recipes("nano")[0], *illustrated()[1:])
-    monkeypatch.setattr(captions, "start", lambda _: Local.start(stages=stages, look=looking()))
+    stages = (recipes(ModelSpec("nano"))[0], *illustrated()[1:])
+    monkeypatch.setattr(captions, "start", lambda _: in_process(stages, look=looking()))
     live = tmp_path / "live"
-    request = captions.Request(file=CLIP, output_dir=live, pace="fast", as_json=True)
+    request = captions.CaptionsOptions(file=CLIP, output_dir=live, pace="fast", as_json=True)
     assert captions.run(request) == 0
     expected = {event["start"]: event["frames"] for event in form(live)["segments"]}
     assert run(films([CLIP], tmp_path, stages=stages), pool)["talk.mp4"].status == "done"
@@ -84,7 +84,7 @@ def test_a_blind_model_is_told_of_frames_and_sent_no_pixels(tmp_path):
     for speech in made._segments(made._files[0]):
         assert speech.pictures and all(shown.pixels is None for shown in speech.pictures)
     made.close()
-    blind = Pool.start(illustrated()[1:], workers=1)
+    blind = pool_of(illustrated()[1:], workers=1)
     run(batch([tmp_path], tmp_path, illustrated()), blind)
     blind.stop()
     assert frames(tmp_path) == [[(0, 0)], [(0, 0)], [(1.5, 15)], [(1.5, 15)], [(2.6, 26)]]
@@ -106,7 +106,7 @@ def test_sound_alone_never_makes_the_lane_and_a_video_makes_it_once_a_worker(tmp
     made = tmp_path / "made"
     made.mkdir()
     look = Recipe("look", MakingInTheOpen(made))
-    workers = Pool.start(illustrated()[1:], workers=2, look=look)
+    workers = pool_of(illustrated()[1:], workers=2, look=look)
     sound(tmp_path / "a.wav", 23)
     assert run(films([tmp_path / "a.wav"], look=look), workers)["a.wav"].status == "done"
     assert list(made.iterdir()) == [] and frames(tmp_path, "a") == [[]] * 5
@@ -118,7 +118,7 @@ def test_sound_alone_never_makes_the_lane_and_a_video_makes_it_once_a_worker(tmp
 
 def test_eyes_that_cannot_be_loaded_fail_the_videos_alone(tmp_path):
     look = looking(ModuleNotFoundError("no timm"))
-    workers = Pool.start(illustrated()[1:], workers=1, look=look)
+    workers = pool_of(illustrated()[1:], workers=1, look=look)
     sound(tmp_path / "a.wav", 12)
     video(tmp_path / "talk.mp4")
     results = run(films([tmp_path], look=look), workers)
@@ -202,16 +202,16 @@ def test_pixels_are_kept_for_the_segments_that_wait_and_no_longer(pool, tmp_path
 
 def test_a_model_with_a_vision_tower_sees(seeing_folder, tmp_path):
     """The same sound with other slides, and seen by nobody: other words, at the same times."""
-    model = str(seeing_folder)
-    stages, look = recipes(model, "cpu", 1), look_recipe(model, "cpu", 1)
-    assert batch([], model=model, stages=stages, look=look).look is look
+    spec = ModelSpec(str(seeing_folder), threads=1)
+    stages, look = recipes(spec), look_recipe(spec)
+    assert batch([], spec=spec, stages=stages, look=look).look is look
     speech = media_files.speech()
     write(tmp_path / "one.mp4", [(0, slide(1)), (4, slide(6))], 8, sound=speech)
     write(tmp_path / "two.mp4", [(0, 255 - slide(5)), (4, 255 - slide(2))], 8, sound=speech)
-    workers = Pool.start(stages[1:], workers=1, look=look)
-    seen = run(batch([tmp_path], tmp_path, stages, look, model=model), workers)
+    workers = pool_of(stages[1:], workers=1, look=look)
+    seen = run(batch([tmp_path], tmp_path, stages, look, spec=spec), workers)
     # Without eyes the words hang on the sound alone.
-    blind = run(batch([tmp_path], tmp_path / "blind", stages, model=model), workers)
+    blind = run(batch([tmp_path], tmp_path / "blind", stages, spec=spec), workers)
     workers.stop()
     results = [*seen.values(), *blind.values()]
     assert [(result.status, result.reason) for result in results] == [("done", "")] * 4
@@ -227,8 +227,8 @@ def test_a_model_with_a_vision_tower_sees(seeing_folder, tmp_path):
 @pytest.mark.skipif(not HAS_NANO, reason="the bundled model is not there")
 def test_the_bundled_clip_has_the_right_words_and_the_slide_of_each_sentence(tmp_path):
     said = CLIP.with_name("talk.es.txt").read_text(encoding="utf-8")
-    workers = Pool.start(recipes("nano", "cpu", 1)[1:], workers=1)
-    made = batch([CLIP], tmp_path, recipes("nano", "cpu", 1))
+    workers = pool_of(recipes(ModelSpec("nano", threads=1))[1:], workers=1)
+    made = batch([CLIP], tmp_path, recipes(ModelSpec("nano", threads=1)))
     assert run(made, workers)["talk.mp4"].status == "done"
     workers.stop()
     segments = form(tmp_path)["segments"]

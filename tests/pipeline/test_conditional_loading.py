@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from pathlib import Path
 
@@ -12,9 +11,10 @@ import ray
 from safetensors.torch import load_file, save_file
 
 from dragoman.models.reading import GROUPS, TOKEN_TABLE
-from dragoman.pipeline.chain import look_recipe, recipes
-from dragoman.pipeline.graph import Graph
+from dragoman.pipeline.chain import Chain
 from dragoman.pipeline.session import run
+from dragoman.pipeline.start import start
+from dragoman.spec import ModelSpec
 from dragoman.stages.messages import SessionOptions
 from tests.pipeline.fake_stages import picture
 from tests.pipeline.test_lane import bursts
@@ -50,16 +50,15 @@ def graph(folder):
             logging_level="ERROR",
             object_store_memory=100 * 2**20,
         )
-    stages, look = (make(str(folder), "cpu", 1, "bf16") for make in (recipes, look_recipe))
-    made = Graph.start(stages=stages, look=look)
+    made = start(ModelSpec(str(folder), dtype="bf16", threads=1))
     yield made
     made.stop()
     ray.shutdown()
 
 
-def mapped(graph: Graph, folder: Path) -> dict[str, set[str]]:
+def mapped(graph: Chain, folder: Path) -> dict[str, set[str]]:
     """By stage, the model files that its process has mapped."""
-    pids = ray.get([actor.__ray_call__.remote(lambda self: os.getpid()) for actor in graph._actors])
+    pids = graph.pids()
     assert len(set(pids)) == len(pids)
     found = {}
     for stage, pid in zip(STAGES, pids, strict=False):

@@ -31,15 +31,15 @@ class Chain:
 
     drop = open
 
-    def step(self, session: str, seq: int, *chunks: Chunk) -> Future:
+    def step(self, session: str, *chunks: Chunk) -> Future:
         if self.error is not None:
             raise self.error
         future: Future = Future()
         self.batches.put((list(chunks), future))
         return future
 
-    def finish(self, session: str, seq: int) -> Future:
-        return self.step(session, seq)
+    def finish(self, session: str) -> Future:
+        return self.step(session)
 
     def outcome(self, session: str, future: Future) -> list[Caption]:
         return future.result()
@@ -99,7 +99,7 @@ class Listener:
         assert [[len(c.samples) for c in chunks] for chunks, _ in sent] == [
             [CHUNK_SAMPLES]
         ] * UNDER_WAY
-        assert all(c.update for chunks, _ in sent for c in chunks)
+        assert not any(c.late for chunks, _ in sent for c in chunks)
         return [future for _, future in sent]
 
     def wait_for(self, chunks: int) -> None:
@@ -128,7 +128,7 @@ def test_what_comes_while_batches_are_under_way_goes_as_one_with_the_newest_upda
     assert listener.quiet()
     first.set_result([])
     (early, late), _ = listener.chain.next()
-    assert (early.update, late.update) == (False, True)
+    assert (early.late, late.late) == (True, False)
     assert len(early.samples) == CHUNK_SAMPLES and late.start == early.end
     assert early.start == UNDER_WAY * CHUNK_SAMPLES
     assert np.array_equal(heard([early, late]), sound(UNDER_WAY, 10))
@@ -145,7 +145,7 @@ def test_a_session_that_hardly_lags_keeps_every_update():
     first.set_result([])
     chunks, _ = listener.chain.next()
     assert [len(chunk.samples) for chunk in chunks] == [CHUNK_SAMPLES] * count
-    assert all(chunk.update for chunk in chunks) and listener.session.skipped_updates == 0
+    assert not any(chunk.late for chunk in chunks) and listener.session.skipped_updates == 0
 
 
 def test_what_comes_behind_a_long_batch_makes_no_update_of_its_own():
@@ -158,12 +158,12 @@ def test_what_comes_behind_a_long_batch_makes_no_update_of_its_own():
     second.set_result([])
     listener.source.say(1)
     (chunk,), _ = listener.chain.next()
-    assert not chunk.update and listener.session.skipped_updates == 10
+    assert chunk.late and listener.session.skipped_updates == 10
     listener.source.say(1)
     listener.wait_for(UNDER_WAY + 12)
     long.set_result([])
     (newest,), _ = listener.chain.next()
-    assert newest.update, "nothing old is under way any more"
+    assert not newest.late, "nothing old is under way any more"
 
 
 @pytest.mark.parametrize("pace", ["live", "fast"])

@@ -12,12 +12,13 @@ import pytest
 import ray
 
 from dragoman.errors import PipelineError
-from dragoman.pipeline.chain import look_recipe
 from dragoman.pipeline.frames import read_frames
-from dragoman.pipeline.graph import Graph
-from dragoman.pipeline.local import Local
+from dragoman.pipeline.recipes import look_recipe
 from dragoman.pipeline.session import Session, run
+from dragoman.pipeline.start import start
+from dragoman.spec import ModelSpec
 from dragoman.stages.messages import Frame, SessionOptions
+from tests.pipeline.chains import in_process, on_ray
 from tests.pipeline.fake_stages import POISON, illustrated, looking, picture, tone
 from tests.pipeline.videos import slide, write
 
@@ -41,9 +42,9 @@ def ray_of_our_own():
     ray.shutdown()
 
 
-@pytest.fixture(scope="module", params=[Local, Graph])
+@pytest.fixture(scope="module", params=[in_process, on_ray])
 def chain(request):
-    made = request.param.start(stages=illustrated(), look=looking())
+    made = request.param(illustrated(), look=looking())
     yield made
     made.stop()
 
@@ -60,10 +61,10 @@ def shown(captions) -> dict[int, list[float]]:
     return {c.segment: [frame.time for frame in c.frames] for c in captions}
 
 
-@pytest.mark.parametrize("kind", [Local, Graph])
+@pytest.mark.parametrize("kind", [in_process, on_ray])
 def test_the_lane_is_made_with_the_first_picture_of_any_session(kind):
     """Pictures at 0 s and 0.9 s; segments begin every 0.8 s."""
-    chain = kind.start(stages=illustrated(), look=looking())
+    chain = kind(illustrated(), look=looking())
     sound = captions_of(chain)
     assert len(chain) == 3, "sound alone makes no lane"
     assert captions_of(chain, frames=[]) == sound
@@ -90,8 +91,8 @@ def test_a_session_turns_into_the_lane_with_its_own_first_picture(chain):
 def test_local_and_graph_give_the_same_events():
     pictures = [picture(t, 10 + int(10 * t)) for t in (0.0, 0.5, 0.9, 1.3, 2.9, 3.0)]
     found = []
-    for kind in (Local, Graph):
-        chain = kind.start(stages=illustrated(), look=looking())
+    for kind in (in_process, on_ray):
+        chain = kind(illustrated(), look=looking())
         found.append(captions_of(chain, 23.4, iter(pictures)))
         chain.stop()
     assert found[0] == found[1]
@@ -99,7 +100,7 @@ def test_local_and_graph_give_the_same_events():
 
 
 def test_without_a_stage_that_looks_pictures_are_only_named():
-    chain = Local.start(stages=illustrated())
+    chain = in_process(illustrated())
     captions = captions_of(chain, frames=[picture(0.0)])
     assert len(chain) == 3
     assert {c.frames for c in captions} == {(Frame(0.0, 0),)}
@@ -134,9 +135,9 @@ def test_a_failing_picture_fails_its_session_alone(chain):
     assert chain.sessions() == []
 
 
-@pytest.mark.parametrize("kind", [Local, Graph])
+@pytest.mark.parametrize("kind", [in_process, on_ray])
 def test_eyes_that_cannot_be_loaded_are_an_error_of_sessions_with_pictures_only(kind):
-    chain = kind.start(stages=illustrated(), look=looking(ModuleNotFoundError("no timm")))
+    chain = kind(illustrated(), look=looking(ModuleNotFoundError("no timm")))
     with pytest.raises(PipelineError, match="no timm") as raised:
         captions_of(chain, frames=[picture(0.0)])
     assert raised.value.stage == "look"
@@ -163,10 +164,10 @@ def test_pictures_out_of_order_fail_the_session(chain):
 
 
 def test_who_needs_no_eyes_is_known_without_torch(tiny_folder, seeing_folder, tmp_path):
-    assert look_recipe(str(tiny_folder)) is None
-    recipe = look_recipe(str(seeing_folder), "cuda")
+    assert look_recipe(ModelSpec(str(tiny_folder))) is None
+    recipe = look_recipe(ModelSpec(str(seeing_folder), "cuda"))
     assert recipe is not None and recipe.name == "look" and recipe.gpus == 0.2
-    assert look_recipe(str(tmp_path / "on-another-machine")) is not None
+    assert look_recipe(ModelSpec(str(tmp_path / "on-another-machine"))) is not None
 
 
 def bursts() -> np.ndarray:
@@ -186,17 +187,17 @@ def test_a_video_through_the_real_stages(seeing_folder, tmp_path, monkeypatch):
     def captions(chain, frames):
         return bare(run(chain, [bursts()], options, "fast", frames=frames))
 
-    local = Local.start(str(seeing_folder), threads=1)
-    blind = captions(local, None)
-    assert len(local) == 3
-    seen = captions(local, read_frames(video))
-    assert len(local) == 4
-    local.stop()
+    here = start(ModelSpec(str(seeing_folder), threads=1), ray=False)
+    blind = captions(here, None)
+    assert len(here) == 3
+    seen = captions(here, read_frames(video))
+    assert len(here) == 4
+    here.stop()
     finals = [c for c in seen if c.kind == "final"]
     assert [c.frames for c in finals] == [(Frame(0.0, 0),), (Frame(3.5, 35),)]
     assert [c.transcript for c in seen] != [c.transcript for c in blind]
 
-    graph = Graph.start(str(seeing_folder), threads=1)
-    assert captions(graph, read_frames(video)) == seen
-    assert len(graph) == 4
-    graph.stop()
+    there = start(ModelSpec(str(seeing_folder), threads=1))
+    assert captions(there, read_frames(video)) == seen
+    assert len(there) == 4
+    there.stop()

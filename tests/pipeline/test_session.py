@@ -7,23 +7,24 @@ import pytest
 
 from dragoman.errors import PipelineError
 from dragoman.pipeline import session as session_module
-from dragoman.pipeline.chain import recipes
 from dragoman.pipeline.events import Ledger, to_json
-from dragoman.pipeline.local import Local
+from dragoman.pipeline.recipes import recipes
 from dragoman.pipeline.session import MAX_IN_FLIGHT, Session, run
+from dragoman.spec import ModelSpec
 from dragoman.stages.messages import CHUNK_SAMPLES, Caption, SessionOptions, Text
+from tests.pipeline.chains import in_process
 from tests.pipeline.fake_stages import POISON, Making, fakes, tone
 
 
 @pytest.fixture
 def chain():
-    local = Local.start(stages=fakes())
+    local = in_process(fakes())
     yield local
     local.stop()
 
 
 def started(**captions):
-    return Local.start(stages=fakes(**captions))
+    return in_process(fakes(**captions))
 
 
 def captions_of(chain, audio, **kwargs):
@@ -124,7 +125,7 @@ def test_the_source_is_read_no_further_than_the_chain_can_hold():
 
     gate.set()  # for the warm-up
     segment, encode, _ = fakes()
-    chain = Local.start(stages=(segment, encode, type(encode)("translate", Making(Gated()))))
+    chain = in_process((segment, encode, type(encode)("translate", Making(Gated()))))
     gate.clear()
     consumer = threading.Thread(target=lambda: list(run(chain, source(), pace="fast")))
     consumer.start()
@@ -257,7 +258,7 @@ def test_a_stage_that_cannot_be_made_stops_the_start():
     segment, encode, translate = fakes()
     broken = type(encode)("encode", Making(None, ValueError("no such folder")))
     with pytest.raises(PipelineError, match="no such folder") as raised:
-        Local.start(stages=(segment, broken, translate))
+        in_process((segment, broken, translate))
     assert (raised.value.stage, raised.value.kind) == ("encode", "ValueError")
 
 
@@ -278,6 +279,6 @@ def test_memory_of_arrivals_is_bounded(chain, monkeypatch):
 def test_the_model_path_reaches_processes_that_run_elsewhere(tmp_path, monkeypatch):
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path)
-    encode = recipes("mine")[1]
-    assert encode.make.args[0] == str(tmp_path / "mine")
-    assert recipes("no-such-model")[1].make.args[0] == "no-such-model"
+    encode = recipes(ModelSpec("mine"))[1]
+    assert encode.make.args[0].model == str(tmp_path / "mine")
+    assert recipes(ModelSpec("no-such-model"))[1].make.args[0].model == "no-such-model"

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from dragoman.errors import PipelineError
-from dragoman.pipeline.chain import recipes
-from dragoman.pipeline.graph import Graph
-from dragoman.pipeline.link import Recipe
+from dragoman.pipeline.actors import ActorDied, ActorGroup
+from dragoman.pipeline.ray_actors import RayHost
+from dragoman.pipeline.recipes import Recipe, recipes
+from dragoman.pipeline.runner import Packet
 from dragoman.pipeline.session import run
 from dragoman.pipeline.turns import Turns, needed, spared
+from dragoman.spec import ModelSpec
 from dragoman.stages.messages import Chunk, SessionOptions
+from tests.pipeline.chains import on_ray
 from tests.pipeline.fake_stages import (
     POISON,
     CountingCaptions,
@@ -80,8 +82,8 @@ def test_a_bundled_model_takes_no_turns_and_a_large_one_does(tmp_path, monkeypat
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     for cores in (1, 2, 4, 8):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)))
-        assert not needed(recipes("nano"))
-        assert needed(recipes(str(tmp_path))) == (cores in (2, 4))
+        assert not needed(recipes(ModelSpec("nano")))
+        assert needed(recipes(ModelSpec(str(tmp_path)))) == (cores in (2, 4))
 
 
 def test_where_no_turns_can_be_taken_one_stage_has_all_cores():
@@ -141,7 +143,7 @@ def test_large_stages_of_a_graph_never_work_at_the_same_time(tmp_path):
         folder = tmp_path / name
         folder.mkdir()
         stages = [replace(s, threads=0) for s in heavy(folder)] if light else heavy(folder)
-        graph = Graph.start(stages=stages)
+        graph = on_ray(stages)
         try:
             heard.append(list(run(graph, [tone(40)], pace="fast", session_name="a")))
         finally:
@@ -152,24 +154,28 @@ def test_large_stages_of_a_graph_never_work_at_the_same_time(tmp_path):
 
 
 def test_a_killed_actor_gives_its_turn_back(tmp_path):
-    graph = Graph.start(stages=heavy(tmp_path))
+    host = RayHost()
+    actors = ActorGroup(host)
     try:
-        graph.open("a", SessionOptions())
-        lost = graph.step("a", 0, Chunk(0, tone(1, POISON)))
+        for stage in host.fit(heavy(tmp_path)):
+            actors.add([stage])
+        actors.load()
+        bad = [Chunk(0, tone(1, POISON))]
+        lost = actors.send(Packet("a", 0, bad, options=SessionOptions()), (0, 1))
         pid = tmp_path / "encode.pid"
         _wait_for(lambda: pid.exists() and pid.read_text())
         light, opened = (
-            graph._future(graph._call(link, "open", "b", SessionOptions())) for link in (0, 2)
+            actors.send(Packet("b", 0, [], options=SessionOptions()), (actor,)) for actor in (0, 2)
         )
-        assert light.result(SOON_S) is None, "a stage without threads waits for nobody"
+        assert light.result(SOON_S) == [], "a stage without threads waits for nobody"
         time.sleep(NEVER_S)
         assert not opened.done(), "the encoder has its turn"
         os.kill(int(pid.read_text()), signal.SIGKILL)
-        assert opened.result(SOON_S) is None
-        with pytest.raises(PipelineError, match="process of a stage ended"):
-            graph.outcome("a", lost)
+        assert opened.result(SOON_S) == []
+        with pytest.raises(ActorDied, match="process of a stage ended"):
+            lost.result(SOON_S)
     finally:
-        graph.stop()
+        actors.stop()
 
 
 def _wait_for(condition) -> None:

@@ -6,12 +6,24 @@ import torch
 from hypothesis import strategies as st
 
 from dragoman.stages.messages import CHUNK_SAMPLES, Caption, SessionOptions, SoftTokens
+from dragoman.stages.policies.updates import Updates
 from dragoman.stages.translate import TranslateStage
 
 OPTIONS = SessionOptions(update_chunks=1, max_answer_tokens=16)
 NEVER_EARLY = replace(OPTIONS, update_chunks=10_000)
 SEEDS = (2, 7, 10, 14)
 PIECES = st.lists(st.integers(0, 3), min_size=2, max_size=7)
+
+
+def paced(items: list[SoftTokens], options: SessionOptions) -> list[SoftTokens]:
+    """``items`` with the updates that the encode stage would decide on, unless they are late."""
+    updates, waiting, out = Updates.of(options), 0, []
+    for item in items:
+        waiting = (0 if item.opens else waiting) + len(item.tokens)
+        update = updates.due(waiting, item.late, item.closes)
+        waiting = 0 if update else waiting
+        out.append(replace(item, update=update))
+    return out
 
 
 def segment(pieces: list[int], seed: int = 0, updates: list[bool] | None = None):
@@ -30,7 +42,7 @@ def segment(pieces: list[int], seed: int = 0, updates: list[bool] | None = None)
                 tokens=tokens[heard : heard + count],
                 opens=i == 0,
                 closes=i == len(pieces) - 1,
-                update=updates[i] if updates else True,
+                late=not updates[i] if updates else False,
             )
         )
         heard += count
@@ -40,7 +52,7 @@ def segment(pieces: list[int], seed: int = 0, updates: list[bool] | None = None)
 def run(stage: TranslateStage, items: list[SoftTokens], options: SessionOptions = OPTIONS):
     """All captions, and the state after each item."""
     state, captions, states = stage.init_state(options), [], []
-    for item in items:
+    for item in paced(items, options):
         out, state = stage.step(item, state)
         captions += out
         states.append(replace(state))  # texts are replaced by an update, not changed

@@ -30,7 +30,7 @@ def test_every_sample_once_in_whole_chunks(sizes):
     for chunk in whole + rest:
         end = chunk.start + len(chunk.samples)
         np.testing.assert_array_equal(chunk.samples, samples[chunk.start : end])
-        assert chunk.update
+        assert not chunk.late
 
 
 def test_a_chunk_appears_with_its_last_sample():

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dragoman.stages.commit import LocalAgreement, without_loop
+from dragoman.stages.policies.commit import LocalAgreement, without_loop
 
 IDS = st.lists(st.integers(0, 5), max_size=40)
 

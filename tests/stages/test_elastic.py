@@ -7,8 +7,8 @@ from dragoman.errors import SizeError
 from dragoman.models.checkpoint import Checkpoint
 from dragoman.models.sizes import E4B, ladder, parse
 from dragoman.models.slicing import write_slice
-from dragoman.stages.elastic import AUTO, Pressure, Sizes
 from dragoman.stages.messages import SessionOptions
+from dragoman.stages.policies.elastic import AUTO, Pressure, Sizes
 from dragoman.stages.translate import TranslateStage
 from tests import nano_like
 from tests.stages.segments import NEVER_EARLY, OPTIONS, run, segment, texts
@@ -81,11 +81,11 @@ def test_an_unknown_size_is_refused_when_the_session_opens(stage, field):
 
 
 def lagging(stage, hurried: list[float]) -> list[str]:
-    """The sizes of segments, of which these shares of the pieces came without their update."""
+    """The sizes of segments, of which these shares of the pieces came late."""
     state, found = stage.init_state(replace(OPTIONS, size=AUTO)), []
     for share in hurried:
         for i, item in enumerate(segment([1] * 10)):
-            out, state = stage.step(replace(item, update=i >= share * 10), state)
+            out, state = stage.step(replace(item, late=i < share * 10), state)
         found.append(out[-1].size)
     return found
 
@@ -102,7 +102,7 @@ def test_auto_stays_at_the_smallest_and_at_the_largest():
     assert pressure.next_segment(steps) == steps.steps[0]
     for _ in range(5):
         for _ in range(4):
-            pressure.note(False)
+            pressure.note(True)
         chosen = pressure.next_segment(steps)
     assert chosen == steps.steps[-1]
 

@@ -99,9 +99,9 @@ def test_every_message_says_where_it_belongs(encode):
     assert {m.start for m in out} == {50_000} and {m.segment for m in out} == {3}
     assert [m.opens for m in out] == [True, False, False, False]
     assert [m.closes for m in out] == [False, False, False, True]
-    assert all(m.update for m in out)
-    late = Speech(3, 0, SAMPLES, opens=True, closes=True, update=False)
-    assert not run(encode, [late])[0].update
+    assert not any(m.late for m in out) and out[-1].update
+    late = Speech(3, 0, SAMPLES, opens=True, closes=True, late=True)
+    assert run(encode, [late])[0].late and run(encode, [late])[0].update, "what closes is updated"
 
 
 def test_each_segment_starts_afresh(encode, whole):
@@ -233,7 +233,7 @@ def test_what_waits_is_there_with_the_next_update(encode):
     skipped = [0, 1, 2, 5, 6] + list(range(8, 26))
     samples = sound(1, 30 * CHUNK_SAMPLES, seed=3)[0].numpy()
     stream = [
-        replace(piece, update=k not in skipped)
+        replace(piece, late=k in skipped)
         for k, piece in enumerate(pieces([CHUNK_SAMPLES * k for k in range(1, 30)], samples))
     ]
     messages = run(encode, stream, encode.init_state(SessionOptions(update_chunks=2)))

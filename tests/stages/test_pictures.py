@@ -12,6 +12,7 @@ from dragoman.models.checkpoint import Checkpoint
 from dragoman.stages.messages import CHUNK_SAMPLES, Frame, Picture, SessionOptions, SoftTokens
 from dragoman.stages.translate import TranslateStage
 from tests import nano_like
+from tests.stages.segments import paced
 
 OPTIONS = SessionOptions(update_chunks=1, max_answer_tokens=16)
 
@@ -51,7 +52,7 @@ def segment(number: int, *pictures: Picture, chunks: int = 6, seed: int = 0) -> 
 
 def run(stage, items, options=OPTIONS):
     state, captions, states = stage.init_state(options), [], []
-    for item in items:
+    for item in paced(items, options):
         out, state = stage.step(item, state)
         captions += out
         states.append(replace(state))

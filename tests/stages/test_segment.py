@@ -301,16 +301,16 @@ def test_speech_goes_on_while_it_is_spoken():
             assert at + CHUNK_SAMPLES - pieces[0].end < FRAME_SAMPLES
 
 
-def test_update_is_passed_on():
+def test_that_a_chunk_is_late_is_passed_on():
     samples = np.concatenate([silence(0.96), buzz(2)])
     stage = SegmentStage()
     state = stage.init_state(SessionOptions())
     seen = set()
     for number, at in enumerate(range(0, len(samples), CHUNK_SAMPLES)):
-        chunk = Chunk(at, samples[at : at + CHUNK_SAMPLES], update=number % 2 == 0)
+        chunk = Chunk(at, samples[at : at + CHUNK_SAMPLES], late=number % 2 == 1)
         pieces, state = stage.step(chunk, state)
-        assert all(piece.update == chunk.update for piece in pieces)
-        seen |= {piece.update for piece in pieces}
+        assert all(piece.late == chunk.late for piece in pieces)
+        seen |= {piece.late for piece in pieces}
     assert seen == {True, False}
 
 

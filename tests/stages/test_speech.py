@@ -53,7 +53,7 @@ def run(stage: TranslateStage, items: list[SoftTokens], options: SessionOptions)
 @pytest.mark.parametrize("hurried", [1, 5])
 def test_words_do_not_depend_on_how_many_tokens_wait(stage, heard, monkeypatch, every, hurried):
     """Also where only every fifth chunk comes with its update."""
-    items = [replace(item, update=n % hurried == 0) for n, item in enumerate(heard)]
+    items = [replace(item, late=n % hurried != 0) for n, item in enumerate(heard)]
     options, said = SessionOptions(update_chunks=every), []
     for most in (1, translate_stage.MOST_WAITING):
         monkeypatch.setattr(translate_stage, "MOST_WAITING", most)

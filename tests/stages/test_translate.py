@@ -9,13 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dragoman.decoder.drafts import Lookahead
+from dragoman.decoder.speculation import Lookahead
 from dragoman.errors import LanguageError
 from dragoman.models import prompt as prompts
 from dragoman.models.checkpoint import Checkpoint
 from dragoman.stages import translate as translate_stage
-from dragoman.stages.commit import without_loop
 from dragoman.stages.messages import CHUNK_SAMPLES, Caption
+from dragoman.stages.policies.commit import without_loop
 from dragoman.stages.translate import TranslateState
 from tests import nano_like
 from tests.stages.segments import NEVER_EARLY, OPTIONS, PIECES, SEEDS, run, segment, texts

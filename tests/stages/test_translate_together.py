@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dragoman.stages.contract import StageHost
 from tests.stages.helpers import together
-from tests.stages.segments import OPTIONS, PIECES, SEEDS, run, segment, texts
+from tests.stages.segments import OPTIONS, PIECES, SEEDS, paced, run, segment, texts
 
 
 def test_sessions_in_one_host_do_not_mix(stage):
@@ -38,7 +38,7 @@ def test_many_streams_together_say_what_each_says_alone(make, streams, seed, eve
         replace(OPTIONS, update_chunks=every, language=language, pad_audio=language == "fr")
         for language, _ in zip(("es", "fr", "it", "pt", "es"), streams, strict=False)
     ]
-    found = together(stage, items, options)
+    found = together(stage, list(map(paced, items, options)), options)
     for mine, stream, each in zip(found, items, options, strict=True):
         assert texts(mine) == texts(run(stage, stream, each)[0])
 

@@ -9,11 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dragoman.decoder.drafts import Lookahead
+from dragoman.decoder.speculation import Lookahead
 from dragoman.models import prompt as prompts
+from dragoman.models.checkpoint import Checkpoint
 from dragoman.stages import translate as translate_stage
 from dragoman.stages.messages import CHUNK_SAMPLES
-from tests.stages.helpers import together
+from dragoman.stages.translate import TranslateStage
 from tests.stages.segments import NEVER_EARLY, OPTIONS, PIECES, SEEDS, run, segment, texts
 
 
@@ -105,7 +106,7 @@ def test_audio_is_filled_up_on_request(stage, heard, missing):
     rows = {}
     for pad in (False, True):
         state = stage.init_state(replace(NEVER_EARLY, pad_audio=pad))
-        _, state = stage.step(replace(segment([heard, 1])[0], closes=False), state)
+        _, state = stage.step(replace(segment([heard, 1])[0], update=False), state)
         rows[pad] = [part[0] for part in stage._suffix(state)]
         _, state = stage.step(segment([0, 0])[1], state)
         assert state.cache.length == state.heard == len(state.prompt.before) + heard
@@ -180,18 +181,11 @@ def test_a_lagging_session_only_skips_captions(stage):
 
 
 @pytest.mark.parametrize("large", [True, False])
-def test_what_large_logits_took_goes_back_after_each_update(stage, monkeypatch, large):
-    trims, size = [], stage._model.config.vocab_size
+def test_a_large_vocabulary_asks_for_memory_to_be_given_back(tiny_folder, monkeypatch, large):
+    """Its host does it (`pipeline.runner`)."""
+    size = Checkpoint.open(str(tiny_folder)).text_config.vocab_size
     monkeypatch.setattr(translate_stage, "LARGE_VOCABULARY", size + (not large))
-    monkeypatch.setattr(translate_stage.resident, "trim", lambda: trims.append(1))
-    items = segment([1] * 6)
-    state, seen = stage.init_state(replace(OPTIONS, update_chunks=3)), []
-    for item in items:
-        _, state = stage.step(item, state)
-        seen.append(len(trims))
-    assert seen == ([0, 0, 1, 1, 1, 2] if large else [0] * 6)
-    together(stage, [items, items], [replace(OPTIONS, update_chunks=6)] * 2)
-    assert len(trims) == (3 if large else 0)
+    assert TranslateStage.load(str(tiny_folder)).leaves_holes is large
 
 
 def test_a_prompt_is_encoded_once_for_a_pair_of_languages(make, monkeypatch):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.parts import SAMPLE_RATE_HZ
+from training.speech_parts import SAMPLE_RATE_HZ
 
 LANGUAGES = ("en", "es", "fr", "it", "pt")
 ROWS = (

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from training.augment import SPEED, Augmenter
+from training.noises import BANK_SAMPLES, Noises
 
 
 def clicks(length: int, every: int) -> torch.Tensor:
@@ -21,7 +22,7 @@ def test_time_scale_moves_events_with_the_audio():
     samples = clicks(40_000, 40_000)
     augment = Augmenter(3)
     scales = set()
-    for _ in range(60):
+    for _ in range(40):
         heard, scale = augment(samples)
         assert heard.shape == (round(40_000 * scale),)
         scales.add(round(scale, 3))
@@ -71,7 +72,9 @@ def test_levels_and_noise_vary():
 def test_babble_is_made_from_recordings():
     rng = random.Random(1)
     tone = [torch.sin(torch.arange(9_000) * rng.uniform(0.2, 0.4)) for _ in range(6)]
-    assert len(Augmenter(1, tone)._noises) > len(Augmenter(1)._noises)
+    generator = torch.Generator().manual_seed(1)
+    noises = Noises(random.Random(1), generator, tone)
+    assert len(noises.all) > len(noises.speechless) == len(Noises(rng, generator, []).all)
 
 
 @pytest.mark.parametrize(
@@ -80,3 +83,31 @@ def test_babble_is_made_from_recordings():
 def test_wrong_input_is_refused(wrong):
     with pytest.raises(ValueError, match="float samples"):
         Augmenter(1)(wrong)
+
+
+def test_every_noise_is_heard_all_the_time_and_none_is_another():
+    noises = Noises(random.Random(1), torch.Generator().manual_seed(1), [])
+    for noise in noises.speechless:
+        assert noise.shape == (BANK_SAMPLES,) and noise.isfinite().all()
+        seconds = noise.view(20, -1).square().mean(1)
+        assert (seconds > 1e-6 * seconds.max()).all()
+    heard = torch.stack([noise / noise.norm() for noise in noises.speechless])
+    assert (heard @ heard.T - torch.eye(len(heard))).abs().max() < 0.2
+
+
+def test_nothing_is_quiet_or_loud_but_never_speech():
+    augment = Augmenter(4)
+    levels = [augment.nothing(length).square().mean().sqrt() for length in [8_000] * 40]
+    assert min(levels) < 1e-4 and 0.05 < max(levels) <= 1
+    assert augment.nothing(123).shape == (123,)
+
+
+def test_another_voice_is_far_behind():
+    augment, samples = Augmenter(6), clicks(32_000, 1_000)
+    other = torch.sin(torch.arange(20_000) * 0.3)
+    added = [augment._behind(samples, other) for _ in range(20)]
+    for one in added:
+        assert one.shape == samples.shape
+        db = 20 * torch.log10(one.abs().max() / samples.abs().max())
+        assert -40 < db < -6
+    assert len({int(one.ne(0).nonzero()[0]) for one in added if one.any()}) > 10

@@ -9,7 +9,7 @@ import torch
 from tests.training.corpus_like import LANGUAGES, write_speech, write_text
 from training import stream as streams
 from training.batch import CHUNK_SAMPLES, IGNORE, Batcher, Spoken
-from training.parts import SAMPLE_RATE_HZ, Parts
+from training.speech_parts import SAMPLE_RATE_HZ, Speech
 from training.stream import Source, Stream, augmented, loader, packed, plain, target_of
 
 
@@ -61,7 +61,7 @@ def test_what_is_no_speech_of_ours_is_answered_by_nothing(stream, monkeypatch):
     monkeypatch.setattr(streams, "FOREIGN_SHARE", 0.2)
     monkeypatch.setattr(streams, "MISTAKEN_SHARE", 0.2)
     source, seen = Source(stream, "seed"), {"nothing": 0, "foreign": 0, "mistaken": 0, "heard": 0}
-    own = {text for one in Parts(stream.speech, "train") for text in one.texts.values()}
+    own = {text for one in Speech(stream.speech).records for text in one.texts.values()}
     for _ in range(200):
         one = source.spoken()
         assert (one.language == "en") != (one.target == "en")
@@ -81,7 +81,7 @@ def test_what_is_no_speech_of_ours_is_answered_by_nothing(stream, monkeypatch):
 def test_the_prompt_of_mistaken_speech_names_another_language(stream, monkeypatch):
     monkeypatch.setattr(streams, "MISTAKEN_SHARE", 1.0)
     source, spoken = Source(stream, "seed"), {}
-    for one in Parts(stream.speech, "train"):
+    for one in Speech(stream.speech).records:
         spoken[one.texts[one.language]] = one.language
     heard = [one for one in (source.spoken() for _ in range(40)) if one.words]
     assert heard and all(spoken[" ".join(one.words)] != one.language for one in heard)
@@ -115,12 +115,13 @@ def test_written_batches_pair_all_languages_with_english(stream, tokenizer):
 
 
 def test_an_utterance_stands_between_silences(folders):
-    example = Parts(folders[0], "train", ["es"])[0]
+    example = Speech(folders[0], languages=["es"])[0]
+    level = torch.from_numpy(example.samples) / 32_768
     one = plain(example, "en")
     assert not one.samples[:4_800].any() and not one.samples[-6_400:].any()
-    assert torch.equal(one.samples[4_800:-6_400], example.samples / 32_768)
-    assert one.word_ends == [end + 4_800 for end in example.word_ends_samples]
-    assert (one.language, one.target, one.translation) == ("es", "en", example.texts["en"])
+    assert torch.equal(one.samples[4_800:-6_400], level)
+    assert one.word_ends == [end + 4_800 for end in example.record.word_ends_samples]
+    assert (one.language, one.target, one.translation) == ("es", "en", example.translation("en"))
     clean = augmented(example, "en", random.Random(0), None)
     start = int(clean.samples.ne(0).nonzero()[0])
     assert clean.word_ends[-1] == pytest.approx(start + len(example.samples), abs=2)

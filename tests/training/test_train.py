@@ -11,6 +11,7 @@ from dragoman.models.checkpoint import Checkpoint
 from tests.training.corpus_like import write_speech, write_text
 from training import nano
 from training import train as training
+from training.export import export_run
 from training.run import Progress
 
 TINY = nano.Shape(
@@ -31,7 +32,7 @@ def command(folders, tmp_path, monkeypatch):
     monkeypatch.setattr(nano, "SHAPE", TINY)
     monkeypatch.setattr(training, "VOCABULARY_DRAWS", 20)
     ticks = itertools.count()
-    monkeypatch.setattr(training, "clock", lambda: next(ticks) * 0.5)  # so long is a step
+    monkeypatch.setattr(training, "clock", lambda device: next(ticks) * 0.5)  # so long is a step
 
     def run(minutes: float, *more: str, name: str = "run") -> list[dict]:
         folder = tmp_path / name
@@ -64,6 +65,10 @@ def test_a_run_goes_through_its_phases_and_exports(command, tmp_path):
     assert any("reads" in line for line in log), "text alone is trained as well"
     (dev,) = [line for line in log if line.get("split") == "dev"]
     assert set(dev["spelling"]) == set(dev["wer"]) == set(dev["chrf"]) == {*nano.LANGUAGES}
+    export_run(tmp_path / "run", tmp_path / "exported")
+    for name in ("model.safetensors", "config.json", "tokenizer.json"):
+        exported = (tmp_path / "exported" / name).read_bytes()
+        assert exported == (tmp_path / "out" / name).read_bytes(), name
     checkpoint = Checkpoint.open(str(tmp_path / "out"))
     assert checkpoint.language_model() and checkpoint.audio_encoder()
 

@@ -1,0 +1,1 @@
+"""Rules that stages follow and that another could take the place of."""

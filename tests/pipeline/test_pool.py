@@ -1,0 +1,65 @@
+import os
+import signal
+
+import pytest
+
+from dragoman.errors import PipelineError
+from dragoman.pipeline.batch import Advanced
+from dragoman.pipeline.pool import TRIES
+from dragoman.pipeline.recipes import Recipe
+from tests.pipeline.batches import batch, ray_of_our_own, records, run, sound
+from tests.pipeline.chains import pool_of
+from tests.pipeline.fake_stages import Deadly, Making, fakes
+from tests.pipeline.slow_cli import Pausing
+
+
+@pytest.fixture(scope="module", autouse=True)
+def with_ray():
+    with ray_of_our_own():
+        yield
+
+
+def test_a_killed_worker_is_replaced_and_its_segment_done_again(tmp_path):
+    stages = (*fakes(), Recipe("pause", Making(Pausing(0.1))))
+    workers = pool_of(stages[1:], workers=2)
+    for name in ("a", "b"):
+        sound(tmp_path / f"{name}.wav", 40)
+    made = batch([tmp_path], stages=stages)
+    victims = workers.pids()
+    results, killed = list(made.prepare()), []
+    for event in made.run(workers):
+        if not isinstance(event, Advanced):
+            results.append(event)
+        elif len(killed) < 2 and event.until_s > 2 * (1 + len(killed)):
+            killed.append(victims[len(killed)])
+            os.kill(killed[-1], signal.SIGKILL)
+    made.close()
+    assert len(killed) == 2 and not set(workers.pids()) & set(victims)
+    assert [(r.status, r.segments) for r in results] == [("done", 8)] * 2
+    done = [(r["name"], r["index"]) for r in records(tmp_path) if r["kind"] == "segment"]
+    assert len(done) == len(set(done)) == 16
+    workers.stop()
+
+
+def test_a_segment_that_kills_every_worker_is_given_up(tmp_path):
+    segment, _, translate = fakes()
+    stages = (segment, Recipe("encode", Making(Deadly())), translate)
+    workers = pool_of(stages[1:], workers=2)
+    sound(tmp_path / "a.wav", 20)
+    sound(tmp_path / "b deadly.wav", 20, poisoned=1)
+    sound(tmp_path / "c.wav", 20)
+    results = run(batch([tmp_path], stages=stages), workers)
+    workers.stop()
+    assert [results[name].status for name in ("a.wav", "c.wav")] == ["done", "done"]
+    bad = results["b deadly.wav"]
+    assert bad.status == "failed" and not bad.bad_input
+    assert f"its segment at 0.0 s failed: the process that worked on it ended {TRIES} times" in (
+        bad.reason
+    )
+
+
+def test_a_model_that_cannot_be_loaded_stops_the_start():
+    broken = Recipe("translate", Making(None, ValueError("no such folder")))
+    with pytest.raises(PipelineError, match="no such folder") as raised:
+        pool_of([broken], workers=2)
+    assert (raised.value.stage, raised.value.kind) == ("translate", "ValueError")

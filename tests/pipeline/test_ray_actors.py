@@ -1,0 +1,256 @@
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+
+from dragoman.errors import PipelineError
+from dragoman.pipeline.recipes import Recipe
+from dragoman.pipeline.session import Session, run
+from dragoman.stages.messages import CHUNK_SAMPLES
+from tests.pipeline.chains import in_process, on_ray
+from tests.pipeline.fake_stages import POISON, CountingSegments, Making, fakes, tone
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_of_our_own():
+    """One Ray for all graphs of this module, with room for several."""
+    with contextlib.chdir(ROOT):
+        ray.init(
+            address="local",
+            num_cpus=6,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=100 * 2**20,
+        )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def graph():
+    made = on_ray(fakes())
+    yield made
+    made.stop()
+
+
+def bare(captions):
+    return [replace(caption, session="", latency={}) for caption in captions]
+
+
+def bursts() -> np.ndarray:
+    """Two seconds of buzz, silence, a second of buzz, silence: two segments for a detector."""
+    time_s = np.arange(2 * 16_000) / 16_000
+    buzz = sum(np.sin(2 * np.pi * 150 * k * time_s) / k for k in range(1, 20))
+    buzz = (0.2 * buzz).astype(np.float32)
+    quiet = np.zeros(16_000, np.float32)
+    return np.concatenate([quiet, buzz, quiet, buzz[:16_000], quiet])
+
+
+def test_the_graph_gives_the_events_of_the_local_chain(graph):
+    local = in_process(fakes())
+    audio = np.random.default_rng(0).uniform(-0.5, 0.5, int(23.4 * CHUNK_SAMPLES))
+    audio = audio.astype(np.float32)
+    here = bare(run(local, [audio], pace="fast"))
+    there = bare(run(graph, np.array_split(audio, 7), pace="fast"))
+    local.stop()
+    assert len(here) == 25 and there == here
+
+
+def test_the_same_with_the_real_segmenter():
+    from dragoman.stages.segment import SegmentStage
+
+    stages = (Recipe("segment", Making(SegmentStage())), *fakes()[1:])
+    local, graph = in_process(stages), on_ray(stages)
+    here = bare(run(local, [bursts()], pace="fast"))
+    there = bare(run(graph, [bursts()], pace="fast"))
+    local.stop()
+    graph.stop()
+    assert len([c for c in here if c.kind == "final"]) == 2
+    assert there == here
+
+
+def test_many_sessions_share_the_actors(graph):
+    heard = {}
+
+    def listen(name, chunks):
+        heard[name] = bare(run(graph, [tone(chunks)], pace="fast", session_name=name))
+
+    threads = [
+        threading.Thread(target=listen, args=(f"s{chunks}", chunks)) for chunks in range(10, 18)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert sorted(len(captions) for captions in heard.values()) == sorted(
+        chunks + (chunks % 5 > 0) for chunks in range(10, 18)
+    )
+    assert graph.sessions() == []
+
+
+def test_a_poisoned_session_fails_alone(graph):
+    good = Session(graph, [tone(12)], name="good")
+    captions = iter(good)
+    first = next(captions)
+    with pytest.raises(PipelineError, match="poison at piece 2") as raised:
+        bad = np.concatenate([tone(2), tone(1, POISON), tone(40)])
+        list(run(graph, [bad], pace="fast", session_name="bad"))
+    assert (raised.value.stage, raised.value.kind) == ("encode", "ValueError")
+    rest = list(captions)
+    whole = [first, *rest]  # on a busy machine some updates are skipped
+    assert [c.seq for c in whole] == list(range(len(whole)))
+    assert [c.kind for c in whole].count("final") == 3
+    assert rest[-1].kind == "final" and rest[-1].end == 12 * CHUNK_SAMPLES
+    assert len(list(run(graph, [tone(5)], pace="fast", session_name="bad"))) == 5
+    assert graph.sessions() == []
+
+
+def test_errors_that_cannot_be_pickled_still_arrive_as_text():
+    class Unpicklable(Exception):
+        def __init__(self, one, two):
+            super().__init__(f"{one} and {two}")
+            self.lock = threading.Lock()
+
+    class Failing(CountingSegments):
+        def step(self, item, state):
+            if item.start:
+                raise Unpicklable("this", "that")
+            return super().step(item, state)
+
+    graph = on_ray((Recipe("segment", Making(Failing())), *fakes()[1:]))
+    with pytest.raises(PipelineError, match="Unpicklable: this and that"):
+        list(run(graph, [tone(5)], pace="fast"))
+    graph.stop()
+
+
+def test_a_stage_that_cannot_be_made_stops_the_start():
+    broken = Recipe("encode", Making(None, ValueError("no such folder")))
+    segment, _, translate = fakes()
+    with pytest.raises(PipelineError, match="no such folder") as raised:
+        on_ray((segment, broken, translate))
+    assert raised.value.stage == "encode"
+
+
+class Dying(CountingSegments):
+    """Its process is killed by a poisoned sample."""
+
+    def step(self, item, state):
+        if POISON in item.samples:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(item, state)
+
+
+def test_a_killed_actor_is_a_clear_error_and_replaced_for_the_next_session():
+    graph = on_ray((Recipe("segment", Making(Dying())), *fakes()[1:]))
+    expected = bare(run(graph, [tone(5)], pace="fast"))
+    for _ in range(2):
+        with pytest.raises(PipelineError, match="process of a stage ended.*start again"):
+            list(run(graph, [tone(2), tone(1, POISON)], pace="fast"))
+        assert bare(run(graph, [tone(5)], pace="fast")) == expected != []
+    assert graph.sessions() == []
+    graph.stop()
+
+
+def end(process: int) -> None:
+    """Kills a process, and waits until it is gone."""
+    os.kill(process, signal.SIGKILL)
+    until = time.monotonic() + 20
+    while Path(f"/proc/{process}").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+
+
+def test_a_stage_that_dies_while_nobody_speaks_is_replaced():
+    graph = on_ray(fakes())
+    expected = bare(run(graph, [tone(5)], pace="fast"))
+    for process in graph.pids()[1:]:
+        end(process)
+    assert bare(run(graph, [tone(5)], pace="fast")) == expected != []
+    assert len(graph) == 3
+    graph.stop()
+
+
+def test_a_stage_that_cannot_be_loaded_again_says_why_until_it_can(tmp_path):
+    class Elsewhere:
+        """Makes a stage while a file is there."""
+
+        def __call__(self):
+            if not (tmp_path / "model").exists():
+                raise ValueError("no such folder")
+            return CountingSegments()
+
+    (tmp_path / "model").touch()
+    graph = on_ray((Recipe("segment", Elsewhere()), *fakes()[1:]))
+    expected = bare(run(graph, [tone(5)], pace="fast"))
+    end(graph.pids()[0])
+    (tmp_path / "model").unlink()
+    for _ in range(2):
+        with pytest.raises(PipelineError, match="no such folder"):
+            list(run(graph, [tone(5)], pace="fast"))
+    (tmp_path / "model").touch()
+    assert bare(run(graph, [tone(5)], pace="fast")) == expected
+    graph.stop()
+
+
+def test_it_starts_from_any_folder_quietly_and_without_torch_in_the_driver(tmp_path):
+    """A folder named like one of ours lies in the working directory, where workers look first."""
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages" / "__init__.py").write_text("raise ImportError('the wrong stages')")
+    script = f"""
+        import sys
+        sys.path[:] = [{str(ROOT)!r}] + [p for p in sys.path if p]
+        from tests.pipeline.chains import on_ray
+        from dragoman.pipeline.session import run
+        from tests.pipeline.fake_stages import fakes, tone
+        graph = on_ray(fakes())
+        print(len(list(run(graph, [tone(5)], pace="fast"))), "torch" in sys.modules)
+        graph.stop()
+    """
+    program = tmp_path / "bin" / "program.py"
+    program.parent.mkdir()
+    program.write_text(textwrap.dedent(script))
+    done = subprocess.run(
+        [sys.executable, str(program)], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("5 False\n", "", 0)
+
+
+def test_a_ray_without_a_gpu_refuses_stages_that_want_one_at_once():
+    script = """
+        import time
+        from dataclasses import replace
+        import ray
+        from tests.pipeline.chains import on_ray, pool_of
+        from tests.pipeline.fake_stages import fakes
+        ray.init(address="local", num_cpus=4, num_gpus=0, include_dashboard=False)
+        stages = [replace(stage, gpus=0.4) for stage in fakes()]
+        begin = time.monotonic()
+        for start in (lambda: on_ray(stages), lambda: pool_of(stages[1:])):
+            try:
+                start()
+            except Exception as error:
+                print(type(error).__name__, error)
+        print(time.monotonic() - begin < 5)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    *said, soon = done.stdout.splitlines()
+    assert len(said) == 2 and soon == "True"
+    assert all(s.startswith("DeviceError --device cuda: no node of this Ray has a") for s in said)
