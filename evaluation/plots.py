@@ -57,7 +57,7 @@ def _noise(axes: Any, rows: Mapping[str, Figures]) -> None:
 
 
 def _curves(axes: Any, sets: Mapping[str, Figures]) -> None:
-    """A line a set: what share of its right words is shown, and what share of the shown is right."""
+    """A line a set: the share of right words that is shown, and of shown words that is right."""
     for name, row in sets.items():
         if row:
             points = [(p["shown_of_right"], p["right_of_shown"]) for p in row["curve"]]

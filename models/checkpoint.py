@@ -14,7 +14,6 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,7 +33,7 @@ from dragoman.encoders.attention import RelativePosition
 from dragoman.encoders.vision import RESOLUTION, RESOLUTIONS
 from dragoman.errors import CheckpointError, TokenizerError
 from dragoman.kernels import accelerate
-from dragoman.models import resident, weights
+from dragoman.models import confidence, resident, weights
 from dragoman.models.hub import find, listed, name_of, read_config
 from dragoman.models.quantized import (
     HEADS,
@@ -70,13 +69,12 @@ SPECIALS = {
     "<audio_soft_token>": "audio_token_id",
     "<end_of_audio>": "eoa_token_id",
 }
-TEMPERATURE = "confidence_temperature"  # the key of config.json; official models have none
 # Keys of config.json that say something, and those that savers leave there.
 # fmt: off
 _KEYS = {
     "model_type", "text_config", "audio_config", "vision_config", "tie_word_embeddings",
     "eos_token_id", "audio_soft_tokens_per_image", "vision_soft_tokens_per_image",
-    "quantization_config", "language_pairs", TEMPERATURE,
+    "quantization_config", "language_pairs", confidence.TEMPERATURE, confidence.LEAST,
     *filter(None, SPECIALS.values()),
 }
 _IGNORED = {
@@ -187,13 +185,7 @@ class Checkpoint:
     @property
     def confidence_temperature(self) -> float:
         """What the decoder's logits are divided by before they are probabilities of words."""
-        said = self.config.get(TEMPERATURE, 1.0)
-        if not isinstance(said, (int, float)) or isinstance(said, bool) or not 0 < said < inf:
-            raise CheckpointError(
-                f"{self.folder / 'config.json'}: {TEMPERATURE} is {said!r}, expected a number "
-                "above 0: `python -m evaluation.calibrate` finds it"
-            )
-        return float(said)
+        return confidence.temperature(self.config)
 
     def dtype(self, form: str = "auto") -> torch.dtype:
         """What weights of the ``form`` are in memory.

@@ -30,7 +30,8 @@ class SessionOptions:
     With ``pad_audio`` the model is shown every segment's audio filled up to 30 s, as the reference
     processor shows it. ``size`` is the part of the model that runs (see :mod:`models.sizes`;
     `auto`: smaller while the session lags, empty: all of it), ``draft_size`` another one for
-    partial captions.
+    partial captions. Subtitles leave out a segment whose transcript has a lower mean confidence
+    than ``min_confidence``; None: than the model's folder names (:mod:`models.confidence`).
     """
 
     language: str = "es"
@@ -45,6 +46,7 @@ class SessionOptions:
     pad_audio: bool = False
     size: str = ""
     draft_size: str = ""
+    min_confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -160,8 +162,24 @@ class Text:
     def whole(self) -> str:
         return self.committed + self.tail
 
-    def to_event(self) -> dict[str, str]:
-        return {"committed": self.committed, "tail": self.tail}
+    @property
+    def words(self) -> tuple[tuple[str, float | None], ...]:
+        """The whitespace-separated words of ``whole``, each with its confidence if it is known."""
+        words = self.whole.split()
+        return tuple(zip(words, self.confidences or [None] * len(words), strict=True))
+
+    @property
+    def confidence(self) -> float | None:
+        """The mean confidence of the words; None where it is not known."""
+        return sum(self.confidences) / len(self.confidences) if self.confidences else None
+
+    def to_event(self) -> dict[str, Any]:
+        return {"committed": self.committed, "tail": self.tail, "confidence": self.rounded}
+
+    @property
+    def rounded(self) -> list[float]:
+        """``confidences`` as events and files have them."""
+        return [round(confidence, 2) for confidence in self.confidences]
 
 
 @dataclass(frozen=True)
