@@ -27,7 +27,12 @@ def pink(samples: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def babble(samples: int, rng: np.random.Generator, voices: Sequence[np.ndarray]) -> np.ndarray:
-    """Some of ``voices`` at once, each over and over from anywhere, float32 [S] of `LEVEL`."""
+    """Some of ``voices`` at once, each over and over from anywhere, float32 [S] of `LEVEL`.
+
+    Raises ValueError where there are none.
+    """
+    if not voices:
+        raise ValueError("nobody is there to babble: give clips of other voices")
     mixed = np.zeros(samples)
     for index in rng.choice(len(voices), min(VOICES, len(voices)), replace=False):
         repeated = np.resize(voices[index], samples)
@@ -47,7 +52,7 @@ def noisy(samples: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
 
 
 def with_noise(clip: Clip, kind: str, snr_db: float, others: Sequence[Clip]) -> Clip:
-    """A clip in `pink` noise or in a `babble` of ``others``, drawn by the clip's name."""
+    """A clip in `pink` noise or in a `babble` of ``others`` in other voices, drawn by its name."""
     rng = np.random.default_rng(list(clip.name.encode()))
     count = len(clip.samples)
     if kind == "babble":

@@ -63,7 +63,7 @@ class Hypothesis:
     chances: list[float] = field(default_factory=list)
 
     def updated(
-        self, ids: list[int], chances: list[float | None], policy: CommitPolicy, final: bool
+        self, ids: list[int], chances: Sequence[float | None], policy: CommitPolicy, final: bool
     ) -> "Hypothesis":
         """The hypothesis after a new decoding; a final one is committed whole. What has no new
         chance was given, and keeps the one that it had.
@@ -127,7 +127,7 @@ class TranslateStage:
     ) -> None:
         """``temperature``: what logits are divided by for the confidences of words."""
         self._model, self._embedder, self._tokenizer = model, embedder, tokenizer
-        self._temperature = temperature
+        self.temperature = temperature
         # Whether the logits of an update are so large that memory is worth giving back after it.
         self.leaves_holes = model.config.vocab_size >= LARGE_VOCABULARY
         self._soft_token = tokenizer.special("<audio_soft_token>")
@@ -309,7 +309,7 @@ class TranslateStage:
         assert state.cache is not None
         audio, suffix = self._audio(fresh), self._suffix(state)
         embeddings, ids = (torch.cat(parts, dim=1) for parts in zip(audio, suffix, strict=True))
-        return Lookahead(self._model, state.cache, embeddings, ids, self._never, self._temperature)
+        return Lookahead(self._model, state.cache, embeddings, ids, self._never, self.temperature)
 
     def _audio(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Soft tokens [K, D] as they enter the cache: embeddings [1, K, D], ids [1, K]."""
