@@ -20,7 +20,7 @@ from evaluation.sets import SETS, directions
 from evaluation.store import Row
 from evaluation.talk import talk
 
-NOISES = ("pink", "babble")
+NOISES = ("pink", "babble")  # the second asks for other voices
 SNR_DB = (20, 10, 5, 0)
 MOST_SIZES = 4  # all of it, and the largest steps below
 
@@ -41,7 +41,8 @@ def noise(bench: Bench) -> None:
     found = bench.nearest()
     for spoken, written in directions(bench.spoken, found.languages):
         clean = bench.clips(found, spoken)
-        for kind in NOISES:
+        alone = len({clip.voice for clip in clean}) < 2
+        for kind in NOISES[:1] if alone else NOISES:
             for snr in SNR_DB:
                 clips = [with_noise(clip, kind, snr, clean) for clip in clean]
                 make = partial(bench.listener.answers, clips, spoken, written)
