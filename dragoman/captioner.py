@@ -94,12 +94,15 @@ class Captioner:
         return iter(self.session(source, options, pace=pace, rate_hz=rate_hz))
 
     def _options(self, options: Options | None) -> Options:
-        """``options``, with the sizes of the model's spec where they name none."""
+        """``options``, languages as codes, with the sizes of the spec where they name none."""
+        from dragoman.models import languages
         from dragoman.stages.messages import SessionOptions
 
         options = options or SessionOptions()
         return replace(
             options,
+            language=languages.find(options.language).code,
+            target_language=languages.find(options.target_language).code,
             size=options.size or self.spec.size,
             draft_size=options.draft_size or self.spec.draft_size,
         )
@@ -144,7 +147,7 @@ def translate(
     PipelineError before or while the workers start.
     """
     from dragoman.pipeline.batch import BatchOptions, Result
-    from dragoman.pipeline.batch import translate as run
+    from dragoman.pipeline.translate import translate as run
 
     with_sizes = Captioner(spec)._options(options)
     batch = BatchOptions(with_sizes, spec, tuple(formats), bilingual, overwrite)

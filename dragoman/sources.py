@@ -67,7 +67,7 @@ def _mono(samples: Samples) -> npt.NDArray[np.float32]:
             "as samples[:, 0]"
         )
     if samples.dtype == np.int16:
-        return samples.astype(np.float32) / 32_768
+        return np.divide(samples, 32_768, dtype=np.float32)
     if not np.issubdtype(samples.dtype, np.floating):
         raise ValueError(
             f"samples are {samples.dtype}, expected floats in [-1, 1] or int16: convert them"

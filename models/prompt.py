@@ -45,6 +45,8 @@ def pairs_of(config: Mapping[str, Any]) -> Pairs:
 
 def check_pair(language: str, target_language: str, pairs: Pairs, model: str) -> None:
     """Raises LanguageError for a pair that is none, or not one of the ``pairs`` of ``model``."""
+    for said in (language, target_language):
+        languages.find(said)
     if language == target_language:
         raise LanguageError(
             f"--language and --target-language are both {language!r}: "
@@ -56,8 +58,6 @@ def check_pair(language: str, target_language: str, pairs: Pairs, model: str) ->
             f"{model} does not translate {language} to {target_language}, only {known}: "
             "choose that, or another --model such as google/gemma-3n-E2B-it"
         )
-    languages.find(language)
-    languages.find(target_language)
 
 
 def _is_pair(said: object) -> bool:
