@@ -150,6 +150,9 @@ def scripted(stage, monkeypatch, items, *answers: str) -> tuple[list[Caption], i
             yield from ()
             return [*forced, *script.pop(0)[len(forced) :]][:max_tokens]
 
+        def chances(self, before, ids):
+            return [0.5] * len(ids)
+
     monkeypatch.setattr(translate_stage, "Lookahead", Scripted)
     captions, _ = run(stage, items, replace(OPTIONS, max_answer_tokens=200))
     return captions, len(answers) - len(script)
@@ -204,6 +207,7 @@ def test_what_is_committed_stays_even_where_it_is_a_loop(stage):
     _, cache_state = stage.step(items[0], cache_state)
     loop = stage._tokenizer.encode(" el") * 13
     cache_state.transcript.ids, cache_state.transcript.committed = list(loop), len(loop)
+    cache_state.transcript.chances = [0.5] * len(loop)
     (caption,), after = stage.step(items[1], cache_state)
     assert after.transcript.ids[: len(loop)] == loop
     assert caption.transcript.committed.startswith("el" + " el" * 12)
