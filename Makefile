@@ -3,6 +3,8 @@
 # make check  lint and types        make train  the bundled model anew        make bench  how fast it is
 # make eval   how good it is
 PYTHON ?= python3.11
+HOURS ?= 4
+SLOW_HOURS ?= 1
 BIN := .venv/bin
 SYSTEM_RUN := libportaudio2
 SYSTEM_TEST := chromium espeak-ng libespeak-ng1 libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins
@@ -41,10 +43,17 @@ check: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+# make train HOURS=10 SLOW_HOURS=5 TRAIN="--from models/nano --minutes 120": hours of speech of each quick
+# synthesizer and of Kokoro, and options of training.train. All of it goes on where it stood.
 train: .venv/ready
 	@sh .ci/system $(SYSTEM_TEST)
-	[ -f build/corpus/train.jsonl ] || $(BIN)/python -m training.corpus --out build/corpus --utterances 30000 --seed 1
-	$(BIN)/python -m training.train --corpus build/corpus --run build/run --out models/nano
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[train]'
+	nice -n 15 $(BIN)/python -m training.foreign --out build/speech
+	for said in "espeak $(HOURS)" "pico $(HOURS)" "kokoro $(SLOW_HOURS)"; do for split in dev train; do \
+	    set -- $$said; nice -n 15 $(BIN)/python -m training.speech \
+	        --out build/speech --synthesizer $$1 --split $$split --hours $$2 || exit 1; \
+	done; done
+	nice -n 15 $(BIN)/python -m training.train --corpus build/speech --run build/run --out models/nano $(TRAIN)
 	$(BIN)/python -m training.plot build/run/log.jsonl docs/training.png
 
 # make bench BENCH="--quick", BENCH="--only NAME", BENCH="--device cuda"; BENCH=--list shows the names

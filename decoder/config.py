@@ -1,8 +1,8 @@
 """The shape of a Gemma 3n language model, read from and written to Hugging Face's `text_config`.
 
 Unusual: keys that name a choice this implementation does not offer (another activation, a bias, an
-untied head) are checked, not stored; keys that say nothing about the model are dropped; any other
-key is an error.
+untied head) are checked, not stored. Other keys that are not known are left to whoever reads the
+folder (:func:`unknown_keys`): fine-tuners' tools write many that say nothing about the model.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,8 @@ from typing import Any
 
 SLIDING, FULL = "sliding_attention", "full_attention"
 
-# The only value supported for each; all released models have it.
+# Whatever changes what is computed, with the values that are supported, the first of them that of
+# all released models. Those below `#` are keys of other Gemmas and of similar models.
 _FIXED: dict[str, tuple[Any, ...]] = {
     "hidden_activation": ("gelu_pytorch_tanh",),
     "attention_bias": (False,),
@@ -19,6 +20,17 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "tie_word_embeddings": (True,),
     "rope_scaling": (None,),
     "use_bidirectional_attention": (False, None),
+    #
+    "hidden_act": ("gelu_pytorch_tanh",),
+    "mlp_bias": (False, None),
+    "attn_logit_softcapping": (None,),
+    "attention_k_eq_v": (False, None),
+    "partial_rotary_factor": (1.0, None),
+    "use_double_wide_mlp": (False, None),
+    "enable_moe_block": (False, None),
+    "num_experts": (None, 0),
+    "num_global_key_value_heads": (None,),
+    "global_head_dim": (None,),
 }
 
 # Training and library bookkeeping. `query_pre_attn_scalar` is a leftover: the attention scale is 1.
@@ -126,17 +138,11 @@ class TextConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> "TextConfig":
         """Read a `text_config`, as transformers 5 writes it or as the first official files have it.
 
-        Raises ValueError for unknown keys and for choices that are not implemented here.
+        Raises ValueError for choices that are not implemented here.
         """
         values = dict(values)
         _read_rope_parameters(values)
         known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known - set(_FIXED) - _IGNORED)
-        if unknown:
-            raise ValueError(
-                f"unknown text_config keys: {', '.join(unknown)}; correct or remove them "
-                f"(known: {', '.join(sorted(known))})"
-            )
         for key, supported in _FIXED.items():
             if key in values and values[key] not in supported:
                 raise ValueError(
@@ -160,6 +166,12 @@ class TextConfig:
             "hidden_activation": "gelu_pytorch_tanh",
             "tie_word_embeddings": True,
         }
+
+
+def unknown_keys(values: Mapping[str, Any]) -> list[str]:
+    """The keys of a `text_config` that nobody here has heard of."""
+    known = {field.name for field in fields(TextConfig)} | set(_FIXED) | _IGNORED
+    return sorted(set(values) - known - {"rope_parameters"})
 
 
 def kv_sources(config: TextConfig) -> tuple[int, ...]:

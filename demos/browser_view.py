@@ -13,6 +13,7 @@ from dragoman.demos.certainty import parts
 from dragoman.demos.terminal import clock
 from dragoman.models import languages
 from dragoman.pipeline import outputs
+from dragoman.pipeline.formats import USUAL
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Frame, SessionOptions, Text
 
 MICROPHONE_PROBLEM = '<div id="dg-mic" class="dg-help" role="alert" hidden></div>'
@@ -134,7 +135,7 @@ def save(
     shown, unsure = outputs.confident(finals, options, model)
     said = [*warnings, unsure] if unsure else warnings
     form = outputs.document(name, model, options, duration_s, finals, said)
-    files = outputs.planned(Path(name).stem, options, outputs.FORMATS, bilingual=True)
+    files = outputs.planned(Path(name).stem, options, USUAL, bilingual=True)
     return outputs.save(files, folder, shown, form)
 
 

@@ -27,10 +27,11 @@ from dragoman.errors import INTERRUPTED, InputError
 from dragoman.pipeline import start as pipeline
 from dragoman.pipeline.chain import Chain
 from dragoman.pipeline.devices import choose, devices
+from dragoman.pipeline.formats import USUAL
 from dragoman.pipeline.frames import read_frames
 from dragoman.pipeline.media import read_audio
 from dragoman.pipeline.microphone import Microphone
-from dragoman.pipeline.outputs import FORMATS, confident, document, planned, save
+from dragoman.pipeline.outputs import confident, document, planned, save
 from dragoman.pipeline.session import Pace, Session
 from dragoman.pipeline.start import check, session_options
 from dragoman.spec import ModelSpec
@@ -168,7 +169,7 @@ def _save_all(
     shown, unsure = confident(finals, asked.session, asked.spec.model)
     warnings = [warning for warning in (lost, unsure) if warning]
     form = document(name, asked.spec.model, asked.session, duration_s, finals, warnings)
-    outputs = planned(source.stem, asked.session, FORMATS, bilingual=False)
+    outputs = planned(source.stem, asked.session, USUAL, bilingual=False)
     save(outputs, source.folder, shown, form)
     if unsure:
         _say(unsure)

@@ -36,7 +36,10 @@ def translate(
     language: options.Language = "es",
     target_language: options.TargetLanguage = "en",
     output_format: Annotated[
-        str, typer.Option("--output-format", "-f", help="Any of srt,vtt,json, with commas between.")
+        str,
+        typer.Option(
+            "--output-format", "-f", help="Any of srt,vtt,txt,tsv,json, with commas between."
+        ),
     ] = "srt,vtt,json",
     bilingual: Annotated[
         bool, typer.Option(help="Also write subtitles with both languages.")
@@ -149,12 +152,12 @@ def summary(results: "list[Result]", seconds: float, interrupted: bool = False) 
 
 
 def _formats(text: str) -> tuple[str, ...]:
-    from dragoman.pipeline.outputs import FORMATS
+    from dragoman.pipeline.formats import known
 
     asked = [part.strip().lower() for part in text.split(",") if part.strip()]
-    if not asked or set(asked) - set(FORMATS):
+    if not asked or set(asked) - set(known()):
         raise typer.BadParameter(
-            f"--output-format {text!r} is not known: give any of {', '.join(FORMATS)}"
+            f"--output-format {text!r} is not known: give any of {', '.join(known())}"
         )
     return tuple(asked)
 

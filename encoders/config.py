@@ -2,8 +2,8 @@
 
 Read by every module of `encoders` that builds the audio tower. The names and the defaults are those
 of `audio_config` in a Gemma 3n `config.json`, so a checkpoint's own file is the only configuration.
-Unusual: a misspelt key is an error, not a silent default, while the bookkeeping keys that savers
-add (`model_type`, `dtype` and the like) are let through.
+Unusual: an unknown key of the encoder's own families is an error, as it would change what is
+computed; any other is left to whoever reads the folder (:func:`unknown_keys`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ BOOKKEEPING = frozenset({
     "is_encoder_decoder", "label2id", "model_type", "output_attentions", "output_hidden_states",
     "problem_type", "return_dict", "sscp_conv_eps", "torch_dtype", "transformers_version",
 })  # fmt: skip
+
+FAMILIES = ("conf_", "sscp_")  # of keys that change what is computed
 
 
 @dataclass(frozen=True)
@@ -110,14 +112,14 @@ class AudioConfig:
         """Reads the `audio_config` table of a checkpoint's `config.json`.
 
         Raises:
-            ValueError: unknown keys, a `model_type` that is not this encoder's, or impossible
-            values.
+            ValueError: unknown keys of `FAMILIES`, a `model_type` that is not this encoder's, or
+            impossible values.
         """
         known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known - BOOKKEEPING)
-        if unknown:
+        strange = [name for name in unknown_keys(values) if name.startswith(FAMILIES)]
+        if strange:
             raise ValueError(
-                f"audio_config has unknown keys {unknown}; known are {sorted(known)}. "
+                f"audio_config has unknown keys {strange}; known are {sorted(known)}. "
                 "Correct or drop them."
             )
         if values.get("model_type", MODEL_TYPE) != MODEL_TYPE:
@@ -130,6 +132,11 @@ class AudioConfig:
             "model_type": MODEL_TYPE,
             **{name: _thaw(value) for name, value in asdict(self).items()},
         }
+
+
+def unknown_keys(values: Mapping[str, Any]) -> list[str]:
+    """The keys of an `audio_config` that nobody here has heard of."""
+    return sorted(set(values) - {field.name for field in fields(AudioConfig)} - BOOKKEEPING)
 
 
 _MAY_BE_ZERO = frozenset({

@@ -80,9 +80,10 @@ class ConvBlock(StreamingLayer[ConvState]):
         return functional.pad(x, (0, 0, 0, 0, 0, self.lookahead))
 
     def _run(self, x: Tensor, norm: GroupNormState) -> tuple[Tensor, GroupNormState]:
+        x = x.to(self.conv.weight.dtype)
         if x.shape[1] <= self.lookahead:
             return x.new_zeros(x.shape[0], 0, *self.out_shape), norm
-        y = self.conv(x.to(self.conv.weight.dtype).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        y = self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         y, norm = self.norm.step(y, norm)
         return functional.relu(y), norm
 

@@ -28,6 +28,7 @@ _ELSEWHERE = frozenset({  # keys that describe the embedder, training, or a clas
     "vocab_size", "vocab_offset", "rms_norm_eps", "initializer_range", "do_pooling",
     "label_names", "num_classes",
 })  # fmt: skip
+_KNOWN = ("architecture", "model_args", "hidden_size")
 # What makes timm read files or the network: a configuration may only describe a shape.
 _LOADING = ("pretrained", "checkpoint_path", "cache_dir")
 
@@ -55,18 +56,16 @@ class VisionConfig:
         """Reads the `vision_config` table of a checkpoint's `config.json`.
 
         Raises:
-            ValueError: unknown keys, another `model_type`, or values no tower can have.
+            ValueError: another `model_type`, or values no tower can have.
         """
-        known = {"architecture", "model_args", "hidden_size"}
-        unknown = sorted(set(values) - known - _ELSEWHERE - BOOKKEEPING)
-        if unknown:
-            raise ValueError(
-                f"vision_config has unknown keys {unknown}; known are {sorted(known)}. "
-                "Correct or drop them."
-            )
         if values.get("model_type", MODEL_TYPE) != MODEL_TYPE:
             _refuse("model_type", repr(MODEL_TYPE), values["model_type"])
-        return cls(**{n: values[n] for n in known if values.get(n) is not None})
+        return cls(**{n: values[n] for n in _KNOWN if values.get(n) is not None})
+
+
+def unknown_keys(values: Mapping[str, Any]) -> list[str]:
+    """The keys of a `vision_config` that nobody here has heard of."""
+    return sorted(set(values) - set(_KNOWN) - _ELSEWHERE - BOOKKEEPING)
 
 
 class VisionTower(nn.Module):

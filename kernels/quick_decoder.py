@@ -63,21 +63,23 @@ class QuickMLP(layers.MLP):
     ) -> Tensor | None:
         """Through the open gates alone; None where it must be through all."""
         tokens = x.shape[:-1].numel()
-        up, down = numbers(self.up_proj, tokens), numbers(self.down_proj, tokens)
+        up, down = numbers(self.up_proj, tokens, width), numbers(self.down_proj, tokens)
         if up is None or down is None:
             return None
-        return sparse_mlp(gate, x, up[:width], down[:, :width], deviations)
+        return sparse_mlp(gate, x, up, down[:, :width], deviations)
 
 
-def numbers(module: nn.Module, tokens: int) -> Tensor | None:
-    """The weights of a product with so many tokens, where they are had as numbers: of bf12 for many
-    tokens, for which they are unpacked anyway; None of int8 and int4."""
+def numbers(module: nn.Module, tokens: int, rows: int | None = None) -> Tensor | None:
+    """The weights of the first rows as numbers, for a product with so many tokens.
+
+    bf12 is unpacked for many tokens, as it would be anyway. None where the weights stay packed.
+    """
     form, weight, scale = stored(module)
     if scale is None:
-        return weight
+        return weight[:rows]
     if form != "bf12" or tokens <= MOST_ROWS:
         return None
-    return unpacked(form, weight, scale, torch.bfloat16)
+    return unpacked(form, weight[:rows], scale[:rows], torch.bfloat16)
 
 
 class QuickLanguageModel(decoder.LanguageModel, Keeping):

@@ -61,7 +61,7 @@ class Halves:
 
 
 class BF12(Halves):
-    """Weights of bf16 in 12 bits; see `kernels.twelve`."""
+    """Weights of bf16 in 12 bits; see `decoder.bf12`."""
 
     operands = ("scale", "scale_stride")
     spreads = True

@@ -13,7 +13,7 @@ its file as it is stored, and each pass reads the rows of its tokens (:mod:`mode
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from dragoman.decoder import LanguageModel, TextConfig, unused_tensor_names
+from dragoman.decoder import config as decoder_config
 from dragoman.decoder.quantize import QUANTIZED, Scheme, plan, quantize
 from dragoman.encoders import (
     AudioConfig,
@@ -28,13 +29,16 @@ from dragoman.encoders import (
     MultimodalEmbedder,
     VisionConfig,
     VisionTower,
+    vision,
 )
+from dragoman.encoders import config as audio_config
 from dragoman.encoders.attention import RelativePosition
 from dragoman.encoders.vision import RESOLUTION, RESOLUTIONS
 from dragoman.errors import CheckpointError, TokenizerError
 from dragoman.kernels import accelerate
 from dragoman.models import confidence, resident, weights
-from dragoman.models.hub import find, listed, name_of, read_config
+from dragoman.models.folders import listed, model_folder, tensors
+from dragoman.models.hub import find, name_of, read_config
 from dragoman.models.quantized import (
     HEADS,
     LOSSLESS,
@@ -44,7 +48,7 @@ from dragoman.models.quantized import (
     tower_plan,
     widen_rests,
 )
-from dragoman.models.reading import GROUPS, TOKEN_TABLE, Stored, read_json, tensors
+from dragoman.models.reading import GROUPS, TOKEN_TABLE, Stored, read_json
 from dragoman.models.table import StoredTable
 from dragoman.models.tokenizer import Tokenizer
 
@@ -82,8 +86,18 @@ _IGNORED = {
     "chunk_size_feed_forward", "dtype", "id2label", "ignore_index", "initializer_range",
     "is_encoder_decoder", "label2id", "output_attentions", "output_hidden_states", "pad_token_id",
     "problem_type", "return_dict", "torch_dtype", "transformers_version", "use_cache",
+    # Of tools that derive models: harmless, as they repeat what the sections say or name a class.
+    "auto_map", "hidden_size", "num_hidden_layers", "tokenizer_class", "unsloth_fixed",
+    "unsloth_version", "vocab_size",
 }
 # fmt: on
+
+# What of a section of config.json is not known.
+_SECTIONS = {
+    "text_config": decoder_config.unknown_keys,
+    "audio_config": audio_config.unknown_keys,
+    "vision_config": vision.unknown_keys,
+}
 
 # What `encoders.vision.prepare` does, as preprocessor_config.json calls it; resample 2: bilinear.
 PICTURES = {"do_resize": True, "resample": 2, "do_rescale": True, "do_normalize": False}
@@ -109,11 +123,13 @@ class Checkpoint:
 
     @classmethod
     def open(cls, model: str) -> "Checkpoint":
-        """Opens a bundled model, a folder, or a model of the hub, downloaded if need be."""
+        """Opens a bundled model, a folder, or a model of the hub, downloaded if need be; of an
+        adapter the model that it makes of its base.
+        """
         folder = find(model)
         config = read_config(folder)
         _check_keys(config, folder)
-        return cls(folder, config, tensors(folder))
+        return cls(model_folder(folder), config, tensors(folder))
 
     @classmethod
     def listed(cls, model: str) -> "Checkpoint":
@@ -121,7 +137,7 @@ class Checkpoint:
         folder, found = listed(model)
         config = read_config(folder)
         _check_keys(config, folder)
-        return cls(folder, config, found)
+        return cls(model_folder(folder), config, found)
 
     @cached_property
     def text_config(self) -> TextConfig:
@@ -372,17 +388,26 @@ class Checkpoint:
 
 
 def _check_keys(config: Mapping[str, Any], folder: Path) -> None:
+    """Warns of keys that nobody here knows; raises CheckpointError for one that changes what is
+    computed.
+    """
     path = folder / "config.json"
-    if unknown := sorted(set(config) - _KEYS - _IGNORED):
-        raise CheckpointError(
-            f"{path} has unknown keys {_listed(unknown)}: correct or remove them "
-            f"(known: {_listed(sorted(_KEYS))})"
-        )
+    unknown = sorted(set(config) - _KEYS - _IGNORED)
+    for section, known in _SECTIONS.items():
+        if isinstance(values := config.get(section), Mapping):
+            unknown += [f"{section}.{key}" for key in known(values)]
+    if unknown:
+        _warn_once(f"{path}: ignoring keys that are not known here: {_listed(unknown)}")
     if config.get("tie_word_embeddings") not in (True, None):
         raise CheckpointError(
             f"{path}: tie_word_embeddings is {config['tie_word_embeddings']!r}, expected true: a "
             "Gemma 3n has no output head of its own"
         )
+
+
+@cache
+def _warn_once(message: str) -> None:
+    log.warning("%s", message)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -1,31 +1,40 @@
 """Where a model is: a bundled name, a folder, or an id on the Hugging Face hub, in that order.
 
+An id may name a revision, `google/gemma-3n-E2B-it@main`, and `BASE+ADAPTER` is a LoRA adapter over
+a base of one's choice; an adapter alone names its base itself.
+
 Downloading is huggingface_hub's, with its cache, its token and its offline flag (HF_HOME, HF_TOKEN,
 HF_HUB_OFFLINE). What is unusual: the configuration comes first, so that a model of another kind,
 one that needs a licence, or a mistyped name costs no gigabytes; and whatever goes wrong is one
 sentence with the remedy.
 """
 
+import hashlib
+import json
 import re
 import sys
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from dragoman.errors import CheckpointError
-from dragoman.models.reading import TIED, Stored, from_header, named, read_json, tensors
+from dragoman.models import adapters, kinds
+from dragoman.models.derived import folder as made_folder
+from dragoman.models.reading import read_json
 
 BUNDLED = Path(__file__).resolve().parent
 # All that is ever read; other files of a repository may be many and large.
 FILES = (
     "config.json",
+    kinds.ADAPTER,
     "preprocessor_config.json",
     "tokenizer.json",
     "*.safetensors",
     "*.safetensors.index.json",
 )
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
+# Quantized copies of a model, from which adapters are trained; its original merges with them.
+_COPIES = re.compile(r"(-unsloth)?-bnb-4bit$")
 
 
 def find(model: str, bars: bool = False) -> Path:
@@ -37,6 +46,11 @@ def find(model: str, bars: bool = False) -> Path:
         return folder
     if HUB_ID.fullmatch(model):
         return download(model, bars)
+    if "+" in model:
+        base, _, adapter = model.rpartition("+")
+        return _paired(find(base, bars), find(adapter, bars))
+    if (kind := kinds.of_file(model)) is not None and Path(model).expanduser().is_file():
+        raise CheckpointError(f"{model} is {kind}, which is not read here: {kinds.INSTEAD}")
     names = ", ".join(sorted(path.parent.name for path in BUNDLED.glob("*/config.json")))
     raise CheckpointError(
         f"no model at {model!r}: give a folder with config.json, tokenizer.json and safetensors, "
@@ -50,7 +64,39 @@ def here(model: str) -> Path | None:
     if "/" not in model and (bundled / "config.json").is_file():
         return bundled
     folder = Path(model).expanduser()
-    return folder if folder.is_dir() else None
+    if folder.is_dir() or "+" not in model:
+        return folder if folder.is_dir() else None
+    base, _, adapter = model.rpartition("+")
+    under, over = here(base), here(adapter)
+    return None if under is None or over is None else _paired(under, over)
+
+
+def base(folder: Path) -> Path:
+    """The folder of the model that the adapter in ``folder`` changes, downloaded if need be."""
+    return find(_base_name(folder))
+
+
+def _base_name(folder: Path) -> str:
+    return _COPIES.sub("", adapters.base_of(folder))
+
+
+def _paired(base: Path, adapter: Path) -> Path:
+    """A folder with an adapter that names another base: links in the cache, of a few bytes."""
+    if not kinds.is_adapter(adapter):
+        raise CheckpointError(f"{adapter} holds no {kinds.ADAPTER}: it is not an adapter")
+    base, adapter = base.resolve(), adapter.resolve()
+    key = hashlib.sha256(f"{base}\n{adapter}".encode()).hexdigest()
+    folder = made_folder().parent / "adapters" / key / adapter.name
+    config = read_json(adapter / kinds.ADAPTER) | {"base_model_name_or_path": str(base)}
+    weights = folder / adapters.WEIGHTS
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / kinds.ADAPTER).write_text(json.dumps(config), encoding="utf-8")
+        if not weights.is_symlink():
+            weights.symlink_to(adapter / adapters.WEIGHTS)
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be written: {error.strerror}") from None
+    return folder
 
 
 def name_of(folder: Path) -> str:
@@ -66,8 +112,11 @@ def download(model: str, bars: bool = False) -> Path:
 
     Where the hub cannot be reached, what was downloaded earlier is taken.
     """
-    read_config(_fetch(model, bars, "config.json"))
-    return _fetch(model, bars, *FILES)
+    read_config(_fetch(model, bars, "config.json", kinds.ADAPTER))
+    folder = _fetch(model, bars, *FILES)
+    if kinds.is_adapter(folder):
+        find(_base_name(folder), bars)
+    return folder
 
 
 def described(model: str) -> Path | None:
@@ -77,46 +126,8 @@ def described(model: str) -> Path | None:
     """
     folder = here(model)
     if folder is None and HUB_ID.fullmatch(model):
-        return _fetch(model, False, "config.json")
+        return _fetch(model, False, "config.json", kinds.ADAPTER)
     return folder
-
-
-def listed(model: str) -> tuple[Path, dict[str, Stored]]:
-    """The folder and the tensors of ``model``, whose files may not be there.
-
-    Of a model of the hub that was not downloaded the folder has `config.json` alone, and the
-    tensors are known from the headers of the hub's files. Raises CheckpointError.
-    """
-    folder = described(model) or find(model)
-    read_config(folder)
-    try:
-        return folder, tensors(folder)
-    except CheckpointError:
-        if here(model) is not None:
-            raise
-        # Not, or not wholly, downloaded.
-        found = named(_hub_tensors(model, folder), model)
-    if not found:
-        raise CheckpointError(f"{model} has no *.safetensors: the weights are missing")
-    return folder, {name: stored for name, stored in found.items() if name not in TIED}
-
-
-def _hub_tensors(model: str, folder: Path) -> Iterator[Stored]:
-    from huggingface_hub import HfApi
-
-    try:
-        api = HfApi()
-        files = [name for name in api.list_repo_files(model) if "/" not in name]
-        headers = {
-            name: api.parse_safetensors_file_metadata(model, name).tensors
-            for name in files
-            if name.endswith(".safetensors")
-        }
-    except Exception as error:
-        raise CheckpointError(_explained(model, error)) from error
-    for name, header in headers.items():
-        for tensor, entry in header.items():
-            yield from_header(tensor, vars(entry), folder / name)
 
 
 def _fetch(model: str, bars: bool, *files: str) -> Path:
@@ -126,15 +137,31 @@ def _fetch(model: str, bars: bool, *files: str) -> Path:
 
     with nullcontext() if bars and sys.stderr.isatty() else disable_progress_bars():
         try:
-            return Path(snapshot_download(model, allow_patterns=list(files), ignore_patterns="*/*"))
+            name, _, revision = model.partition("@")
+            return Path(
+                snapshot_download(
+                    name,
+                    revision=revision or None,
+                    allow_patterns=list(files),
+                    ignore_patterns="*/*",
+                )
+            )
         except Exception as error:  # of the hub, of the network below it, or of the disk
-            raise CheckpointError(_explained(model, error)) from error
+            raise CheckpointError(explained(model, error)) from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The `config.json` of a Gemma 3n; raises CheckpointError where it is not one."""
+    """The `config.json` of a Gemma 3n, of an adapter that of its base; raises CheckpointError where
+    it is not one.
+
+    What MLX says of its weights is left out, as they are read as ordinary ones.
+    """
+    if kinds.is_adapter(folder):
+        name = _base_name(folder)
+        return read_config(described(name) or find(name))
     path = folder / "config.json"
     if not path.is_file():
+        kinds.check_files(folder)
         raise CheckpointError(f"{folder} has no config.json: it is not a model folder")
     config = read_json(path)
     if config.get("model_type") != "gemma3n":
@@ -142,10 +169,13 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{path} describes a {config.get('model_type')!r} model, expected 'gemma3n': "
             "take a Gemma 3n, such as google/gemma-3n-E2B-it"
         )
+    kinds.check_config(config, path)
+    if "quantization" in config:
+        config = {k: v for k, v in config.items() if not k.startswith("quantization")}
     return config
 
 
-def _explained(model: str, error: Exception) -> str:
+def explained(model: str, error: Exception) -> str:
     """What went wrong with the hub's ``model``, and what to do, in one sentence."""
     from huggingface_hub import constants, errors
 
@@ -159,6 +189,12 @@ def _explained(model: str, error: Exception) -> str:
         return (
             f"no model {model!r}: there is no such folder here, and {hub} has none of that name "
             "for you: check the name, or set HF_TOKEN if it is private"
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        name, _, revision = model.partition("@")
+        return (
+            f"{name} has no revision {revision!r}: see {hub}/{name}/tree/main for its branches and "
+            "tags, or leave @ and what follows out"
         )
     if isinstance(error, errors.HfHubHTTPError) and error.response.status_code in (401, 403):
         return (

@@ -16,6 +16,7 @@ class Language:
 
     ``tags`` are the three-letter codes that media files use. ``spaced`` is False where words are
     written without spaces between them, ``right_to_left`` True where lines run that way.
+    ``names`` is what people call it, in English first, then in its own and in other languages.
     """
 
     code: str
@@ -23,6 +24,7 @@ class Language:
     tags: tuple[str, ...]
     spaced: bool = True
     right_to_left: bool = False
+    names: tuple[str, ...] = ()
 
 
 # Code, English name, three-letter codes; `solid`: no spaces between words; `rtl`: right to left.
@@ -152,28 +154,84 @@ zh Chinese zho chi solid
 zu Zulu zul
 """
 
+# Names besides the English one, as people and models write them: the language's own, and for the
+# languages that are translated most, what the others of them say.
+_NAMES = """
+ar العربية árabe arabe arabo Arabisch
+bg български
+bn বাংলা
+ca català catalán
+cs čeština česky
+da dansk
+de Deutsch alemán allemand tedesco alemão ドイツ語 德语 немецкий
+el Ελληνικά
+en inglés anglais inglese inglês Englisch Englische 英語 英语 영어 английский الإنجليزية
+es español castellano espagnol spagnolo espanhol Spanisch Spanische スペイン語 西班牙语 испанский
+fa فارسی Farsi
+fi suomi
+fil Tagalog
+fr français francés francese francês Französisch Französische フランス語 法语 французский
+he עברית
+hi हिन्दी हिंदी
+hr hrvatski
+hu magyar
+id Bahasa_Indonesia
+it italiano italien Italienisch Italienische イタリア語 意大利语 итальянский
+ja 日本語 japonés japonais giapponese japonês Japanisch
+ko 한국어 coreano coréen Koreanisch
+ms Bahasa_Melayu
+nb bokmål
+nl Nederlands holandés néerlandais olandese holandês Niederländisch
+no norsk
+pl polski
+pt português portugués portugais portoghese Portugiesisch Portugiesische ポルトガル語 葡萄牙语
+ro română
+ru русский ruso russe russo Russisch
+sk slovenčina
+sv svenska
+sw Kiswahili
+ta தமிழ்
+te తెలుగు
+th ไทย ภาษาไทย
+tr Türkçe
+uk українська
+ur اردو
+vi Tiếng_Việt
+zh Mandarin 中文 汉语 普通话 chino chinois cinese chinês Chinesisch
+"""
 
-def _read(line: str) -> Language:
-    code, name, *rest = line.split()
+
+def _spoken(line: str) -> tuple[str, ...]:
+    return tuple(word.replace("_", " ") for word in line.split())
+
+
+_OTHERS = {code: names for code, *names in map(_spoken, _NAMES.strip().splitlines())}
+
+
+def read(line: str) -> Language:
+    """A line of the table."""
+    code, said, *rest = line.split()
+    name = said.replace("_", " ")
     tags = tuple(word for word in rest if word not in ("rtl", "solid"))
-    return Language(code, name.replace("_", " "), tags, "solid" not in rest, "rtl" in rest)
+    names = (name, *_OTHERS.get(code, ()))
+    return Language(code, name, tags, "solid" not in rest, "rtl" in rest, names)
 
 
-LANGUAGES = {language.code: language for language in map(_read, _TABLE.strip().splitlines())}
-_SAID = {
+LANGUAGES = {language.code: language for language in map(read, _TABLE.strip().splitlines())}
+SAID = {
     said: language
     for language in LANGUAGES.values()
-    for said in (*language.tags, language.name.lower(), language.code)
+    for said in (*map(str.lower, reversed(language.names)), *language.tags, language.code)
 }
 
 
 def find(said: str) -> Language:
-    """A language by its code (`es`, `ES`, `spa`, `es-MX`) or its English name, in any case.
+    """A language by its code (`es`, `ES`, `spa`, `es-MX`) or one of its names, in any case.
 
     Raises LanguageError that names the nearest codes.
     """
     key = said.strip().lower().replace("_", "-")
-    language = _SAID.get(key) or _SAID.get(key.split("-")[0])
+    language = SAID.get(key) or SAID.get(key.split("-")[0])
     if language is None:
         close = [f"{one.code} ({one.name})" for one in LANGUAGES.values() if _is_close(key, one)]
         known = ", ".join(close) if close else "a code such as en, es, fr, de, zh, ar"

@@ -3,15 +3,18 @@
 The instruction stands before the audio, so that every soft token can enter the cache as it comes;
 pictures stand between the two. Unusual: newlines where two parts meet may be one token, so a prompt
 with pictures is another list of ids and not a list with pictures put in.
-The answer is the transcript, one newline, ``English: `` and the translation. It is taken apart
-while it is decoded: a newline, or the label without one, ends the transcript.
+The instruction has a short wording, that of the Gemma 3n guide (ai.google.dev/gemma/docs), and a
+long one, of Gemma 4's model card, that says what the answer looks like: the transcript, one
+newline, ``English: `` and the translation. Or it is anybody's own.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from dragoman.errors import CheckpointError, LanguageError
+from dragoman.errors import CheckpointError, LanguageError, UsageError
 from dragoman.models import languages
 from dragoman.models.tokenizer import Tokenizer
 
@@ -28,6 +31,17 @@ IMAGE_SPECIALS = ("<start_of_image>", "<image_soft_token>", "<end_of_image>")
 IMAGE_TOKENS = 256  # soft tokens of a picture
 AUDIO_TOKENS = 188  # soft tokens of 30 s of sound, to which the reference fills up
 MANY = range(1, 32)  # newlines in a row that may be one token
+SHORT = "short"
+STYLES = {
+    SHORT: "Transcribe the following speech segment in {language}, then translate it into "
+    "{target_language}:",
+    "long": "Transcribe the following speech segment in {language}, then translate it into "
+    "{target_language}.\nWhen formatting the answer, first output the transcription in {language}, "
+    "then one newline, then output the string '{target_language}: ', then the translation in "
+    "{target_language}.",
+}
+PLACEHOLDERS = ("{language}", "{target_language}")
+MOST_CHARACTERS = 4000  # of an instruction: more would not leave room for speech
 
 
 def pairs_of(config: Mapping[str, Any]) -> Pairs:
@@ -71,8 +85,7 @@ class Prompt:
 
     ``before`` ends with `<start_of_audio>`, ``after`` starts with `<end_of_audio>` and ends where
     the model's answer begins; ``separator`` is a newline and the target language's label;
-    any of ``newlines`` ends the transcript; ``stop`` ends an answer; ``labels`` are the ways to
-    write the label without a newline before it.
+    ``newlines`` are all tokens of newlines alone; ``stop`` ends an answer.
     """
 
     before: tuple[int, ...]
@@ -80,14 +93,6 @@ class Prompt:
     separator: tuple[int, ...]
     newlines: tuple[int, ...]
     stop: tuple[int, ...]
-    labels: tuple[tuple[int, ...], ...]
-
-    def before_label(self, ids: list[int]) -> list[int]:
-        """The ``ids`` of a transcript, cut where the translation's label begins, if it does."""
-        for end in range(len(ids)):
-            if any(tuple(ids[end : end + len(label)]) == label for label in self.labels):
-                return ids[:end]
-        return ids
 
 
 def label(target_language: str) -> str:
@@ -95,25 +100,85 @@ def label(target_language: str) -> str:
     return f"{languages.find(target_language).name}:"
 
 
-def prompt_text(language: str, target_language: str, images: int = 0) -> tuple[str, str]:
+def style_of(said: str) -> str:
+    """The style that ``--prompt-style`` names: `short`, `long`, or the instruction in a file.
+
+    Raises UsageError for a file that cannot be read or holds no instruction.
+    """
+    if said in STYLES:
+        return said
+    try:
+        text = Path(said).expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise UsageError(
+            f"--prompt-style {said}: {reason}: choose {', '.join(STYLES)}, or a text file with "
+            f"{' and '.join(PLACEHOLDERS)}"
+        ) from None
+    _check_instruction(text, said)
+    return text
+
+
+def _check_instruction(text: str, where: str) -> None:
+    """Raises UsageError unless ``text`` has the placeholders, these alone, and no special token."""
+    said = re.findall(r"{.*?}", text)
+    wrong = sorted(set(said) - set(PLACEHOLDERS))
+    missing = [name for name in PLACEHOLDERS if name not in said]
+    specials = [name for name in (*SPECIALS, *IMAGE_SPECIALS, "<eos>") if name in text]
+    for names, what in (
+        (wrong, "unknown placeholders"), (missing, "missing placeholders"),
+        (specials, "special tokens, which stand around the instruction already:"),
+    ):  # fmt: skip
+        if names:
+            raise UsageError(
+                f"{where}: {what} {', '.join(names)}: write {' and '.join(PLACEHOLDERS)} where "
+                "the names of the languages belong, and nothing else in braces"
+            )
+    if len(text) > MOST_CHARACTERS:
+        raise UsageError(
+            f"{where}: {len(text)} characters, expected at most {MOST_CHARACTERS}: shorten it"
+        )
+
+
+def instruction(language: str, target_language: str, style: str = SHORT) -> str:
+    """What the model is asked to do; raises LanguageError.
+
+    ``style`` is a name of `STYLES`, or an instruction with placeholders.
+    """
+    text = STYLES.get(style, style)
+    names = (languages.find(language).name, languages.find(target_language).name)
+    for placeholder, name in zip(PLACEHOLDERS, names, strict=True):
+        text = text.replace(placeholder, name)
+    return text
+
+
+def prompt_text(
+    language: str, target_language: str, images: int = 0, style: str = SHORT
+) -> tuple[str, str]:
     """The text before and after the audio's soft tokens, special tokens written out.
 
-    ``images`` is the number of pictures, which stand before the audio.
+    ``images`` is the number of pictures, which stand before the audio; ``style`` as `instruction`
+    has it.
     """
-    instruction = (
-        f"Transcribe the following speech segment in {languages.find(language).name}, "
-        f"then translate it into {languages.find(target_language).name}:"
-    )
     start, soft, end = IMAGE_SPECIALS
     shown = f"\n\n{start}{soft * IMAGE_TOKENS}{end}\n\n" * images
-    before = f"<bos><start_of_turn>user\n{instruction}{shown}\n\n<start_of_audio>"
+    asked = instruction(language, target_language, style)
+    before = f"<bos><start_of_turn>user\n{asked}{shown}\n\n<start_of_audio>"
     after = "<end_of_audio>\n\n<end_of_turn>\n<start_of_turn>model\n"
     return before, after
 
 
-def build(tokenizer: Tokenizer, language: str, target_language: str, images: int = 0) -> Prompt:
-    """The ids of a prompt with so many pictures; raises LanguageError or TokenizerError."""
-    before, after = prompt_text(language, target_language, images)
+def build(
+    tokenizer: Tokenizer,
+    language: str,
+    target_language: str,
+    images: int = 0,
+    style: str = SHORT,
+) -> Prompt:
+    """The ids of a prompt with so many pictures, in a ``style`` as `instruction` has it; raises
+    LanguageError or TokenizerError.
+    """
+    before, after = prompt_text(language, target_language, images, style)
     wanted = SPECIALS + (IMAGE_SPECIALS if images else ())
     for name in wanted:  # one that is unknown would silently be spelt out
         tokenizer.special(name)
@@ -124,5 +189,4 @@ def build(tokenizer: Tokenizer, language: str, target_language: str, images: int
         separator=tuple(separator),
         newlines=tuple(dict.fromkeys(tokenizer.encode("\n" * n)[0] for n in MANY)),
         stop=(tokenizer.special("<end_of_turn>"), tokenizer.special("<eos>")),
-        labels=tuple(tuple(tokenizer.encode(s + label(target_language))) for s in ("", " ")),
     )

@@ -29,6 +29,7 @@ GROUPS = {
 TIED = {"lm_head.weight"}  # some exports repeat the embedding table under this name
 TOKEN_TABLE = "embed_tokens_per_layer.weight"  # of the language model: read a row at a time
 ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4, "I8": 1, "U8": 1}  # types of stored weights
+WORD_BYTES = ITEM_BYTES | {"U32": 4}  # with the words that MLX packs codes into
 MOST_HEADER_BYTES = 100_000_000  # what safetensors itself accepts
 PIECE_BYTES = 16 * 2**20
 AGAIN = "download it again"
@@ -82,15 +83,17 @@ def named(tensors: Iterable[Stored], model: Path | str) -> dict[str, Stored]:
     return found
 
 
-def header(path: Path) -> list[Stored]:
-    """The tensors of one file; raises CheckpointError unless the file is whole."""
+def header(path: Path, types: Mapping[str, int] = ITEM_BYTES) -> list[Stored]:
+    """The tensors of one file; raises CheckpointError unless the file is whole and its numbers are
+    of the ``types``, whose bytes these are.
+    """
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             entries, begin = _entries(file, path)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
-    found = [from_header(name, entry, path) for name, entry in entries.items()]
+    found = [from_header(name, entry, path, types) for name, entry in entries.items()]
     end = 0
     for stored in sorted(found, key=lambda stored: (stored.start, stored.stop)):
         if stored.start != end:
@@ -202,7 +205,7 @@ def _entries(file: BinaryIO, path: Path) -> tuple[dict[str, Any], int]:
     return entries, 8 + length
 
 
-def from_header(name: str, entry: Any, path: Path) -> Stored:
+def from_header(name: str, entry: Any, path: Path, types: Mapping[str, int] = ITEM_BYTES) -> Stored:
     """The tensor that a header describes with ``entry``; raises CheckpointError."""
     try:
         dtype, shape = str(entry["dtype"]), tuple(map(int, entry["shape"]))
@@ -211,12 +214,12 @@ def from_header(name: str, entry: Any, path: Path) -> Stored:
         raise CheckpointError(
             f"{path} is damaged: its header says nothing sensible about {name}: {AGAIN}"
         ) from None
-    if dtype not in ITEM_BYTES:
+    if dtype not in types:
         raise CheckpointError(
-            f"{path}: {name} is stored as {dtype}, expected {', '.join(ITEM_BYTES)}: "
+            f"{path}: {name} is stored as {dtype}, expected {', '.join(types)}: "
             "take the original weights, not ones that another tool converted"
         )
-    if start < 0 or stop - start != math.prod(shape) * ITEM_BYTES[dtype]:
+    if start < 0 or stop - start != math.prod(shape) * types[dtype]:
         raise CheckpointError(
             f"{path} is damaged: {name} has {stop - start} bytes for {list(shape)} of {dtype}: "
             f"{AGAIN}"

@@ -11,16 +11,30 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from dragoman.errors import CheckpointError
-from dragoman.models.reading import ITEM_BYTES, Progress, Stored
+from dragoman.models.reading import WORD_BYTES, Progress, Stored
 
 SHARD_BYTES = 5 * 10**9  # as transformers cuts them
 PIECE_BYTES = 16 * 2**20
 Ranges = tuple[range, ...]
+
+
+class Source(Protocol):
+    """A tensor that can be written: its bits come piece by piece, as unsigned numbers."""
+
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def item_bytes(self) -> int: ...
+    def pieces(self) -> Iterator[np.ndarray]: ...
 
 
 @dataclass(frozen=True)
@@ -40,12 +54,16 @@ class Part:
         return tuple(shape)
 
     @property
+    def dtype(self) -> str:
+        return self.stored.dtype
+
+    @property
     def bytes(self) -> int:
         return math.prod(self.shape) * self.item_bytes
 
     @property
     def item_bytes(self) -> int:
-        return ITEM_BYTES[self.stored.dtype]
+        return WORD_BYTES[self.stored.dtype]
 
     def pieces(self, piece_bytes: int = PIECE_BYTES, together: int = 1) -> Iterator[np.ndarray]:
         """The part's bits in order, as unsigned numbers [rows, columns], each piece read from at
@@ -88,7 +106,7 @@ def write(
         file = f"model-{number:05}-of-{len(shards):05}.safetensors"
         if len(shards) == 1:
             file = "model.safetensors"
-        for count in _write_file(folder / file, {name: parts[name] for name in names}):
+        for count in write_file(folder / file, {name: parts[name] for name in names}):
             done += count
             progress(done, total)
         places |= dict.fromkeys(names, file)
@@ -111,7 +129,7 @@ def _shards(parts: Mapping[str, Part], shard_bytes: int) -> list[list[str]]:
     return shards
 
 
-def _write_file(path: Path, parts: Mapping[str, Part]) -> Iterator[int]:
+def write_file(path: Path, parts: Mapping[str, Source]) -> Iterator[int]:
     """Writes one file and tells how many bytes each step wrote."""
     entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
@@ -120,7 +138,7 @@ def _write_file(path: Path, parts: Mapping[str, Part]) -> Iterator[int]:
     for name, part in parts.items():
         start, end = end, end + part.bytes
         entries[name] = {
-            "dtype": part.stored.dtype,
+            "dtype": part.dtype,
             "shape": part.shape,
             "data_offsets": [start, end],
         }

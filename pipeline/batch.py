@@ -25,19 +25,12 @@ import numpy as np
 
 from dragoman.errors import InputError
 from dragoman.models.hub import here
+from dragoman.pipeline.formats import USUAL
 from dragoman.pipeline.frames import read_frames
 from dragoman.pipeline.inputs import Missing, Source
 from dragoman.pipeline.journal import Entry, Finished, Journal, digest, relative
 from dragoman.pipeline.media import probe, read_audio
-from dragoman.pipeline.outputs import (
-    FORMATS,
-    Output,
-    asked,
-    confident,
-    document,
-    planned,
-    write_all,
-)
+from dragoman.pipeline.outputs import Output, asked, confident, document, planned, write_all
 from dragoman.pipeline.pool import Job, Outcome, Pool
 from dragoman.pipeline.recipes import Recipe, look_recipe, recipes
 from dragoman.pipeline.runner import Failure
@@ -56,7 +49,7 @@ class BatchOptions:
 
     session: SessionOptions = SessionOptions()
     spec: ModelSpec = ModelSpec()
-    formats: tuple[str, ...] = FORMATS
+    formats: tuple[str, ...] = USUAL
     bilingual: bool = True
     overwrite: bool = False
 

@@ -13,11 +13,10 @@ from typing import Any
 
 from dragoman.models import confidence
 from dragoman.models.hub import name_of
+from dragoman.pipeline.formats import JSON, known
 from dragoman.pipeline.journal import DRAFT, Journal, digest
 from dragoman.pipeline.subtitles import Which, cues, write, write_whole
 from dragoman.stages.messages import Caption, SessionOptions
-
-FORMATS = ("srt", "vtt", "json")
 
 
 @dataclass(frozen=True)
@@ -37,10 +36,10 @@ def planned(
     if bilingual:
         texts.append((f"{source}-{target}", "both"))
     out: list[Output] = []
-    for form in FORMATS:
+    for form in known():
         if form not in formats:
             continue
-        if form == "json":
+        if form == JSON:
             out.append(Output(f"{name}.json", None))
         else:
             out += [Output(f"{name}.{code}.{form}", which) for code, which in texts]

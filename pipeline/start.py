@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dragoman.errors import DeviceError
-from dragoman.models import hub, reading
+from dragoman.models import folders, hub, reading
 from dragoman.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def locate(spec: ModelSpec, bars: bool = False) -> ModelSpec:
         return spec
     folder = hub.find(spec.model, bars)
     hub.read_config(folder)
-    reading.tensors(folder)
+    folders.tensors(folder)
     return spec if here else replace(spec, model=str(folder))
 
 
@@ -114,7 +114,7 @@ def read_ahead(spec: ModelSpec, progress: Bar | None = None) -> Iterator[None]:
     A small model, or one that is elsewhere, needs none of it.
     """
     folder = hub.here(spec.model)
-    wanted = [] if folder is None else reading.used_by_speech(reading.tensors(folder))
+    wanted = [] if folder is None else reading.used_by_speech(folders.tensors(folder))
     if sum(stored.bytes for stored in wanted) < READ_BYTES:
         yield
         return

@@ -1,4 +1,4 @@
-"""Lays captions out as subtitles, and writes them as SRT or VTT.
+"""Lays captions out as subtitles, and writes them in one of `pipeline.formats`.
 
 Last step of batch, after the final captions. A cue has at most two lines of 42 characters and
 stays for 1 to 7 seconds, as far as its segment and the next cue allow. With both languages a cue
@@ -16,8 +16,7 @@ from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Literal
 
-import pysubs2
-
+from dragoman.pipeline.formats import FORMATS, Cue
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption
 
 Which = Literal["transcript", "translation", "both"]
@@ -26,7 +25,6 @@ LINE_CHARS = 42
 MAX_LINES = 2
 MIN_MS = 1_000
 MAX_MS = 7_000
-FORMATS = {".srt": "srt", ".vtt": "vtt"}
 
 SENTENCE_ENDS = ".?!…"
 CLAUSE_ENDS = ",;:–—"
@@ -36,15 +34,6 @@ CLAUSE_COST, WORD_COST, EMPTY_COST = 0.3, 1.0, 4.0
 CUE_COST = 0.8  # what one more cue must save
 
 Words = Sequence[str]
-
-
-@dataclass(frozen=True)
-class Cue:
-    """One subtitle: shown from ``start_ms`` to ``end_ms``, ``lines`` from top to bottom."""
-
-    start_ms: int
-    end_ms: int
-    lines: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -73,15 +62,11 @@ def cues(captions: Iterable[Caption], which: Which = "transcript") -> list[Cue]:
 def write(cues: Iterable[Cue], path: str | Path) -> None:
     """Writes a subtitle file, whole or not at all; raises ValueError for an unknown suffix."""
     path = Path(path)
-    if path.suffix.lower() not in FORMATS:
-        raise ValueError(f"{path}: no subtitle format {path.suffix!r}: use .srt or .vtt")
-    name = FORMATS[path.suffix.lower()]
-    file = pysubs2.SSAFile()
-    for cue in cues:
-        text = "\n".join(_escape(line, name) for line in cue.lines)
-        file.append(pysubs2.SSAEvent(cue.start_ms, cue.end_ms, text))
-    # The lines hold no markup, so braces are braces, not styles.
-    write_whole(path, file.to_string(name, keep_ssa_tags=True))
+    name = path.suffix.lower().removeprefix(".")
+    if name not in FORMATS:
+        choice = ", ".join(f".{known}" for known in FORMATS)
+        raise ValueError(f"{path}: no subtitle format {path.suffix!r}: use one of {choice}")
+    write_whole(path, FORMATS[name](list(cues)))
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -92,14 +77,6 @@ def write_whole(path: Path, text: str) -> None:
         os.replace(written, path)
     finally:
         written.unlink(missing_ok=True)
-
-
-def _escape(line: str, name: str) -> str:
-    """``line`` as it must stand in the file; a backslash would start a code of the writer's."""
-    line = line.replace("\\", "⧵").replace("-->", "→")
-    if name == "vtt":
-        line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return line
 
 
 def _ms(samples: int) -> int:

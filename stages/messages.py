@@ -30,8 +30,11 @@ class SessionOptions:
     With ``pad_audio`` the model is shown every segment's audio filled up to 30 s, as the reference
     processor shows it. ``size`` is the part of the model that runs (see :mod:`models.sizes`;
     `auto`: smaller while the session lags, empty: all of it), ``draft_size`` another one for
-    partial captions. Subtitles leave out a segment whose transcript has a lower mean confidence
-    than ``min_confidence``; None: than the model's folder names (:mod:`models.confidence`).
+    partial captions. ``prompt_style`` words the instruction: `short`, `long`, or one's own
+    text (:func:`models.prompt.style_of`). ``commit_policy`` is one of
+    :data:`stages.policies.commit.POLICIES`. Subtitles leave out a segment whose transcript
+    has a lower mean confidence than ``min_confidence``; None: than the model's folder names
+    (:mod:`models.confidence`).
     """
 
     language: str = "es"
@@ -46,6 +49,8 @@ class SessionOptions:
     pad_audio: bool = False
     size: str = ""
     draft_size: str = ""
+    prompt_style: str = "short"
+    commit_policy: str = "local-agreement"
     min_confidence: float | None = None
 
 

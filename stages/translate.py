@@ -6,6 +6,10 @@ committed of it forced; decoding goes on from the first mismatch; the previous t
 and the cache is cut back to the audio. The result equals greedy decoding from scratch behind the
 committed text.
 
+The transcript ends where :mod:`models.answers` reads its translation's label, whatever markup that
+has; behind a newline the label we would write is guessed, so looking whether the model writes it
+takes no pass of its own. Then our own separator asks for the translation.
+
 Unusual: what was heard is translated from its transcript, so where there is no transcript there is
 no translation either, whatever the model would say. On request the audio is filled up to 30 s as
 the reference processor does it; the filling is computed anew for every update, as it stands behind
@@ -13,8 +17,10 @@ audio that grows. A segment may be drafted at one size of the model and decoded 
 closes: its audio is then heard once more.
 """
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 
 import torch
@@ -27,6 +33,7 @@ from dragoman.decoder.speculation import Lookahead
 from dragoman.encoders import MultimodalEmbedder
 from dragoman.models import prompt as prompts
 from dragoman.models import sizes
+from dragoman.models.answers import Flag, Part
 from dragoman.models.checkpoint import Checkpoint
 from dragoman.models.prompt import AUDIO_TOKENS, Prompt
 from dragoman.models.tokenizer import Tokenizer
@@ -40,8 +47,11 @@ from dragoman.stages.messages import (
     SoftTokens,
     Text,
 )
-from dragoman.stages.policies.commit import CommitPolicy, LocalAgreement, without_loop
+from dragoman.stages.policies.commit import CommitPolicy, policy, without_loop
 from dragoman.stages.policies.elastic import Pressure, Sizes
+from dragoman.stages.spoken import Reader
+
+log = logging.getLogger(__name__)
 
 TOKENS_PER_SECOND = 12  # more than anyone speaks: what exceeds it is invented
 TOKENS_AT_LEAST = 12
@@ -54,12 +64,14 @@ INSTRUCTIONS = 16  # kept in memory: one for each pair of languages, and each si
 
 @dataclass
 class Hypothesis:
-    """The current best tokens of one text, of which the first ``committed`` are promised, and how
-    probable each of them was when the model was last asked.
+    """The current best tokens of one text, of which the first ``committed`` are promised;
+    ``shown`` is what people were promised of their text. ``chances`` says how probable each token
+    was when the model was last asked.
     """
 
     ids: list[int] = field(default_factory=list)
     committed: int = 0
+    shown: str = ""
     chances: list[float] = field(default_factory=list)
 
     def updated(
@@ -73,13 +85,7 @@ class Hypothesis:
             for place, chance in enumerate(chances)
         ]
         committed = len(ids) if final else policy(self.ids, ids, self.committed)
-        return Hypothesis(ids, committed, known)
-
-    def text(self, tokenizer: Tokenizer) -> Text:
-        committed = tokenizer.decode(self.ids[: self.committed])
-        tail = tokenizer.decode(self.ids[self.committed :])
-        confidences = word_confidences(map(tokenizer.piece, self.ids), self.chances)
-        return Text(committed.lstrip(), tail if committed.strip() else tail.lstrip(), confidences)
+        return Hypothesis(ids, committed, self.shown, known)
 
 
 @dataclass
@@ -95,12 +101,14 @@ class Again:
 class TranslateState:
     """One session's open segment: its cache, the soft tokens that are not in it yet, how much was
     heard, its hypotheses, and the pictures that its captions name; and the sizes that the session
-    chooses from.
+    chooses from. ``guarded`` counts the segments whose answers were none, by what they were.
     """
 
     options: SessionOptions
     prompt: Prompt
+    reader: Reader
     sizes: Sizes
+    guarded: Counter[Flag] = field(default_factory=Counter)
     pressure: Pressure = field(default_factory=Pressure)
     cache: KVCache | None = None
     again: Again | None = None
@@ -131,7 +139,6 @@ class TranslateStage:
         # Whether the logits of an update are so large that memory is worth giving back after it.
         self.leaves_holes = model.config.vocab_size >= LARGE_VOCABULARY
         self._soft_token = tokenizer.special("<audio_soft_token>")
-        self._policy = LocalAgreement(tokenizer.begins_word)
         ids = torch.arange(model.config.vocab_size)
         never = ids >= model.config.vocab_size_per_layer_input  # image and audio rows
         self._never = never.to(model.device)
@@ -157,10 +164,12 @@ class TranslateStage:
         """The prompt is read now, ahead of the speech. Raises LanguageError for an unknown
         language, SizeError for an unknown size.
         """
-        prompt = self._prompt(options.language, options.target_language)
+        languages = options.language, options.target_language
+        prompt = self._prompt(*languages, options.prompt_style)
         sizes = Sizes.of(options, self._model.config)
+        self._commit(options)  # an unknown one shall be known now
         self._instruction(prompt.before, sizes.draft or sizes.steps[0])
-        return TranslateState(options, prompt, sizes)
+        return TranslateState(options, prompt, Reader(self._tokenizer, *languages), sizes)
 
     @torch.inference_mode()
     def step(self, item: SoftTokens, state: TranslateState) -> tuple[list[Caption], TranslateState]:
@@ -204,7 +213,9 @@ class TranslateStage:
         return TranslateState(
             state.options,
             state.prompt,
+            state.reader,
             state.sizes,
+            state.guarded,
             state.pressure,
             cache,
             Again(size, pictures) if drafts not in (None, size) else None,
@@ -231,7 +242,9 @@ class TranslateStage:
         if not soft:
             return self._instruction(state.prompt.before, size).copy()
         options = state.options
-        prompt = self._prompt(options.language, options.target_language, len(soft))
+        prompt = self._prompt(
+            options.language, options.target_language, options.prompt_style, len(soft)
+        )
         ids = self._row(prompt.before)
         embeddings = self._model.embed(ids)
         for token, rows in (("<image_soft_token>", soft), ("<end_of_image>", ends)):
@@ -241,11 +254,17 @@ class TranslateStage:
         yield Request(cache, ids, embeddings, 0)
         return cache
 
-    def _read_prompt(self, language: str, target_language: str, images: int = 0) -> Prompt:
+    def _commit(self, options: SessionOptions) -> CommitPolicy:
+        """The policy of a session; raises UsageError for one that is not known."""
+        return policy(options.commit_policy, self._tokenizer.begins_word)
+
+    def _read_prompt(
+        self, language: str, target_language: str, style: str, images: int = 0
+    ) -> Prompt:
         """The prompt. Only decoding comes after it, unless there are pictures: of these there may
         be more or fewer the next time.
         """
-        prompt = prompts.build(self._tokenizer, language, target_language, images)
+        prompt = prompts.build(self._tokenizer, language, target_language, images, style)
         if not images:
             self._tokenizer.rest()
         return prompt
@@ -280,29 +299,74 @@ class TranslateStage:
         """Decodes both texts anew behind what is committed, and commits what agrees."""
         prompt, last, fresh = state.prompt, state.translation, torch.cat(state.fresh)
         ahead = self._asked(fresh, state)
-        most, stop = _most_tokens(item, state.options), (*prompt.newlines, *prompt.stop)
-        # What a final caption says is judged by all of its sound, committed words as well.
-        text = partial(ahead.text, max_tokens=most, stop_ids=stop, judge=item.closes)
-        # After the silence that closes a segment both texts stay as a rule: one pass checks both.
-        beyond = [*prompt.separator, *last.ids] if item.closes and last.ids else []
-        said = yield from _decoded(
-            partial(text, before=[]),
-            state.transcript,
-            beyond,
-            cut=lambda ids: prompt.before_label(without_loop(ids)),
-        )
+        most, commit = _most_tokens(item, state.options), self._commit(state.options)
+        said = yield from self._transcript(ahead, most, item, state)
         known = ahead.chances(0, said)
-        state.transcript = state.transcript.updated(said, known, self._policy, item.closes)
-        if self._has_words(said):
+        state.transcript = state.transcript.updated(said, known, commit, item.closes)
+        if state.reader.has_words(said):
             behind = [*said, *prompt.separator]
-            meant = yield from _decoded(partial(text, before=behind), last, [], cut=without_loop)
+            text = partial(
+                ahead.text,
+                before=behind,
+                max_tokens=most,
+                stop_ids=prompt.stop,
+                halt=state.reader.translation_ended,
+                judge=item.closes,
+            )
+            meant = yield from _decoded(text, last)
             known = ahead.chances(len(behind), meant)
         else:
             meant = last.ids[: last.committed]
             known = [None] * len(meant)
-        state.translation = last.updated(meant, known, self._policy, item.closes)
+        state.translation = last.updated(meant, known, commit, item.closes)
         yield from ahead.keep(len(fresh))
         state.fresh = []
+
+    def _transcript(
+        self, ahead: Lookahead, most: int, item: SoftTokens, state: TranslateState
+    ) -> Decoding[list[int]]:
+        """The ids of the new transcript; what is committed stays.
+
+        A newline belongs to it unless the label of the translation follows, which is guessed with
+        the old translation behind it: of an answer in the form that was asked for the pass that
+        reads the label is the one that begins the translation.
+        """
+        prompt, reader, last = state.prompt, state.reader, state.transcript
+        behind, found = [*prompt.separator, *state.translation.ids], last.ids[: last.committed]
+        guess = last.ids[last.committed :]
+        judge = (
+            item.closes
+        )  # a final caption is judged by all of its sound, committed words as well
+        # After the silence that closes a segment both texts stay as a rule: one pass checks both.
+        # And where nothing was said as yet, mostly nothing is said.
+        if (item.closes and state.translation.ids) or not last.ids:
+            guess = [*guess, *behind]
+        while True:
+            found = yield from ahead.text(
+                before=[],
+                forced=found,
+                guess=guess,
+                max_tokens=most,
+                stop_ids=(*prompt.newlines, *prompt.stop),
+                halt=reader.transcript_ended,
+                judge=judge,
+            )
+            if len(found) >= most or reader.transcript_ended(found):
+                break
+            chosen = yield from ahead.after(found)  # known: it is what the text stopped at
+            if chosen in prompt.stop:
+                break
+            found, guess, judge = [*found, chosen], behind[1:], False
+        self._note(found, item, state)
+        ids = reader.transcript(found)
+        return ids + found[len(ids) : last.committed]
+
+    def _note(self, answer: list[int], item: SoftTokens, state: TranslateState) -> None:
+        """Counts a final answer that is something else than was asked for."""
+        flags = state.reader.flags(answer) if item.closes else frozenset[Flag]()
+        state.guarded.update(flags)
+        for flag in sorted(flags):
+            log.warning("segment %d: the model gave a %s, which is not shown", item.segment, flag)
 
     def _asked(self, fresh: Tensor, state: TranslateState) -> Lookahead:
         """What the model says to the audio in the cache and ``fresh``, float [K, D], behind it."""
@@ -325,20 +389,24 @@ class TranslateStage:
         embeddings = torch.cat((hard.to(self._model.dtype), self._model.embed(self._row(text))), 1)
         return embeddings, self._row([self._soft_token] * missing + [end, *text])
 
+    def _text(self, said: Hypothesis, part: Part, state: TranslateState) -> Text:
+        text = state.reader.text(said.ids, said.committed, said.shown, part)
+        said.shown = text.committed
+        pieces = [self._tokenizer.piece(token) for token in said.ids]
+        confidences = word_confidences(text.whole.split(), pieces, said.chances)
+        return replace(text, confidences=confidences)
+
     def _size(self, state: TranslateState) -> str:
         """What runs, as `dragoman models` calls it."""
         assert state.cache is not None
         return sizes.name(state.cache.size, self._model.config)
-
-    def _has_words(self, ids: list[int]) -> bool:
-        return any(map(str.isalnum, self._tokenizer.decode(ids)))
 
     def _row(self, ids: Sequence[int]) -> Tensor:
         """Ids [1, L] where the model is."""
         return torch.tensor([ids], dtype=torch.long, device=self._model.device)
 
     def _captions(self, item: SoftTokens, state: TranslateState) -> list[Caption]:
-        state.shown = state.shown or self._has_words(state.transcript.ids)
+        state.shown = state.shown or state.reader.has_words(state.transcript.ids)
         if not state.shown:
             return []
         return [
@@ -349,28 +417,19 @@ class TranslateStage:
                 end=item.end,
                 language=state.options.language,
                 target_language=state.options.target_language,
-                transcript=state.transcript.text(self._tokenizer),
-                translation=state.translation.text(self._tokenizer),
+                transcript=self._text(state.transcript, Part.TRANSCRIPT, state),
+                translation=self._text(state.translation, Part.TRANSLATION, state),
                 frames=state.frames,
                 size=self._size(state),
             )
         ]
 
 
-def _decoded(
-    text: Callable[..., Decoding[list[int]]],
-    last: Hypothesis,
-    beyond: list[int],
-    cut: Callable[[list[int]], list[int]],
-) -> Decoding[list[int]]:
-    """The new hypothesis, which ``text`` (`Lookahead.text`) finds and ``cut`` ends; what is
-    committed stays. ``beyond`` is guessed to stand behind it.
-    """
+def _decoded(text: Callable[..., Decoding[list[int]]], last: Hypothesis) -> Decoding[list[int]]:
+    """The new hypothesis, which ``text`` (`Lookahead.text`) finds; what is committed stays."""
     promised, draft = last.ids[: last.committed], last.ids[last.committed :]
-    found = yield from text(
-        forced=promised, guess=[*draft, *beyond], halt=lambda ids: len(cut(ids)) < len(ids)
-    )
-    ids = cut(found)
+    found = yield from text(forced=promised, guess=draft)
+    ids = without_loop(found)
     return ids + found[len(ids) : last.committed]
 
 

@@ -13,6 +13,7 @@ import random
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -73,10 +74,20 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch elsewhere."""
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Batch(
-            **{k: v if v is None else v.to(device, non_blocking=True) for k, v in moved.items()}
-        )
+        held = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved = {k: v.to(device, non_blocking=True) for k, v in held.items() if v is not None}
+        return Batch(**moved)
+
+
+class Row(NamedTuple):
+    """A row before padding; ``given`` is how much of the answer is not to be learnt."""
+
+    tokens: int
+    direction: tuple[str, str]
+    answer: list[int]
+    given: int
+    letters: list[int]
+    lettered: bool
 
 
 def heard_words(word_ends: Sequence[int], tokens: int) -> int:
@@ -139,7 +150,7 @@ class Batcher:
             told = sayable(translation, n, len(words))
             answer = self.answer((language, target), " ".join(words[:n]), told)
             given = len(self._tokenizer.encode(" ".join(words[:n])))
-            rows.append((0, (language, target), answer, given, [], False))
+            rows.append(Row(0, (language, target), answer, given, [], False))
         return self._batch(rows)
 
     def answer(self, direction: tuple[str, str], transcript: str, translation: str) -> list[int]:
@@ -154,8 +165,7 @@ class Batcher:
             [self._row(one, whole, rng) for one, whole in zip(spoken, wholes, strict=True)]
         )
 
-    def _row(self, one: Spoken, whole: int, rng: random.Random) -> tuple:
-        """Soft tokens, direction, answer, how much of that is given, letters, whether known."""
+    def _row(self, one: Spoken, whole: int, rng: random.Random) -> Row:
         cut = rng.random() < self._cut_share
         tokens = rng.randint(1, whole) if cut else whole
         n = heard_words(one.word_ends, tokens) if cut else len(one.words)
@@ -164,24 +174,25 @@ class Batcher:
             (transcript, sayable(one.translation, n, len(one.words))) if one.expected else ("", "")
         )
         direction = one.language, one.target
-        return tokens, direction, self.answer(direction, *said), 0, letters(transcript), one.known
+        answer = self.answer(direction, *said)
+        return Row(tokens, direction, answer, 0, letters(transcript), one.known)
 
-    def _batch(self, rows: Sequence[tuple]) -> Batch:
-        answers = _padded([answer for _, _, answer, *_ in rows], IGNORE)
+    def _batch(self, rows: Sequence[Row]) -> Batch:
+        answers = _padded([row.answer for row in rows], IGNORE)
         targets = answers.clone()
-        for target, (_, _, _, given, *_) in zip(targets, rows, strict=True):
-            target[:given] = IGNORE
-        befores = [self._prompts[direction].before for _, direction, *_ in rows]
+        for target, row in zip(targets, rows, strict=True):
+            target[: row.given] = IGNORE
+        befores = [self._prompts[row.direction].before for row in rows]
         longest = max(map(len, befores))
         return Batch(
             audio=torch.zeros(len(rows), 0),
-            tokens=torch.tensor([row[0] for row in rows]),
+            tokens=torch.tensor([row.tokens for row in rows]),
             before=torch.tensor([[PADDING] * (longest - len(one)) + [*one] for one in befores]),
             answers=answers,
             targets=targets,
-            letters=_padded([row[4] for row in rows], 0),
-            letter_counts=torch.tensor([len(row[4]) for row in rows]),
-            lettered=torch.tensor([row[5] for row in rows]),
+            letters=_padded([row.letters for row in rows], 0),
+            letter_counts=torch.tensor([len(row.letters) for row in rows]),
+            lettered=torch.tensor([row.lettered for row in rows]),
         )
 
 

@@ -8,13 +8,15 @@ for it.
 import logging
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 
+av: Any
 try:
     import av
 except ImportError:
-    av = None
+    av = None  # a machine for training alone may lack it
 
 log = logging.getLogger(__name__)
 SAMPLE_RATE_HZ = 16_000
@@ -50,7 +52,6 @@ def available() -> tuple[str, ...]:
 
 def through(samples: np.ndarray, name: str, bits_a_second: int) -> np.ndarray:
     """float32 [S] in [-1, 1] at 16 kHz -> what a listener behind the codec hears, as long."""
-    assert av is not None
     codec = CODECS[name]
     # Behind the end: what the codec holds back, and what makes the length even.
     padded = np.pad(samples, (0, SAMPLE_RATE_HZ // 10 + len(samples) % 2))

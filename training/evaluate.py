@@ -31,10 +31,8 @@ class Score:
 def score(pairs: Iterable[tuple[str, str]], translations: Iterable[tuple[str, str]]) -> Score:
     """``pairs`` and ``translations`` are (reference, hypothesis)."""
     heard, said = list(pairs), list(translations)
-    chrf = (
-        sacrebleu.corpus_chrf([h for _, h in said], [[r for r, _ in said]]).score if said else 0.0
-    )
-    return Score(word_error_rate(heard), chrf, len(heard))
+    chrf = sacrebleu.corpus_chrf([h for _, h in said], [[r for r, _ in said]])
+    return Score(word_error_rate(heard), chrf.score, len(heard))
 
 
 def word_error_rate(pairs: Sequence[tuple[str, str]]) -> float:
@@ -69,9 +67,8 @@ def answer(model: Nano, spoken: Spoken, prompt: Prompt, most: int = 96) -> list[
 @torch.inference_mode()
 def spell(model: Nano, spoken: Sequence[Spoken]) -> list[str]:
     """What the letters' head reads, frame by frame, without repetitions and blanks."""
-    with torch.autocast(model.device.type, torch.bfloat16):
-        frames = model.audio_tower.frames(model.mel(_audio(model, spoken)))
-        best = model.letters(frames).argmax(-1).cpu()
+    frames = model.audio_tower.frames(model.mel(_audio(model, spoken)))
+    best = model.letters(frames).argmax(-1).cpu()
     ends = [(-(-len(one.samples) // CHUNK_SAMPLES) + 1) * model.reduction for one in spoken]
     return [_collapsed(row[:end]) for row, end in zip(best, ends, strict=True)]
 

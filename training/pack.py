@@ -17,9 +17,9 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import av
 import numpy as np
 
+from training.codecs import av
 from training.speech_parts import SAMPLE_RATE_HZ
 
 PIECE_BYTES = 60 * 2**20
@@ -70,10 +70,10 @@ def encode(samples: np.ndarray, form: str) -> bytes:
         return np.round(bent * 127 + 128).astype(np.uint8).tobytes()
     if form != "opus":
         raise ValueError(f"unknown form {form!r}: expected one of {FORMS}")
+    _check_opus()
     file = io.BytesIO()
     with av.open(file, "w", format="ogg") as container:
         stream = container.add_stream("libopus", rate=SAMPLE_RATE_HZ)
-        assert isinstance(stream, av.AudioStream)
         stream.bit_rate, stream.layout = OPUS_BITS_A_SECOND, "mono"
         frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
         frame.sample_rate = SAMPLE_RATE_HZ
@@ -88,6 +88,7 @@ def decode(stored: bytes, form: str, count: int) -> np.ndarray:
         bent = (np.frombuffer(stored, np.uint8).astype(np.float32) - 128) / 127
         level = np.sign(bent) * np.expm1(np.abs(bent) * np.log1p(_MU)) / _MU
         return np.clip(np.round(level * 32_768), -32_768, 32_767).astype(np.int16)
+    _check_opus()
     resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE_HZ)
     pieces = []
     with av.open(io.BytesIO(stored)) as container:
@@ -96,6 +97,13 @@ def decode(stored: bytes, form: str, count: int) -> np.ndarray:
     pieces += [one.to_ndarray()[0] for one in resampler.resample(None)]
     samples = np.concatenate(pieces)[:count]
     return np.pad(samples, (0, count - len(samples)))
+
+
+def _check_opus() -> None:
+    if av is None:
+        raise ModuleNotFoundError(
+            "PyAV is missing, which reads and writes Opus; pip install av, or use --form mulaw"
+        )
 
 
 def _members(corpus: Path, form: str) -> Iterator[list[tuple[str, bytes]]]:

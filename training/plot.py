@@ -13,7 +13,8 @@ import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 
 
 def draw(events: list[dict[str, Any]], out: Path) -> None:
-    """Losses above, word error rate and chrF on development data below, over training hours."""
+    """Losses above; below, on development speech of each synthesizer, means over languages: of the
+    word error rate (%) of the letters' head and of answers, and of their chrF."""
     kept = _without_redone(events)
     steps = [e for e in kept if "answer" in e]
     scores = [e for e in kept if e.get("split") == "dev"]
@@ -25,13 +26,16 @@ def draw(events: list[dict[str, Any]], out: Path) -> None:
     upper.set_yscale("log")
     upper.legend()
     upper.grid(alpha=0.3)
-    times = [_minutes(e) for e in scores]
     lower.set_ylim(0, 105)
-    lower.plot(times, [100 * e["wer"] for e in scores], "o-", label="word error rate, %")
-    lower.plot(times, [e["chrf"] for e in scores], "s-", label="translation chrF")
-    lower.set_xlabel("minutes of training (2 CPU cores)")
+    for synthesizer in sorted({e["synthesizer"] for e in scores}):
+        said = [e for e in scores if e["synthesizer"] == synthesizer]
+        for key, line, scale in (("spelling", ":", 100), ("wer", "-", 100), ("chrf", "--", 1)):
+            known = [e for e in said if key in e]
+            means = [scale * sum(e[key].values()) / len(e[key]) for e in known]
+            lower.plot([_minutes(e) for e in known], means, line, label=f"{synthesizer}, {key}")
+    lower.set_xlabel("minutes of training")
     lower.set_ylabel("held-out sentences and voices")
-    lower.legend()
+    lower.legend(fontsize="small", ncols=3)
     lower.grid(alpha=0.3)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=110)

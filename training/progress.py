@@ -35,10 +35,9 @@ class Evaluator:
             line: dict[str, Any] = {"synthesizer": synthesizer, "spelling": {}}
             for language, examples in by_language.items():
                 spelt = spell(model, [plain(one, "en") for one in examples])
-                pairs = [
-                    (one.texts[language], got) for one, got in zip(examples, spelt, strict=True)
-                ]
-                line["spelling"][language] = round(word_error_rate(pairs), 3)
+                truth = [one.text for one in examples]
+                wrong = word_error_rate(list(zip(truth, spelt, strict=True)))
+                line["spelling"][language] = round(wrong, 3)
                 line["spelt"] = spelt[0]
                 if listens:
                     line |= self._answers(model, examples[:ANSWERED], line)

@@ -36,7 +36,7 @@ BABBLE = 60
 
 
 @dataclass
-class Stream(IterableDataset):
+class Stream:
     """Batches of heard speech, from utterance ``seen`` of all of training on.
 
     seconds: of audio in a batch. share: the part of all utterances that come through this stream.
@@ -146,13 +146,23 @@ def loader(stream: Stream, workers: int) -> Iterator[Batch]:
         return iter(stream)
     return iter(
         DataLoader(
-            stream,
+            _Workers(stream),
             batch_size=None,
             num_workers=workers,
             prefetch_factor=4,
             pin_memory=torch.cuda.is_available(),
         )
     )
+
+
+class _Workers(IterableDataset):
+    """A stream as torch's loader wants it."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self._stream)
 
 
 def packed(spoken: list[Spoken], samples: int) -> list[list[Spoken]]:

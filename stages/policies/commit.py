@@ -8,6 +8,8 @@ against it.
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from dragoman.errors import UsageError
+
 
 class CommitPolicy(Protocol):
     """Decides from the previous and the current hypothesis how many tokens are committed."""
@@ -41,6 +43,36 @@ class LocalAgreement:
         while whole > committed and not self._begins_word(current[whole]):
             whole -= 1
         return max(whole, committed)
+
+
+class Hold:
+    """Commits all but the last ``words`` words of every hypothesis: earlier, and less careful.
+
+    Source: hold-n, Liu, Spanakis, Niehues, "Low-Latency Sequence-to-Sequence Speech Recognition and
+    Translation by Partial Hypothesis Selection", 2020. ``begins_word`` as in `LocalAgreement`.
+    """
+
+    def __init__(self, begins_word: Callable[[int], bool], words: int = 3) -> None:
+        self._begins_word, self._words = begins_word, words
+
+    def __call__(self, previous: Sequence[int], current: Sequence[int], committed: int) -> int:
+        starts = [at for at, token in enumerate(current) if at and self._begins_word(token)]
+        held = starts[-self._words] if len(starts) >= self._words else 0
+        return max(held, committed)
+
+
+# A policy is added by an entry here; `SessionOptions.commit_policy` names it.
+POLICIES: dict[str, Callable[[Callable[[int], bool]], CommitPolicy]] = {
+    "local-agreement": LocalAgreement,
+    "hold-3": Hold,
+}
+
+
+def policy(name: str, begins_word: Callable[[int], bool]) -> CommitPolicy:
+    """The policy called ``name``; raises UsageError with the names that there are."""
+    if name not in POLICIES:
+        raise UsageError(f"no commit policy {name!r}: choose one of {', '.join(POLICIES)}")
+    return POLICIES[name](begins_word)
 
 
 def without_loop(ids: list[int], most: int = 3, longest: int = 8, span: int = 12) -> list[int]:

@@ -50,6 +50,32 @@ def test_any_split_into_extend_prefill_and_verify_agrees(model, ids, whole, cuts
         assert cache.length == end
 
 
+@pytest.mark.parametrize("size", [1, 3, 7, 25])
+def test_pieces_of_one_size_agree_with_the_whole(model, ids, whole, size):
+    cache = model.new_cache(batch=2, capacity=1)
+    for start in range(0, 25, size):
+        piece = ids[:, start : start + size]
+        found = model.verify(piece, cache)
+        torch.testing.assert_close(found, whole[:, start : start + size], **SAME)
+
+
+@settings(max_examples=25, deadline=None)
+@given(steps=st.lists(st.tuples(st.integers(0, 24), st.integers(1, 9)), max_size=8))
+def test_what_is_rolled_back_and_read_again_agrees(model, ids, whole, steps):
+    """Positions of the layers that read another's keys are those of the cache, not of the pass."""
+    cache = model.new_cache(batch=2, capacity=1)
+    other = ids.flip(1)
+    for back, count in steps:
+        cache.truncate(min(back, cache.length))
+        start, stop = cache.length, min(cache.length + count, 25)
+        if start == stop:
+            continue
+        found = model.verify(ids[:, start:stop], cache)
+        torch.testing.assert_close(found, whole[:, start:stop], **SAME)
+        model.verify(other[:, : 25 - stop + 1], cache)  # what is guessed wrongly
+        cache.truncate(stop)
+
+
 def test_positions_nobody_asks_for_do_not_run_the_shared_layers(model, ids, lengths):
     cache = model.new_cache(batch=2)
     model.prefill(model.embed(ids), ids, cache)

@@ -6,6 +6,7 @@ import pytest
 from transformers import Gemma3nTextConfig
 
 from dragoman.decoder import TextConfig, kv_sources, unused_tensor_names
+from dragoman.decoder.config import unknown_keys
 
 E2B = TextConfig(num_hidden_layers=30, num_kv_shared_layers=10, intermediate_size=8192)
 E4B = TextConfig()
@@ -82,10 +83,17 @@ def test_nested_rope_bases_win_over_the_defaults():
     assert (config.rope_theta, config.rope_local_base_freq) == (5e5, 2e4)
 
 
+def test_keys_of_others_are_named_and_left_out():
+    strange = {"hiden_size": 3, "unsloth_fixed": True}
+    assert unknown_keys({**TextConfig().to_dict(), **strange}) == ["hiden_size", "unsloth_fixed"]
+    assert TextConfig.from_dict(strange) == TextConfig()
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"hiden_size": 3, "rope_tetha": 1}, "hiden_size, rope_tetha"),
+        ({"attn_logit_softcapping": 50.0}, "attn_logit_softcapping is 50.0"),
+        ({"num_experts": 8}, "num_experts"),
         ({"hidden_activation": "relu"}, "hidden_activation is 'relu'"),
         ({"attention_bias": True}, "attention_bias"),
         ({"rope_scaling": {"factor": 2}}, "rope_scaling"),

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from dragoman.encoders import (
@@ -161,7 +162,7 @@ def test_gradients_stay_finite_when_the_start_is_masked(start: int) -> None:
 
 def test_padded_clips_share_a_batch() -> None:
     long, short = noise(1, 150, 16), noise(1, 70, 16, seed=1)
-    batch = torch.cat([long, torch.nn.functional.pad(short, (0, 0, 0, 80))])
+    batch = torch.cat([long, functional.pad(short, (0, 0, 0, 80))])
     with torch.no_grad():
         together, alone = ENCODER.frames(batch)[1:, :16], ENCODER.frames(short)[:, :16]
     assert relative_error(together, alone) < 1e-5
@@ -176,6 +177,29 @@ def test_bfloat16_weights_keep_statistics_exact() -> None:
     assert tokens.dtype == torch.bfloat16
     assert state.subsample.convs[0].norm.total.dtype == torch.float64
     assert torch.cosine_similarity(tokens.float(), expected, dim=-1).min() > 0.99
+
+
+@pytest.mark.parametrize("samples", [0, 1, 512, 513])
+def test_clips_of_half_precision_may_be_shorter_than_a_frame(samples: int) -> None:
+    chain = StreamingAudioEncoder(LogMel(TINY.input_feat_size), tiny_encoder().bfloat16())
+    tokens = chain(sound(2, samples))
+    assert tokens.dtype == torch.bfloat16
+    assert tokens.shape == (2, int(samples > 512), TINY.hidden_size)
+
+
+def test_clips_of_other_lengths_together_equal_each_alone() -> None:
+    """1, 3.7, 12 and 29.9 s at once, padded at the end: the last tokens too."""
+    lengths = [16_000, 59_200, 192_000, 478_400]
+    clips = [sound(1, samples, seed=samples) for samples in lengths]
+    mels = [LogMel(TINY.input_feat_size)(clip) for clip in clips]
+    longest = max(mel.shape[1] for mel in mels)
+    padded = [functional.pad(mel, (0, 0, 0, longest - mel.shape[1])) for mel in mels]
+    with torch.no_grad():
+        together = ENCODER(torch.cat(padded))
+        for row, mel in zip(together, mels, strict=True):
+            # The last token of a clip whose lookahead reaches past its end sees the padding.
+            whole = (mel.shape[1] - ENCODER.lookahead - 1) // ENCODER.stride + 1
+            assert relative_error(row[:whole], ENCODER(mel)[0, :whole]) < 1e-5
 
 
 @pytest.mark.parametrize("mels", range(16))

@@ -11,6 +11,7 @@ from transformers import Gemma3nAudioConfig
 from transformers.models.gemma3n.modeling_gemma3n import Gemma3nAudioEncoder
 
 from dragoman.encoders import AudioConfig, AudioEncoder
+from dragoman.encoders.config import unknown_keys
 
 
 def test_defaults_and_names_are_those_of_the_reference() -> None:
@@ -31,8 +32,11 @@ def test_is_frozen() -> None:
 
 
 def test_names_unknown_keys() -> None:
-    with pytest.raises(ValueError, match=r"hiden_size.*zebra"):
-        AudioConfig.from_dict({"zebra": 1, "hiden_size": 192, "hidden_size": 192})
+    values = {"zebra": 1, "conf_hiden_size": 192, "hidden_size": 192}
+    assert unknown_keys(values) == ["conf_hiden_size", "zebra"]
+    with pytest.raises(ValueError, match=r"unknown keys \['conf_hiden_size'\]"):
+        AudioConfig.from_dict(values)
+    assert AudioConfig.from_dict({"zebra": 1, "hidden_size": 192}).hidden_size == 192
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import Gemma3nAudioFeatureExtractor
 
-from dragoman.encoders import LogMel
+from dragoman.encoders import LogMel, features
 from tests.encoders.helpers import sound
 from tests.streaming import (
     check_lookahead,
@@ -33,6 +33,20 @@ def test_agrees_with_the_reference_on_digital_silence_and_full_scale() -> None:
     x = torch.cat([torch.zeros(1, 3200), sound(1, 3200).sign()], dim=1)
     reference = Gemma3nAudioFeatureExtractor()(x[0].numpy(), return_tensors="pt")["input_features"]
     assert relative_error(LogMel()(x), reference) < 1e-5
+
+
+@pytest.mark.parametrize("hz", [440, 1000, 3000])
+def test_a_pure_tone_differs_by_the_last_bits_of_the_window_alone(hz, monkeypatch) -> None:
+    """Far from the tone there is only what the window lets through, near the floor."""
+    x = 0.5 * torch.sin(2 * torch.pi * hz * torch.arange(16_000, dtype=torch.float64) / 16_000)
+    x, extractor = x.float()[None], Gemma3nAudioFeatureExtractor()
+    reference = extractor(x[0].numpy(), return_tensors="pt")["input_features"]
+    assert (LogMel()(x) - reference).abs().max() < 2e-2
+    ours, filters = features._constants(128, torch.device("cpu"))
+    theirs = torch.from_numpy(extractor.window).flatten()
+    assert (ours - theirs).abs().max() < 1e-7
+    monkeypatch.setattr(features, "_constants", lambda bands, device: (theirs, filters))
+    assert (LogMel()(x) - reference).abs().max() < 1e-6
 
 
 @settings(deadline=None, max_examples=25)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -130,6 +131,28 @@ def test_group_norm_forgets_nothing_after_hours() -> None:
     y, after = norm.step(x, state)
     assert (after.count - before).item() == 8 * F * C
     assert relative_error(y.detach(), (x - 0.37) / (1.21 + 1e-3) ** 0.5) < 1e-5
+
+
+def test_group_norm_adds_up_three_hours() -> None:
+    """All steps of 3 h against sums of extended precision; float32 is ten times further off."""
+    norm, T = CumulativeGroupNorm(1, eps=1e-3), 3 * 3600 * 50
+    x = noise(1, T, 4, 1).abs() + 3.0
+    state, last = norm.init_state(1), torch.zeros(0)
+    for piece in x.split(4096, dim=1):
+        y, state = norm.step(piece, state)
+        last = y.detach()
+    values, count = x[0, :, :, 0].numpy(), 4 * np.arange(1, T + 1)
+
+    def expected(dtype: type) -> np.ndarray:
+        mean = np.cumsum(values.sum(1, dtype=dtype), dtype=dtype) / count.astype(dtype)
+        deviation = values.astype(dtype) - mean[:, None]
+        squares = np.cumsum((deviation**2).sum(1, dtype=dtype), dtype=dtype)
+        return deviation / np.sqrt(squares / count + 1e-3)[:, None]
+
+    exact, single = expected(np.longdouble), expected(np.float32)
+    found, steps = last[0, :, :, 0].numpy(), last.shape[1]
+    assert np.abs(found - exact[-steps:]).max() < 2e-6
+    assert np.abs(single[-steps:] - exact[-steps:]).max() > 2e-5
 
 
 def test_rms_norm_passes_silence_without_gradient() -> None:

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 SHA = "5" * 40  # the one revision of every repository
+REVISIONS = ("main", "v1", SHA)  # what it is called
 
 
 @dataclass
@@ -82,6 +83,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404 if self._token else 401, "RepoNotFound", "Repository not found")
         elif self._token not in (None, hub.token):
             self._refuse(401, "", "Invalid credentials in Authorization header")
+        elif "revision" in parts and parts[-1] not in REVISIONS:
+            self._refuse(404, "RevisionNotFound", "Invalid rev id")
         elif about:
             self._send_json(_tree(folder) if "tree" in parts else _info(repo, folder))
         elif repo in hub.gated and self._token is None:

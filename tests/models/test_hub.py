@@ -1,6 +1,7 @@
 import json
 import os
 import pty
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from dragoman.errors import CheckpointError
 from dragoman.models import hub as hubs
 from dragoman.models.hub import find, here, name_of
+from tests.models import variants
 from tests.models.hub_server import SHA, Hub
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,6 +148,21 @@ def test_no_such_repository(ask):
     message = ask("google/nothing")
     assert "no model 'google/nothing': there is no such folder here, and http" in message
     assert "check the name, or set HF_TOKEN if it is private" in message
+
+
+def test_a_revision_is_a_part_of_the_id(ask, tmp_path):
+    assert Path(ask("google/tiny@v1")) == cached(tmp_path)
+    assert re.search(r"google/tiny has no revision 'v2': see .*, or leave @", ask("google/tiny@v2"))
+
+
+def test_an_adapter_of_the_hub_comes_with_its_base(hub, ask, folder, tmp_path):
+    variants.adapter(folder, tmp_path / "lora", ("q_proj",), base_model_name_or_path="google/tiny")
+    hub.repositories["someone/lora"] = tmp_path / "lora"
+    found = Path(ask("someone/lora"))
+    assert found == cached(tmp_path, "someone/lora")
+    assert (found / "adapter_model.safetensors").is_file()
+    assert (cached(tmp_path) / "model.safetensors").is_file()
+    assert ask("someone/lora", HF_HUB_OFFLINE="1") == str(found)
 
 
 def test_a_model_of_another_kind_costs_its_configuration_only(hub, ask, folder):

@@ -214,6 +214,6 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
 
 
 def test_an_unknown_format_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="use .srt or .vtt"):
+    with pytest.raises(ValueError, match="use one of .srt, .vtt"):
         write([], tmp_path / "a.doc")
     assert os.listdir(tmp_path) == []

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from dragoman.decoder.speculation import Lookahead
 from dragoman.errors import LanguageError
 from dragoman.models import prompt as prompts
+from dragoman.models.answers import Flag, Part
 from dragoman.models.checkpoint import Checkpoint
+from dragoman.stages import spoken
 from dragoman.stages import translate as translate_stage
 from dragoman.stages.messages import CHUNK_SAMPLES, Caption
 from dragoman.stages.policies.commit import without_loop
@@ -39,11 +41,12 @@ def first_six(ids: list[int]) -> list[int]:
 @pytest.mark.parametrize("cut", [without_loop, first_six])
 def test_the_final_equals_decoding_without_a_cache(stage, tiny_folder, monkeypatch, cut):
     """Also where the transcript was cut after it had entered the cache, as a loop is."""
-    monkeypatch.setattr(translate_stage, "without_loop", cut)
+    for module in (translate_stage, spoken):
+        monkeypatch.setattr(module, "without_loop", cut)
     checkpoint = Checkpoint.open(str(tiny_folder))
     model, tokenizer = checkpoint.language_model(), checkpoint.tokenizer
     prompt = prompts.build(tokenizer, "es", "en")
-    items = segment([1, 2, 3, 2])
+    items = segment([1, 2, 3, 2], seed=3)
     _, states = run(stage, items, NEVER_EARLY)
     soft = torch.cat([item.tokens for item in items])
     ids = [*prompt.before, *[tokenizer.special("<audio_soft_token>")] * len(soft), *prompt.after]
@@ -57,9 +60,11 @@ def test_the_final_equals_decoding_without_a_cache(stage, tiny_folder, monkeypat
             end = torch.tensor([prompt.after[0]])
             embeddings[0, first + len(soft)] = checkpoint.embedder("audio").hard(end)[0]
             logits = model(embeddings, row)[0, -1, : nano_like.TEXT_VOCAB]
-            if int(logits.argmax()) in (*prompt.newlines, *prompt.stop):
+            if int(logits.argmax()) in prompt.stop:
                 break
             answer.append(int(logits.argmax()))
+        if found is states[-1].transcript.ids:
+            answer = states[-1].reader.transcript(answer)
         assert found == cut(answer)
         assert len(set(found)) > 2
         ids += [*found, *prompt.separator]
@@ -139,34 +144,59 @@ def test_captions_say_what_they_are(stage):
     assert first.transcript.whole == first.transcript.whole.lstrip() != ""
 
 
-def scripted(stage, monkeypatch, items, *answers: str) -> tuple[list[Caption], int]:
-    """Captions where the model gives these answers in turn, and how many it was asked for."""
-    script = [stage._tokenizer.encode(answer) for answer in answers]
+def scripted(
+    stage, monkeypatch, items, *answers: str
+) -> tuple[list[Caption], list[TranslateState]]:
+    """Captions where the model gives these whole answers in turn, and the states behind them.
+
+    Behind anything else than the beginning of its answer, or our label in the place of its own, the
+    model has nothing to say.
+    """
+    script, stop = [stage._tokenizer.encode(answer) for answer in answers], 5
+    separator = prompts.build(stage._tokenizer, "es", "en").separator
 
     class Scripted(Lookahead):
         """Says what it is told."""
 
-        def text(self, *, forced, max_tokens, **rest):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self._script = script.pop(0)
+
+        def after(self, answer, guess=(), judged=0):
             yield from ()
-            return [*forced, *script.pop(0)[len(forced) :]][:max_tokens]
+            said = [*answer]
+            if said != self._script[: len(said)]:
+                text = stage._tokenizer.decode(said).partition("\nEnglish:")[2]
+                whole = stage._tokenizer.decode(self._script)
+                label = next((mark for mark in LABELS if mark in whole), None)
+                if label is None or separator[0] not in said:
+                    return stop
+                rest = stage._tokenizer.encode(whole.partition(label)[2])
+                count = len(stage._tokenizer.encode(text))
+                return rest[count] if count < len(rest) else stop
+            return self._script[len(said)] if len(said) < len(self._script) else stop
 
         def chances(self, before, ids):
             return [0.5] * len(ids)
 
     monkeypatch.setattr(translate_stage, "Lookahead", Scripted)
-    captions, _ = run(stage, items, replace(OPTIONS, max_answer_tokens=200))
-    return captions, len(answers) - len(script)
+    captions, states = run(stage, items, replace(OPTIONS, max_answer_tokens=200))
+    assert not script
+    return captions, states
 
 
-@pytest.mark.parametrize("nothing", ["", " ", ".", "<bos>", "¿?"])
+LABELS = ("**English:**", "English translation:", "### English\n\n", "English:")
+
+
+@pytest.mark.parametrize("nothing", ["", " ", ".", "<bos>", "¿?", "\n", "\nEnglish: The dog"])
 def test_a_segment_without_words_gives_no_caption(stage, monkeypatch, nothing):
-    captions, asked = scripted(stage, monkeypatch, segment([1, 1, 1]), *[nothing] * 3)
+    captions, states = scripted(stage, monkeypatch, segment([1, 1, 1]), *[nothing] * 3)
     assert captions == []
-    assert asked == 3, "nothing is translated where nothing was said"
+    assert states[-1].translation.ids == [], "nothing is translated where nothing was said"
 
 
 def test_words_that_turn_out_to_be_noise_are_taken_back(stage, monkeypatch):
-    captions, _ = scripted(stage, monkeypatch, segment([1, 1]), "El", " The", "")
+    captions, _ = scripted(stage, monkeypatch, segment([1, 1]), "El\nEnglish: The", "")
     assert [c.transcript.whole for c in captions] == ["El", ""]
     assert [c.translation.whole for c in captions] == ["The", ""]
     assert captions[-1].kind == "final"
@@ -177,9 +207,9 @@ def test_words_are_committed_once_two_updates_agree(stage, monkeypatch):
         stage,
         monkeypatch,
         segment([1, 1, 1]),
-        *("El niño", " The boy"),
-        *("El niño come", " The boy eats"),
-        *("El niño corre", " The boy runs"),
+        "El niño\nEnglish: The boy",
+        "El niño come\nEnglish: The boy eats",
+        "El niño corre\nEnglish: The boy runs",
     )
     spanish = [(c.transcript.committed, c.transcript.tail) for c in captions]
     assert spanish == [("", "El niño"), ("El", " niño come"), ("El niño corre", "")]
@@ -188,17 +218,60 @@ def test_words_are_committed_once_two_updates_agree(stage, monkeypatch):
 
 
 def test_loops_are_cut(stage, monkeypatch):
-    looped = "El perro" + " duerme y" * 30
-    captions, _ = scripted(stage, monkeypatch, segment([30]), looped, " The dog" + " the" * 40)
+    looped = "El perro" + " duerme y" * 30 + "\nEnglish: The dog" + " the" * 40
+    captions, _ = scripted(stage, monkeypatch, segment([30]), looped)
     assert captions[0].transcript.whole == "El perro duerme y"
-    assert captions[0].translation.whole == "The dog the"
 
 
-def test_a_transcript_that_runs_on_into_its_translation_is_cut(stage, monkeypatch):
-    said = "El perro duerme English: The dog sleeps"
-    captions, _ = scripted(stage, monkeypatch, segment([3]), said, " The dog sleeps")
-    assert captions[0].transcript.whole == "El perro duerme"
-    assert captions[0].translation.whole == "The dog sleeps"
+@pytest.mark.parametrize(
+    ("answer", "transcript", "translation"),
+    [
+        ("El perro duerme English: The dog", "El perro duerme", "The dog"),
+        ("El perro. **English:** The dog.", "El perro.", "The dog."),
+        ("El perro. English translation: The dog.", "El perro.", "The dog."),
+        ("### Spanish\n\nEl perro.\n\n### English\n\nThe dog.", "El perro.", "The dog."),
+        ("\nEl perro.\nEnglish: The dog.", "El perro.", "The dog."),
+        ("- ¿Dónde?\n- En el sur.\nEnglish: - Where?", "- ¿Dónde? - En el sur.", "- Where?"),
+        ("El perro.\n\nUn libro.\nEnglish: The dog.\n\nA book.", "El perro. Un libro.", None),
+        ("```\nEl perro.\n```\nEnglish: The dog.", "El perro.", "The dog."),
+    ],
+)
+def test_a_transcript_ends_where_the_label_of_its_translation_begins(
+    stage, monkeypatch, answer, transcript, translation
+):
+    """In any form; newlines within the texts are spaces."""
+    captions, _ = scripted(stage, monkeypatch, segment([8]), answer)
+    assert captions[0].transcript.whole == transcript
+    assert captions[0].translation.whole == (translation or "The dog. A book.")
+
+
+def test_a_refusal_is_counted_and_not_shown(stage, monkeypatch, caplog):
+    refusal = "I can't process that request. Please provide the audio."
+    captions, states = scripted(stage, monkeypatch, segment([9, 9]), refusal, refusal)
+    assert captions == [] and states[-1].guarded == {Flag.REFUSAL: 1}
+    assert "segment 1: the model gave a refusal, which is not shown" in caplog.text
+    captions, states = scripted(
+        stage, monkeypatch, segment([9, 9]), refusal, "El perro.\nEnglish: The dog."
+    )
+    assert [c.transcript.whole for c in captions] == ["El perro."], "nothing of it was committed"
+    assert states[-1].guarded == {}
+
+
+def test_what_was_shown_as_committed_stays_whatever_the_rest_becomes():
+    reader = spoken.Reader(Letters(), "es", "en")
+    first = reader.text("Spanish perro", 7, "", Part.TRANSCRIPT)
+    assert (first.committed, first.tail) == ("Spanish", " perro")
+    later = reader.text("Spanish: perro", 7, first.committed, Part.TRANSCRIPT)
+    assert later.committed == "Spanish" and later.whole == "Spanish perro"
+    unsure = reader.text("Spanish: perro", 7, "", Part.TRANSCRIPT)
+    assert (unsure.committed, unsure.tail) == ("", "perro")
+
+
+class Letters:
+    """Ids that are characters."""
+
+    def decode(self, ids):
+        return "".join(ids)
 
 
 def test_what_is_committed_stays_even_where_it_is_a_loop(stage):

@@ -204,7 +204,7 @@ def test_encoded_batches_lose_what_heard_ones_do(model, batcher):
 
 def test_a_written_batch_teaches_to_translate_alone(model, batcher, tokenizer):
     row = ("es", "en", "El perro duerme.", "The dog sleeps.")
-    batch = batcher.written([row], random.Random(1))
+    batch = batcher.written([row], random.Random(0))  # which cuts nothing
     losses = model.losses(batch)
     assert losses.letters.item() == 0 and losses.answer.item() > 0
     losses.total(0.5).backward()
@@ -242,7 +242,8 @@ def test_letters_that_nobody_knows_are_not_taught(model, batcher):
     both, alone = batch_of(batcher, SHORT, foreign), batch_of(batcher, SHORT)
     silent = batch_of(batcher, SHORT, replace(foreign, known=True))
     taught = [model.losses(b).letters.item() for b in (both, alone, silent)]
-    assert taught[0] == pytest.approx(taught[1], rel=1e-3) < taught[2]
+    assert taught[0] == pytest.approx(taught[1], rel=0.02)  # another end of the audio
+    assert taught[2] > 1.5 * taught[1]
 
 
 def test_forgotten_words_change_the_loss(model, batcher):

@@ -70,6 +70,15 @@ def test_what_is_there_is_not_unpacked_again(tmp_path):
     assert json.loads(path.read_text())["language"] == "es"
 
 
+def test_without_pyav_mulaw_alone_is_there(monkeypatch):
+    monkeypatch.setattr("training.pack.av", None)
+    samples = sweep(0.1)
+    stored = encode(samples, "mulaw")
+    assert len(decode(stored, "mulaw", len(samples))) == len(samples)
+    with pytest.raises(ModuleNotFoundError, match="--form mulaw"):
+        encode(samples, "opus")
+
+
 def test_a_folder_without_pieces_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="piece-"):
         unpack(tmp_path, tmp_path)

@@ -48,5 +48,6 @@ def test_encoded_batches_are_endless_and_repeatable(tiny_folder, tokenizer, batc
     streams = [encoded.batches(batcher, random.Random(5)) for _ in range(2)]
     for _ in range(4):
         a, b = (next(stream) for stream in streams)
+        assert a.features is not None and b.features is not None
         assert a.features.shape[:2] == (len(a.tokens), int(a.tokens.max()))
         assert torch.equal(a.features, b.features) and torch.equal(a.answers, b.answers)

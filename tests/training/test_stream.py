@@ -19,6 +19,11 @@ def folders(tmp_path_factory):
     return write_speech(folder / "speech"), write_text(folder / "text")
 
 
+@pytest.fixture(autouse=True)
+def small_pools(monkeypatch):
+    monkeypatch.setattr(streams, "POOL_SECONDS", 20.0)
+
+
 @pytest.fixture
 def stream(folders, batcher) -> Stream:
     return Stream(*folders, batcher, seconds=4.0, seed=3, seen=100_000)

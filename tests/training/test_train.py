@@ -9,7 +9,7 @@ from safetensors import safe_open
 
 from dragoman.models.checkpoint import Checkpoint
 from tests.training.corpus_like import write_speech, write_text
-from training import nano
+from training import nano, progress, stream
 from training import train as training
 from training.export import export_run
 from training.run import Progress
@@ -31,6 +31,9 @@ def command(folders, tmp_path, monkeypatch):
     monkeypatch.setattr(nano, "TEXT_VOCAB", 640)
     monkeypatch.setattr(nano, "SHAPE", TINY)
     monkeypatch.setattr(training, "VOCABULARY_DRAWS", 20)
+    monkeypatch.setattr(stream, "POOL_SECONDS", 20.0)
+    monkeypatch.setattr(progress, "ANSWERED", 1)
+    monkeypatch.setattr(progress, "LONGEST", 8)
     ticks = itertools.count()
     monkeypatch.setattr(training, "clock", lambda device: next(ticks) * 0.5)  # so long is a step
 
@@ -50,7 +53,7 @@ def command(folders, tmp_path, monkeypatch):
         torch.distributed.destroy_process_group()
 
 
-def progress(folder) -> Progress:
+def stood(folder) -> Progress:
     with safe_open(folder / "state.safetensors", framework="pt") as file:
         return Progress(**{k: json.loads(v) for k, v in file.metadata().items()})
 
@@ -75,9 +78,9 @@ def test_a_run_goes_through_its_phases_and_exports(command, tmp_path):
 
 def test_a_run_goes_on_where_it_stood(command, tmp_path):
     command(0.05)
-    first = progress(tmp_path / "run")
+    first = stood(tmp_path / "run")
     log = command(0.1)
-    second = progress(tmp_path / "run")
+    second = stood(tmp_path / "run")
     steps = [line["step"] for line in log if "rate" in line]
     assert steps == sorted(set(steps)), "no step is taken twice"
     assert second.step > first.step > 0
@@ -104,4 +107,4 @@ def test_a_run_starts_from_another_model(command, tmp_path):
 def test_two_processes_take_the_same_steps(command, tmp_path):
     log = command(0.1, "--processes=2", "--hearing=0.0", "--reading=0.0")
     assert max(line["step"] for line in log if "rate" in line) >= 5
-    assert progress(tmp_path / "run").skipped == 0
+    assert stood(tmp_path / "run").skipped == 0

@@ -1,0 +1,89 @@
+"""The ids of an answer as the texts that captions show, as :mod:`models.answers` reads them.
+
+Used by the translate stage, which decodes ids: where a transcript ends, whether decoding has to go
+on, and what people see of the ids that are committed and of the rest. Unusual: ids are committed
+before it is sure whether they begin a label ("The" train, or "The" translation:). What people see
+as committed is what the committed ids say alone and with the rest as well; and it stays, whatever
+the rest becomes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os.path import commonprefix
+
+from dragoman.models.answers import Answer, Flag, Part, read
+from dragoman.models.tokenizer import Tokenizer
+from dragoman.stages.messages import Text
+from dragoman.stages.policies.commit import without_loop
+
+GUARDED = {Flag.REFUSAL, Flag.THOUGHT, Flag.CHATTER}
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads ids of answers in a pair of languages (codes)."""
+
+    tokenizer: Tokenizer
+    language: str
+    target_language: str
+
+    def transcript_ended(self, ids: Sequence[int]) -> bool:
+        """Whether the transcript that begins with ``ids`` is through: its translation's label came,
+        or it is no transcript, or it repeats itself.
+        """
+        if len(without_loop(list(ids))) < len(ids):
+            return True
+        return self._may_end(ids) and self._read(ids, Part.TRANSCRIPT, False).ended
+
+    def transcript(self, ids: Sequence[int]) -> list[int]:
+        """The ids of the transcript in an answer that begins with them; none of a refusal."""
+        ids = without_loop(list(ids))
+        answer = self._read(ids, Part.TRANSCRIPT, True)
+        if not answer.transcript and answer.flags & GUARDED:
+            return []
+        while ids and len(self.tokenizer.decode(ids)) > answer.end:
+            ids = ids[:-1]
+        return ids
+
+    def translation_ended(self, ids: Sequence[int]) -> bool:
+        """Whether nothing behind ``ids`` belongs to the translation that begins with them."""
+        if len(without_loop(list(ids))) < len(ids):
+            return True
+        answer = self._read(ids, Part.TRANSLATION, False) if self._may_end(ids) else None
+        return answer is not None and (answer.over or bool(answer.transcript))
+
+    def flags(self, ids: Sequence[int]) -> frozenset[Flag]:
+        """What an answer that begins with ``ids`` has besides its texts."""
+        return self._read(ids, Part.TRANSCRIPT, True).flags & GUARDED
+
+    def text(self, ids: Sequence[int], committed: int, shown: str, part: Part) -> Text:
+        """What people see of one text, of whose ``ids`` the first so many are committed; ``shown``
+        was committed before.
+        """
+        whole = self._said(ids, part)
+        alone = whole if committed == len(ids) else self._said(ids[:committed], part)
+        sure = commonprefix((alone, whole))
+        if not sure.startswith(shown):
+            sure = shown
+        if not whole.startswith(sure):
+            whole = f"{sure} {whole}".rstrip()
+        return Text(whole) if committed == len(ids) else Text(sure, whole[len(sure) :])
+
+    def has_words(self, ids: Sequence[int]) -> bool:
+        """Whether anything that sounds is in a transcript."""
+        return any(map(str.isalnum, self._said(ids, Part.TRANSCRIPT)))
+
+    def _said(self, ids: Sequence[int], part: Part) -> str:
+        answer = self._read(ids, part, True)
+        return answer.transcript if part is Part.TRANSCRIPT else answer.translation
+
+    def _read(self, ids: Sequence[int], part: Part, done: bool) -> Answer:
+        text = self.tokenizer.decode(list(ids))
+        return read(text, self.language, self.target_language, done, part)
+
+    def _may_end(self, ids: Sequence[int]) -> bool:
+        """Whether the last of ``ids`` can be the end of a label or of a refusal: it is no word of a
+        sentence that goes on. Saves reading the whole answer after most tokens.
+        """
+        last = self.tokenizer.decode(list(ids[-1:]))
+        return len(ids) % 8 == 0 or not last.strip().isalpha()

@@ -1,0 +1,38 @@
+"""The optimizers share the parameters, and one bad step cannot spoil them."""
+
+import torch
+
+from tests import nano_like
+from training.optimizing import optimizers, set_rate
+
+
+def test_every_parameter_has_one_optimizer(tokenizer):
+    model = nano_like.module(tokenizer)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    adam, muon = ([names[p] for g in one.param_groups for p in g["params"]]
+                  for one in optimizers(model, muon=True))  # fmt: skip
+    assert sorted(adam + muon) == sorted(names.values())
+    shapes = dict(model.named_parameters())
+    assert all(shapes[name].dim() == 2 for name in muon)
+    assert "language_model.layers.0.mlp.gate_proj.weight" in muon
+    assert "audio_tower.conformer.0.ffw_layer_start.ffw_layer_1.weight" in muon
+    assert {"language_model.embed_tokens.weight", "letters.weight"} <= set(adam)
+    (alone,) = optimizers(model, muon=False)
+    assert sum(len(group["params"]) for group in alone.param_groups) == len(names)
+
+
+def test_vectors_do_not_decay(tokenizer):
+    model = nano_like.module(tokenizer)
+    adam, _ = optimizers(model, muon=True)
+    for group in adam.param_groups:
+        vectors = {p.dim() <= 1 for p in group["params"]}
+        assert vectors == {group["weight_decay"] == 0.0}
+
+
+def test_a_rate_is_a_share_of_each_peak(tokenizer):
+    found = optimizers(nano_like.module(tokenizer), muon=True)
+    peaks = [group["lr"] for one in found for group in one.param_groups]
+    for share in (0.5, 0.25):
+        set_rate(found, share)
+        rates = [group["lr"] for one in found for group in one.param_groups]
+        assert torch.allclose(torch.tensor(rates), torch.tensor(peaks) * share)
