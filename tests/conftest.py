@@ -1,4 +1,7 @@
-"""Tiny checkpoints for all tests that need a model folder.
+"""Tiny checkpoints for all tests that need a model folder, and the tiers of tests.
+
+What starts a browser, a sound server or Ray, or takes long, is marked as such by its file here;
+`make test-fast` leaves it out.
 
 Tests, and the processes that they start, keep compiled kernels in `build/cache`, not where the user
 keeps his.
@@ -11,6 +14,50 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 os.environ["XDG_CACHE_HOME"] = str(ROOT / "build" / "cache")
+
+TIERS = {
+    "browser": ("demos/test_browser.py",),
+    "sound": ("demos/test_microphone.py",),
+    "ray": (
+        "test_api.py",
+        "test_wheel.py",
+        "demos/test_cli.py",
+        "demos/test_demo.py",
+        "demos/test_loading.py",
+        "demos/test_pad_audio.py",
+        "demos/test_stdout.py",
+        "demos/test_translate.py",
+        "pipeline/test_batch.py",
+        "pipeline/test_batch_frames.py",
+        "pipeline/test_conditional_loading.py",
+        "pipeline/test_knock.py",
+        "pipeline/test_lane.py",
+        "pipeline/test_pool.py",
+        "pipeline/test_ray_actors.py",
+        "pipeline/test_turns.py",
+    ),
+    "slow": (
+        "benchmarks/",
+        "kernels/",
+        "models/test_transformers",
+        "models/test_quantiz",
+        "models/test_shards.py",
+        "models/test_sizes.py",
+        "stages/test_speech.py",
+        "stages/test_translate",
+        "training/test_speech.py",
+        "training/test_train.py",
+    ),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tests = Path(__file__).parent
+    for item in items:
+        file = item.path.relative_to(tests).as_posix()
+        for tier, files in TIERS.items():
+            if file.startswith(files):
+                item.add_marker(tier)
 
 
 @pytest.fixture(scope="session")

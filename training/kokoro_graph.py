@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+import numpy.typing as npt
+import onnx  # pyright: ignore[reportMissingImports]
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper  # pyright: ignore[reportMissingImports]
 
 # Name of each graph in the order of their use, and whether it may be rounded to bfloat16.
 PARTS = {"reader": True, "prosody": False, "voice": True, "wave": False}
@@ -76,7 +77,7 @@ class _Graph:
     def array(self, name: str) -> np.ndarray:
         return numpy_helper.to_array(self.weights[name])
 
-    def add(self, name: str, values: object, dtype: type = np.float32) -> str:
+    def add(self, name: str, values: npt.ArrayLike, dtype: type = np.float32) -> str:
         """Keep values as the weight of that name; return the name."""
         array = np.ascontiguousarray(values, dtype)
         self.weights[name] = numpy_helper.from_array(array.reshape(np.shape(values)), name)
@@ -198,7 +199,7 @@ class _Graph:
                     renamed[name] = make("Unsqueeze", name, make.integers([2]))
                 nodes += make.nodes
                 continue
-            names = [renamed.get(name, name) for name in node.input]
+            names = [renamed[name] if name in renamed else str(name) for name in node.input]
             for i, name in enumerate(names):
                 if name in self.weights and self.array(name).ndim == 3:
                     names[i] = self.add(name + "_image", self.array(name)[:, :, None])

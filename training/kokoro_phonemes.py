@@ -5,9 +5,9 @@ Place: `training.voices_kokoro` speaks what this writes.
 Licences: phonemizer and espeak-ng are GPL-3.0-or-later; they only write down the phonemes.
 """
 
-import espeakng_loader
-from phonemizer.backend import EspeakBackend
-from phonemizer.backend.espeak.wrapper import EspeakWrapper
+import espeakng_loader  # pyright: ignore[reportMissingImports]
+from phonemizer.backend import EspeakBackend  # pyright: ignore[reportMissingImports]
+from phonemizer.backend.espeak.wrapper import EspeakWrapper  # pyright: ignore[reportMissingImports]
 
 LANGUAGES = {"en": "en-us", "es": "es", "fr": "fr-fr", "it": "it", "pt": "pt-br"}
 _SYMBOLS = {  # number of the first symbol of each run

@@ -116,7 +116,8 @@ class Kokoro:
         return native if native and rng.random() < _NATIVE_SHARE else list(self._styles[split])
 
     def speak(self, text: str, voice: KokoroVoice) -> Utterance:
-        style = sum(weight * self._model.styles[name] for name, weight in voice.weights)
+        styles = [weight * self._model.styles[name] for name, weight in voice.weights]
+        style = np.sum(styles, axis=0)
         return timed(text, self._model.speak(text, voice.language, style, voice.speed))
 
 

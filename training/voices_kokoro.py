@@ -22,7 +22,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import openvino
+import openvino  # pyright: ignore[reportMissingImports]
 from scipy.signal import resample_poly
 
 from training import kokoro_graph

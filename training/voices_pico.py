@@ -11,7 +11,7 @@ one call to the next, so the same text does not give the same samples.
 """
 
 import numpy as np
-from py_nanotts import NanoTTS
+from py_nanotts import NanoTTS  # pyright: ignore[reportMissingImports]
 
 SAMPLE_RATE_HZ = 16_000
 LANGUAGES = {

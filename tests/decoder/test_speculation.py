@@ -213,13 +213,13 @@ def test_chances_are_those_of_the_definition_whatever_was_guessed(model, texts, 
     )
 
 
-@pytest.mark.parametrize("guessed", [True, False])
+@pytest.mark.parametrize("guessed", [3, 2, 0])
 def test_forced_ids_have_chances_if_they_are_judged(model, texts, guessed):
-    """Both where they go along with an earlier guess and where they need a pass of their own."""
+    """Whether all, some or none of them went along with an earlier guess."""
     first, second = texts
     other = [second[0] + 1, *second[1:3]]  # not what the model would say
     ahead = look(model)
-    ahead.text([], [], [*first, *(SEPARATOR + other if guessed else [])], 8, ())
+    ahead.text([], [], [*first, *(SEPARATOR + other[:guessed] if guessed else [])], 8, ())
     before = [*first, *SEPARATOR]
     assert ahead.text(before, other, [], 5, (), judge=True)[:3] == other
     assert ahead.chances(len(before), other) == pytest.approx(
