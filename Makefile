@@ -69,11 +69,14 @@ bench: .venv/ready
 	$(BIN)/python -m benchmarks.live --corpus build/bench
 
 # make eval EVAL="--quick", EVAL="--only NAME", EVAL="--model FOLDER"; EVAL=--list shows the names
-# The test sets are what `python -m training.speech --split test` and `python -m training.people` made.
+# What is made or measured already is kept in build/; flite and festival are a set of their own (debian).
 eval: .venv/ready
 	@sh .ci/system perl
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-evaluation.lock
-	[ -d build/speech/test ] || $(BIN)/python -m training.speech --split test --synthesizer espeak
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[train]'
+	for said in espeak pico kokoro; do \
+	    $(BIN)/python -m training.speech --out build/speech --split test --synthesizer $$said || exit 1; \
+	done
 	[ -d build/speech/test/people ] || $(BIN)/python -m training.people
 	[ -d build/speech/foreign-test ] || $(BIN)/python -m training.foreign
 	[ -f build/whisper/model.bin ] || $(BIN)/python -m evaluation.peer build/whisper
