@@ -1,7 +1,8 @@
 # make run    live captions of a bundled recording (sets everything up first)
 # make test   the tests (sets everything up first)
 # make test-fast  the quick ones    make check  lint and types
-# make train  the bundled model anew        make bench  measurements
+# make train  the bundled model anew        make bench  how fast it is
+# make eval   how good it is
 PYTHON ?= python3.11
 HOURS ?= 4
 SLOW_HOURS ?= 1
@@ -10,7 +11,7 @@ SYSTEM_RUN := libportaudio2
 SYSTEM_TEST := chromium espeak-ng libespeak-ng1 libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check train bench clean
+.PHONY: help run test test-fast check train bench eval clean
 
 help:
 	@sed -n 's/^# //p' $(MAKEFILE_LIST)
@@ -66,6 +67,20 @@ bench: .venv/ready
 	[ -f build/bench/test.jsonl ] || $(BIN)/python -m training.corpus --out build/bench --utterances 250 --seed 1
 	$(BIN)/python -m benchmarks $(BENCH)
 	$(BIN)/python -m benchmarks.live --corpus build/bench
+
+# make eval EVAL="--quick", EVAL="--only NAME", EVAL="--model FOLDER"; EVAL=--list shows the names
+# What is made or measured already is kept in build/; flite and festival are a set of their own (debian).
+eval: .venv/ready
+	@sh .ci/system perl
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-evaluation.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[train]'
+	for said in espeak pico kokoro; do \
+	    $(BIN)/python -m training.speech --out build/speech --split test --synthesizer $$said || exit 1; \
+	done
+	[ -d build/speech/test/people ] || $(BIN)/python -m training.people
+	[ -d build/speech/foreign-test ] || $(BIN)/python -m training.foreign
+	[ -f build/whisper/model.bin ] || $(BIN)/python -m evaluation.peer build/whisper
+	$(BIN)/python -m evaluation $(EVAL)
 
 clean:
 	rm -rf .venv build out

@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+from dragoman.demos.certainty import parts
 from dragoman.demos.terminal import clock
 from dragoman.models import languages
 from dragoman.pipeline import outputs
@@ -21,6 +22,7 @@ MICROPHONE = (
     '<div class="dg-meter" title="What the microphone hears"><div id="dg-level"></div></div>'
     '<select id="dg-devices" aria-label="Microphone" hidden></select></div>'
 )
+_CLASSES = {"sure": "", "unsure": ' class="dg-unsure"', "tail": ' class="dg-tail"'}
 EMPTY_LIVE = (
     '<p class="dg-empty">Press <b>Record</b> and speak. '
     "What you say appears here, with its translation.</p>"
@@ -130,9 +132,11 @@ def save(
 ) -> list[Path]:
     """Writes what `dragoman translate` writes for a source called ``name``; the paths."""
     finals = [caption for caption in captions if caption.kind == "final"]
-    form = outputs.document(name, model, options, duration_s, finals, warnings)
+    shown, unsure = outputs.confident(finals, options, model)
+    said = [*warnings, unsure] if unsure else warnings
+    form = outputs.document(name, model, options, duration_s, finals, said)
     files = outputs.planned(Path(name).stem, options, USUAL, bilingual=True)
-    return outputs.save(files, folder, finals, form)
+    return outputs.save(files, folder, shown, form)
 
 
 def tracks(paths: Sequence[Path], options: SessionOptions) -> list[tuple[str, str, Path]]:
@@ -163,8 +167,7 @@ def _segment(caption: Caption) -> str:
 
 
 def _text(text: Text) -> str:
-    tail = f'<span class="dg-tail">{escape(text.tail)}</span>' if text.tail else ""
-    return f"<span>{escape(text.committed)}</span>{tail}"
+    return "".join(f"<span{_CLASSES[part.kind]}>{escape(part.text)}</span>" for part in parts(text))
 
 
 def _status(kind: str, html: str) -> str:

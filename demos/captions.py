@@ -31,7 +31,7 @@ from dragoman.pipeline.formats import USUAL
 from dragoman.pipeline.frames import read_frames
 from dragoman.pipeline.media import read_audio
 from dragoman.pipeline.microphone import Microphone
-from dragoman.pipeline.outputs import document, planned, save
+from dragoman.pipeline.outputs import confident, document, planned, save
 from dragoman.pipeline.session import Pace, Session
 from dragoman.pipeline.start import check, session_options
 from dragoman.spec import ModelSpec
@@ -52,6 +52,7 @@ class CaptionsOptions:
     reference: Path | None = None
     pace: Pace = "real-time"
     pad_audio: bool = False
+    min_confidence: float | None = None
     spec: ModelSpec = ModelSpec()
     ray: bool = True
 
@@ -63,6 +64,7 @@ class CaptionsOptions:
             language=self.language,
             target_language=self.target_language,
             pad_audio=self.pad_audio,
+            min_confidence=self.min_confidence,
         )
 
 
@@ -164,10 +166,13 @@ def _save_all(
         return
     name = source.name if asked.file is None else asked.file.name
     lost = "" if source.microphone is None else loss(source.microphone)
-    warnings = [lost] if lost else []
+    shown, unsure = confident(finals, asked.session, asked.spec.model)
+    warnings = [warning for warning in (lost, unsure) if warning]
     form = document(name, asked.spec.model, asked.session, duration_s, finals, warnings)
     outputs = planned(source.stem, asked.session, USUAL, bilingual=False)
-    save(outputs, source.folder, finals, form)
+    save(outputs, source.folder, shown, form)
+    if unsure:
+        _say(unsure)
     if source.microphone is not None:
         languages = ",".join((asked.language, asked.target_language))
         path = source.folder / source.stem

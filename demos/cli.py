@@ -155,6 +155,7 @@ def captions(
     size: options.Size = "",
     draft_size: options.DraftSize = "",
     pad_audio: options.PadAudio = False,
+    min_confidence: options.MinConfidence = None,
     threads: options.Threads = None,
     address: options.Address = None,
     no_ray: options.NoRay = False,
@@ -185,6 +186,7 @@ def captions(
             reference=reference,
             pace=pace,
             pad_audio=pad_audio,
+            min_confidence=min_confidence,
             spec=ModelSpec(model, device, dtype, size, draft_size, threads, address),
             ray=not no_ray,
         )

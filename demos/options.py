@@ -53,6 +53,16 @@ DraftSize = Annotated[
     str,
     typer.Option(help="Another size for captions of unfinished speech.", show_default=False),
 ]
+MinConfidence = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        max=1.0,
+        help="Mean confidence that a segment needs to be in the subtitles; else what the model's "
+        "folder names. 0: all of them.",
+        show_default=False,
+    ),
+]
 Threads = Annotated[
     int | None,
     typer.Option(min=1, help="Threads of the decoder; else all cores, with nano but one."),

@@ -1,8 +1,8 @@
 """Captions on a terminal, in three forms: a live view, plain lines, and JSON lines.
 
 The live view keeps the current segment and a status line at the bottom and lets finished segments
-scroll up, once and for good. What may still change is grey. Where stdout is no terminal, only
-finished segments are printed.
+scroll up, once and for good. What may still change is grey, and a word of which the model is unsure
+is dimmed. Where stdout is no terminal, only finished segments are printed.
 """
 
 from collections.abc import Callable
@@ -13,12 +13,14 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text as RichText
 
+from dragoman.demos.certainty import parts
 from dragoman.pipeline.events import to_json
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Text
 
 METER_FLOOR_DBFS, METER_CELLS = -60, 10
 
 TAIL_STYLE = "bright_black"
+UNSURE_STYLE = "dim"
 TRANSLATION_STYLE = "bold"
 
 
@@ -132,7 +134,12 @@ def meter(dbfs: float) -> str:
 
 def _styled(text: Text, style: str) -> RichText:
     # Parts keep a style of their own: the line's base style is that of its first part, the time.
+    styles = {
+        "sure": style or "default",
+        "unsure": f"{style} {UNSURE_STYLE}".strip(),
+        "tail": TAIL_STYLE,
+    }
     whole = RichText()
-    whole.append(text.committed, style=style or "default")
-    whole.append(text.tail, style=TAIL_STYLE)
+    for part in parts(text):
+        whole.append(part.text, style=styles[part.kind])
     return whole

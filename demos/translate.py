@@ -52,6 +52,7 @@ def translate(
     dtype: options.Dtype = "auto",
     size: options.Size = "",
     pad_audio: options.PadAudio = False,
+    min_confidence: options.MinConfidence = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes; else one for each core or GPU.")
     ] = None,
@@ -75,7 +76,11 @@ def translate(
 
     asked = BatchOptions(
         session=session_options(
-            spec, language=language, target_language=target_language, pad_audio=pad_audio
+            spec,
+            language=language,
+            target_language=target_language,
+            pad_audio=pad_audio,
+            min_confidence=min_confidence,
         ),
         spec=spec,
         formats=formats,

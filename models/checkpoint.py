@@ -36,7 +36,7 @@ from dragoman.encoders.attention import RelativePosition
 from dragoman.encoders.vision import RESOLUTION, RESOLUTIONS
 from dragoman.errors import CheckpointError, TokenizerError
 from dragoman.kernels import accelerate
-from dragoman.models import resident, weights
+from dragoman.models import confidence, resident, weights
 from dragoman.models.folders import listed, model_folder, tensors
 from dragoman.models.hub import find, name_of, read_config
 from dragoman.models.quantized import (
@@ -78,7 +78,7 @@ SPECIALS = {
 _KEYS = {
     "model_type", "text_config", "audio_config", "vision_config", "tie_word_embeddings",
     "eos_token_id", "audio_soft_tokens_per_image", "vision_soft_tokens_per_image",
-    "quantization_config", "language_pairs",
+    "quantization_config", "language_pairs", confidence.TEMPERATURE, confidence.LEAST,
     *filter(None, SPECIALS.values()),
 }
 _IGNORED = {
@@ -197,6 +197,11 @@ class Checkpoint:
     @property
     def name(self) -> str:
         return name_of(self.folder)
+
+    @property
+    def confidence_temperature(self) -> float:
+        """What the decoder's logits are divided by before they are probabilities of words."""
+        return confidence.temperature(self.config)
 
     def dtype(self, form: str = "auto") -> torch.dtype:
         """What weights of the ``form`` are in memory.

@@ -61,6 +61,12 @@ class Tokenizer:
         """Text of ``ids``, special tokens left out."""
         return self._decoding.text(ids)
 
+    def piece(self, token: int) -> str:
+        """Text of one id by itself; a special token's is empty, that of one byte of a longer
+        character some sign that is no space.
+        """
+        return self._decoding.text([token])
+
     def begins_word(self, token: int) -> bool:
         """Whether ``token`` cannot continue a word: it starts with a space, or is punctuation."""
         piece = self._decoding[token]

@@ -201,6 +201,11 @@ def _apply(record: dict[str, Any], entries: dict[str, Entry]) -> None:
 
 
 def _caption(form: dict[str, Any]) -> Caption:
-    texts = {key: Text(**form[key]) for key in ("transcript", "translation")}
+    texts = {key: _text(form[key]) for key in ("transcript", "translation")}
     frames = tuple(Frame(**frame) for frame in form["frames"])
     return Caption(**{**form, **texts, "frames": frames})
+
+
+def _text(form: dict[str, Any]) -> Text:
+    confidences = tuple(form.get("confidences", ()))  # journals of older versions have none
+    return Text(form["committed"], form["tail"], confidences)

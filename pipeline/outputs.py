@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dragoman.models import confidence
 from dragoman.models.hub import name_of
 from dragoman.pipeline.formats import JSON, known
 from dragoman.pipeline.journal import DRAFT, Journal, digest
@@ -68,11 +69,38 @@ def document(
 
 
 def asked(options: SessionOptions) -> dict[str, Any]:
-    """The options of a session as documents name them: ``finals_only`` where there is a choice."""
+    """The options of a session as documents name them: ``finals_only`` and ``min_confidence`` where
+    there is a choice.
+    """
     fields = asdict(options)
     if not options.finals_only:
         del fields["finals_only"]
+    if options.min_confidence is None:
+        del fields["min_confidence"]
     return fields
+
+
+def confident(
+    captions: Sequence[Caption], options: SessionOptions, model: str
+) -> tuple[list[Caption], str]:
+    """The captions that subtitles show, and a sentence about those that are left out because the
+    model is too unsure of them; empty where none is. Raises CheckpointError.
+    """
+    asked = options.min_confidence
+    least = confidence.least(model) if asked is None else asked
+    kept = [caption for caption in captions if _sure(caption, least)]
+    count = len(captions) - len(kept)
+    if not count:
+        return kept, ""
+    return kept, (
+        f"{count} of {len(captions)} segments are not in the subtitles, as their mean confidence "
+        f"is under {least:g}: --min-confidence 0 shows them"
+    )
+
+
+def _sure(caption: Caption, least: float) -> bool:
+    mean = caption.transcript.confidence
+    return mean is None or mean >= least
 
 
 def _segment(caption: Caption) -> dict[str, Any]:
@@ -83,6 +111,8 @@ def _segment(caption: Caption) -> dict[str, Any]:
         "end": event["end"],
         "transcript": caption.transcript.whole,
         "translation": caption.translation.whole,
+        "transcript_confidence": event["transcript"]["confidence"],
+        "translation_confidence": event["translation"]["confidence"],
         "frames": event["frames"],
         "size": caption.size,
     }

@@ -32,7 +32,9 @@ class SessionOptions:
     `auto`: smaller while the session lags, empty: all of it), ``draft_size`` another one for
     partial captions. ``prompt_style`` words the instruction: `short`, `long`, or one's own
     text (:func:`models.prompt.style_of`). ``commit_policy`` is one of
-    :data:`stages.policies.commit.POLICIES`.
+    :data:`stages.policies.commit.POLICIES`. Subtitles leave out a segment whose transcript
+    has a lower mean confidence than ``min_confidence``; None: than the model's folder names
+    (:mod:`models.confidence`).
     """
 
     language: str = "es"
@@ -49,6 +51,7 @@ class SessionOptions:
     draft_size: str = ""
     prompt_style: str = "short"
     commit_policy: str = "local-agreement"
+    min_confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -149,17 +152,39 @@ class SoftTokens:
 
 @dataclass(frozen=True)
 class Text:
-    """Words for people: ``committed`` is never retracted inside a segment, ``tail`` may change."""
+    """Words for people: ``committed`` is never retracted inside a segment, ``tail`` may change.
+
+    ``confidences`` are the probabilities that the words are right, as the model sees it: one for
+    each whitespace-separated word of ``whole``, or none where they are not known. Texts that say
+    the same are equal whatever these are: the last digits depend on who shared a pass.
+    """
 
     committed: str = ""
     tail: str = ""
+    confidences: tuple[float, ...] = field(default=(), compare=False)
 
     @property
     def whole(self) -> str:
         return self.committed + self.tail
 
-    def to_event(self) -> dict[str, str]:
-        return {"committed": self.committed, "tail": self.tail}
+    @property
+    def words(self) -> tuple[tuple[str, float | None], ...]:
+        """The whitespace-separated words of ``whole``, each with its confidence if it is known."""
+        words = self.whole.split()
+        return tuple(zip(words, self.confidences or [None] * len(words), strict=True))
+
+    @property
+    def confidence(self) -> float | None:
+        """The mean confidence of the words; None where it is not known."""
+        return sum(self.confidences) / len(self.confidences) if self.confidences else None
+
+    def to_event(self) -> dict[str, Any]:
+        return {"committed": self.committed, "tail": self.tail, "confidence": self.rounded}
+
+    @property
+    def rounded(self) -> list[float]:
+        """``confidences`` as events and files have them."""
+        return [round(confidence, 2) for confidence in self.confidences]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ closes: its audio is then heard once more.
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 
 import torch
@@ -37,6 +37,7 @@ from dragoman.models.answers import Flag, Part
 from dragoman.models.checkpoint import Checkpoint
 from dragoman.models.prompt import AUDIO_TOKENS, Prompt
 from dragoman.models.tokenizer import Tokenizer
+from dragoman.stages.confidence import word_confidences
 from dragoman.stages.messages import (
     SAMPLE_RATE_HZ,
     Caption,
@@ -64,17 +65,27 @@ INSTRUCTIONS = 16  # kept in memory: one for each pair of languages, and each si
 @dataclass
 class Hypothesis:
     """The current best tokens of one text, of which the first ``committed`` are promised;
-    ``shown`` is what people were promised of their text.
+    ``shown`` is what people were promised of their text. ``chances`` says how probable each token
+    was when the model was last asked.
     """
 
     ids: list[int] = field(default_factory=list)
     committed: int = 0
     shown: str = ""
+    chances: list[float] = field(default_factory=list)
 
-    def updated(self, ids: list[int], policy: CommitPolicy, final: bool) -> "Hypothesis":
-        """The hypothesis after a new decoding; a final one is committed whole."""
+    def updated(
+        self, ids: list[int], chances: Sequence[float | None], policy: CommitPolicy, final: bool
+    ) -> "Hypothesis":
+        """The hypothesis after a new decoding; a final one is committed whole. What has no new
+        chance was given, and keeps the one that it had.
+        """
+        known = [
+            self.chances[place] if chance is None else chance
+            for place, chance in enumerate(chances)
+        ]
         committed = len(ids) if final else policy(self.ids, ids, self.committed)
-        return Hypothesis(ids, committed, self.shown)
+        return Hypothesis(ids, committed, self.shown, known)
 
 
 @dataclass
@@ -120,8 +131,11 @@ class TranslateStage:
         model: LanguageModel,
         embedder: MultimodalEmbedder,
         tokenizer: Tokenizer,
+        temperature: float = 1.0,
     ) -> None:
+        """``temperature``: what logits are divided by for the confidences of words."""
         self._model, self._embedder, self._tokenizer = model, embedder, tokenizer
+        self.temperature = temperature
         # Whether the logits of an update are so large that memory is worth giving back after it.
         self.leaves_holes = model.config.vocab_size >= LARGE_VOCABULARY
         self._soft_token = tokenizer.special("<audio_soft_token>")
@@ -143,6 +157,7 @@ class TranslateStage:
             checkpoint.language_model(weights, device, checkpoint.scheme(dtype)),
             checkpoint.embedder("audio", weights, device),
             tokenizer,
+            checkpoint.confidence_temperature,
         )
 
     def init_state(self, options: SessionOptions) -> TranslateState:
@@ -286,19 +301,24 @@ class TranslateStage:
         ahead = self._asked(fresh, state)
         most, commit = _most_tokens(item, state.options), self._commit(state.options)
         said = yield from self._transcript(ahead, most, item, state)
-        state.transcript = state.transcript.updated(said, commit, item.closes)
+        known = ahead.chances(0, said)
+        state.transcript = state.transcript.updated(said, known, commit, item.closes)
         if state.reader.has_words(said):
+            behind = [*said, *prompt.separator]
             text = partial(
                 ahead.text,
-                before=[*said, *prompt.separator],
+                before=behind,
                 max_tokens=most,
                 stop_ids=prompt.stop,
                 halt=state.reader.translation_ended,
+                judge=item.closes,
             )
             meant = yield from _decoded(text, last)
+            known = ahead.chances(len(behind), meant)
         else:
             meant = last.ids[: last.committed]
-        state.translation = last.updated(meant, commit, item.closes)
+            known = [None] * len(meant)
+        state.translation = last.updated(meant, known, commit, item.closes)
         yield from ahead.keep(len(fresh))
         state.fresh = []
 
@@ -314,6 +334,9 @@ class TranslateStage:
         prompt, reader, last = state.prompt, state.reader, state.transcript
         behind, found = [*prompt.separator, *state.translation.ids], last.ids[: last.committed]
         guess = last.ids[last.committed :]
+        judge = (
+            item.closes
+        )  # a final caption is judged by all of its sound, committed words as well
         # After the silence that closes a segment both texts stay as a rule: one pass checks both.
         # And where nothing was said as yet, mostly nothing is said.
         if (item.closes and state.translation.ids) or not last.ids:
@@ -326,13 +349,14 @@ class TranslateStage:
                 max_tokens=most,
                 stop_ids=(*prompt.newlines, *prompt.stop),
                 halt=reader.transcript_ended,
+                judge=judge,
             )
             if len(found) >= most or reader.transcript_ended(found):
                 break
             chosen = yield from ahead.after(found)  # known: it is what the text stopped at
             if chosen in prompt.stop:
                 break
-            found, guess = [*found, chosen], behind[1:]
+            found, guess, judge = [*found, chosen], behind[1:], False
         self._note(found, item, state)
         ids = reader.transcript(found)
         return ids + found[len(ids) : last.committed]
@@ -349,7 +373,7 @@ class TranslateStage:
         assert state.cache is not None
         audio, suffix = self._audio(fresh), self._suffix(state)
         embeddings, ids = (torch.cat(parts, dim=1) for parts in zip(audio, suffix, strict=True))
-        return Lookahead(self._model, state.cache, embeddings, ids, self._never)
+        return Lookahead(self._model, state.cache, embeddings, ids, self._never, self.temperature)
 
     def _audio(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Soft tokens [K, D] as they enter the cache: embeddings [1, K, D], ids [1, K]."""
@@ -368,7 +392,9 @@ class TranslateStage:
     def _text(self, said: Hypothesis, part: Part, state: TranslateState) -> Text:
         text = state.reader.text(said.ids, said.committed, said.shown, part)
         said.shown = text.committed
-        return text
+        pieces = [self._tokenizer.piece(token) for token in said.ids]
+        confidences = word_confidences(text.whole.split(), pieces, said.chances)
+        return replace(text, confidences=confidences)
 
     def _size(self, state: TranslateState) -> str:
         """What runs, as `dragoman models` calls it."""

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-UNDER_TEST = {"kernels", "encoders", "decoder", "models", "stages", "pipeline", "demos", "training"}
+BESIDE = {"training", "evaluation"}  # packages under their own names
+UNDER_TEST = BESIDE | {"kernels", "encoders", "decoder", "models", "stages", "pipeline", "demos"}
 PACKAGES = UNDER_TEST | {"benchmarks", "tests"}
-FOLDERS = UNDER_TEST - {"training"}  # packages below the name `dragoman`
+FOLDERS = UNDER_TEST - BESIDE  # packages below the name `dragoman`
 MAY_IMPORT = {
     "encoders": set(),
     "decoder": set(),
@@ -21,6 +22,7 @@ MAY_IMPORT = {
     "pipeline": {"stages", "models"},
     "demos": {"pipeline", "stages", "models"},
     "training": {"encoders", "decoder", "models"},
+    "evaluation": {"decoder", "models", "stages", "pipeline", "training"},
 }
 NUMERIC_ONLY = {"kernels", "encoders", "decoder"}
 BESIDES_TORCH = {

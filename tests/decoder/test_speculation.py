@@ -32,12 +32,15 @@ class Asked:
     def keep(self, count: int) -> None:
         alone(self._model, self._ahead.keep(count))
 
+    def chances(self, *args) -> list[float | None]:
+        return self._ahead.chances(*args)
 
-def look(model, prompt=PROMPT, end=3, suppress=None) -> Asked:
+
+def look(model, prompt=PROMPT, end=3, suppress=None, temperature=1.0) -> Asked:
     """Behind a prompt of which the last `end` ids are not in the cache yet."""
     cache, ids = model.new_cache(capacity=16), torch.tensor([prompt])
     model.extend(model.embed(ids[:, :-end]), ids[:, :-end], cache)
-    return Asked(model, cache, model.embed(ids[:, -end:]), ids[:, -end:], suppress)
+    return Asked(model, cache, model.embed(ids[:, -end:]), ids[:, -end:], suppress, temperature)
 
 
 @pytest.fixture(scope="module")
@@ -184,3 +187,59 @@ def test_impossible_requests_are_refused(model):
         Lookahead(model, model.new_cache(batch=2), model.embed(ids), ids)
     with pytest.raises(ValueError, match="at most max_tokens"):
         look(model).text([], (1, 2), (), 1, ())
+
+
+def true_chances(model, before, ids, temperature=1.0) -> list[float]:
+    """By the definition: a softmax over the logits of the whole row."""
+    row = torch.tensor([[*PROMPT, *before, *ids]])
+    logits = model(model.embed(row), row)[0] / temperature
+    first = len(PROMPT) + len(before) - 1
+    return [logits[first + n].softmax(-1)[token].item() for n, token in enumerate(ids)]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+@pytest.mark.parametrize("right", range(0, 9, 2))
+def test_chances_are_those_of_the_definition_whatever_was_guessed(model, texts, right, temperature):
+    first, second = texts
+    guess = [*first[:right], *(token + 1 for token in first[right:])]
+    ahead = look(model, temperature=temperature)
+    both(ahead, (guess, second))
+    assert ahead.chances(0, first) == pytest.approx(
+        true_chances(model, [], first, temperature), abs=1e-5
+    )
+    before = [*first, *SEPARATOR]
+    assert ahead.chances(len(before), second) == pytest.approx(
+        true_chances(model, before, second, temperature), abs=1e-5
+    )
+
+
+@pytest.mark.parametrize("guessed", [3, 2, 0])
+def test_forced_ids_have_chances_if_they_are_judged(model, texts, guessed):
+    """Whether all, some or none of them went along with an earlier guess."""
+    first, second = texts
+    other = [second[0] + 1, *second[1:3]]  # not what the model would say
+    ahead = look(model)
+    ahead.text([], [], [*first, *(SEPARATOR + other[:guessed] if guessed else [])], 8, ())
+    before = [*first, *SEPARATOR]
+    assert ahead.text(before, other, [], 5, (), judge=True)[:3] == other
+    assert ahead.chances(len(before), other) == pytest.approx(
+        true_chances(model, before, other), abs=1e-5
+    )
+
+
+def test_given_ids_that_nobody_judges_have_none(model, texts):
+    first, _ = texts
+    ahead = look(model)
+    found = ahead.text([], first[:3], [], 5, ())
+    assert ahead.chances(0, found)[:3] == [None] * 3
+    assert None not in ahead.chances(0, found)[3:]
+
+
+def test_judging_takes_no_pass_of_its_own(model, texts):
+    first, _ = texts
+    passes = []
+    for judge in (False, True):
+        ahead = look(model)
+        ahead.text([], first[:4], first[4:], 8, (), judge=judge)
+        passes.append(ahead.passes)
+    assert passes == [1, 1]

@@ -162,7 +162,7 @@ def scripted(
             super().__init__(*args)
             self._script = script.pop(0)
 
-        def after(self, answer, guess=()):
+        def after(self, answer, guess=(), judged=0):
             yield from ()
             said = [*answer]
             if said != self._script[: len(said)]:
@@ -175,6 +175,9 @@ def scripted(
                 count = len(stage._tokenizer.encode(text))
                 return rest[count] if count < len(rest) else stop
             return self._script[len(said)] if len(said) < len(self._script) else stop
+
+        def chances(self, before, ids):
+            return [0.5] * len(ids)
 
     monkeypatch.setattr(translate_stage, "Lookahead", Scripted)
     captions, states = run(stage, items, replace(OPTIONS, max_answer_tokens=200))
@@ -277,6 +280,7 @@ def test_what_is_committed_stays_even_where_it_is_a_loop(stage):
     _, cache_state = stage.step(items[0], cache_state)
     loop = stage._tokenizer.encode(" el") * 13
     cache_state.transcript.ids, cache_state.transcript.committed = list(loop), len(loop)
+    cache_state.transcript.chances = [0.5] * len(loop)
     (caption,), after = stage.step(items[1], cache_state)
     assert after.transcript.ids[: len(loop)] == loop
     assert caption.transcript.committed.startswith("el" + " el" * 12)

@@ -19,8 +19,8 @@ from tests.stages.segments import NEVER_EARLY, OPTIONS, PIECES, SEEDS, run, segm
 
 
 class WithoutGuesses(Lookahead):
-    def after(self, answer, guess=()):
-        return super().after(answer)
+    def after(self, answer, guess=(), judged=0):
+        return super().after(answer, judged=judged)
 
 
 class ToTheEnd(Lookahead):

@@ -1,0 +1,112 @@
+"""A talk: held-out sentences in one held-out voice, with pauses, and who says what when.
+
+A synthesizer speaks it once and it is kept; all directions of its language use the same one.
+"""
+
+import json
+import os
+import random
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from training.speech_parts import SAMPLE_RATE_HZ
+from training.synthesizers import open_synthesizer
+from training.text import Texts
+
+PAUSE_MS = (500, 1_500)
+# The first that speaks a language in its test split is taken: the more like a person the better.
+SPEAKERS = ("kokoro", "espeak")
+ROOM = 3e-4  # -70 dBFS, between the sentences and under them
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """What is said from sample ``start`` to ``end``; ``texts`` by language."""
+
+    start: int
+    end: int
+    texts: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Talk:
+    """``samples`` float32 [S] at 16 kHz, and its sentences in order."""
+
+    samples: np.ndarray
+    language: str
+    voice: str
+    sentences: list[Sentence]
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / SAMPLE_RATE_HZ
+
+
+def talk(folder: Path, language: str, minutes: float, synthesizer: str | None = None) -> Talk:
+    """The talk kept in ``folder``, or a new one. Raises what its synthesizer raises."""
+    path = folder / f"{language}-{minutes:g}min.safetensors"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        _save(_spoken(language, minutes, synthesizer), path)
+    return _load(path)
+
+
+def _spoken(language: str, minutes: float, synthesizer: str | None) -> Talk:
+    """Sentences of the test split in random order, until the talk is long enough."""
+    rng = random.Random(f"talk {language}")
+    name = synthesizer or _speaker(language)
+    speaker, texts = open_synthesizer(name), Texts()
+    voice = speaker.draw(rng, language, "test")
+    said = rng.sample(texts.held_out("test"), len(texts.held_out("test")))
+    pieces, sentences, length = [_pause(rng)], [], 0
+    while length < minutes * 60 * SAMPLE_RATE_HZ:
+        length = sum(map(len, pieces))
+        sentence = said.pop()
+        try:
+            spoken = speaker.speak(sentence.texts[language], voice).samples
+        except (RuntimeError, ValueError):
+            continue  # it cannot say this one
+        sentences.append(Sentence(length, length + len(spoken), sentence.texts))
+        pieces += [spoken.astype(np.float32) / 2**15, _pause(rng)]
+        length += len(pieces[-1]) + len(pieces[-2])
+    samples = np.concatenate(pieces)
+    samples += np.random.default_rng(1).normal(0, ROOM, len(samples)).astype(np.float32)
+    return Talk(samples, language, f"{name} {voice}", sentences)
+
+
+def _speaker(language: str) -> str:
+    """The best synthesizer that can be opened here."""
+    for name in SPEAKERS[:-1]:
+        try:
+            if language in open_synthesizer(name).languages("test"):
+                return name
+        except (ImportError, OSError, RuntimeError):
+            continue  # its model or its package is not here
+    return SPEAKERS[-1]
+
+
+def _pause(rng: random.Random) -> np.ndarray:
+    return np.zeros(rng.randint(*PAUSE_MS) * SAMPLE_RATE_HZ // 1_000, np.float32)
+
+
+def _save(spoken: Talk, path: Path) -> None:
+    about = {
+        "language": spoken.language,
+        "voice": spoken.voice,
+        "sentences": json.dumps([asdict(sentence) for sentence in spoken.sentences]),
+    }
+    half = path.with_suffix(".half")
+    save_file({"samples": spoken.samples}, half, metadata=about)
+    os.replace(half, path)
+
+
+def _load(path: Path) -> Talk:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        about = file.metadata()
+    sentences = [Sentence(**sentence) for sentence in json.loads(about["sentences"])]
+    return Talk(load_file(path)["samples"], about["language"], about["voice"], sentences)

@@ -1,0 +1,34 @@
+"""Subtitles leave out what the model is too unsure of, and say so; the document holds all."""
+
+from dragoman.pipeline.outputs import asked, confident, document
+from dragoman.stages.messages import Caption, SessionOptions, Text
+
+
+def final(segment, confidences=()):
+    text = Text("uno dos", "", confidences)
+    return Caption("final", segment, 0, 16_000, "es", "en", text, text)
+
+
+CAPTIONS = [final(0, (0.9, 0.8)), final(1, (0.5, 0.2)), final(2)]
+
+
+def test_segments_under_the_threshold_are_counted():
+    kept, said = confident(CAPTIONS, SessionOptions(min_confidence=0.4), "nano")
+    assert [caption.segment for caption in kept] == [0, 2], "unknown confidence is no reason"
+    assert said.startswith("1 of 3 segments") and "0.4" in said
+
+
+def test_zero_leaves_out_nothing():
+    assert confident(CAPTIONS, SessionOptions(min_confidence=0.0), "nano") == (CAPTIONS, "")
+
+
+def test_the_document_holds_every_segment_and_its_confidences():
+    options = SessionOptions(min_confidence=0.4)
+    form = document("talk.wav", "nano", options, 3.0, CAPTIONS, [])
+    assert [segment["transcript_confidence"] for segment in form["segments"]] == [
+        [0.9, 0.8],
+        [0.5, 0.2],
+        [],
+    ]
+    assert form["options"]["min_confidence"] == 0.4
+    assert "min_confidence" not in asked(SessionOptions())
