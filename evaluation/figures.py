@@ -174,7 +174,7 @@ def _confidence(rows: list[Row]) -> Figures:
         "cue_threshold": confidence.cue_threshold(rows),
         "sure_threshold": None if sure is None else sure.threshold,
         "right_of_shown": None if sure is None else round(sure.right_of_shown, 4),
-        "shown_of_right": None if sure is None else round(sure.shown_of_right, 4),
+        "shown_of_right": 0.0 if sure is None else round(sure.shown_of_right, 4),
     }
 
 

@@ -147,7 +147,7 @@ def _invented(kinds: Mapping[str, Figures]) -> str:
 
 def _confidence(sets: Mapping[str, Figures]) -> str:
     rows = [
-        (TITLES.get(name, name), row["sure_threshold"], _percent(row["right_of_shown"]),
+        (TITLES.get(name, name), _from(row["sure_threshold"]), _percent(row["right_of_shown"]),
          _percent(row["shown_of_right"]), row["calibration_error"], row["cue_threshold"])
         for name, row in sets.items()
         if row
@@ -157,6 +157,10 @@ def _confidence(sets: Mapping[str, Figures]) -> str:
         "threshold for cues",
     )  # fmt: skip
     return _table(head, rows)
+
+
+def _from(threshold: float | None) -> str:
+    return "never" if threshold is None else f"{threshold:g}"
 
 
 def _confusions(languages: Mapping[str, Figures]) -> str:
