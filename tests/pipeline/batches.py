@@ -63,8 +63,10 @@ def run(made: Batch, pool: Pool) -> dict[str, object]:
 
 def as_saved(event: dict) -> dict:
     """How the JSON document beside the subtitles tells of a final event."""
-    texts = {name: event[name]["committed"] for name in ("transcript", "translation")}
-    return {name: event[name] for name in ("start", "end", "frames", "size")} | texts
+    names = ("transcript", "translation")
+    texts = {name: event[name]["committed"] for name in names}
+    sure = {f"{name}_confidence": event[name]["confidence"] for name in names}
+    return {name: event[name] for name in ("start", "end", "frames", "size")} | texts | sure
 
 
 def records(folder: Path) -> list[dict]:
