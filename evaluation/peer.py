@@ -34,7 +34,7 @@ class Whisper:
 
     def __init__(self, folder: Path) -> None:
         try:
-            from faster_whisper import WhisperModel
+            from faster_whisper import WhisperModel  # pyright: ignore[reportMissingImports]
         except ModuleNotFoundError as error:
             raise PeerError(f"{error.name} is missing: pip install dragoman[evaluation]") from None
         if missing := [name for name in (JOINED, *BESIDE) if not (folder / name).is_file()]:
