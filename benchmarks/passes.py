@@ -22,8 +22,8 @@ class Watched:
 
     ``count`` of all passes, their ``rows`` (new positions) and ``seconds``; ``answers`` of those
     that gave logits; ``first_answer`` the clock when the first of these was done. ``on_answer`` is
-    given, for every sequence of a pass, the last ids that it put in and the logits [K, V] behind
-    each of them, which it may change in place.
+    given, for every sequence of a pass, all ids that it put in and the logits [K, V] behind the
+    last K of them, which it may change in place.
     """
 
     def __init__(self, model: LanguageModel, on_answer: OnAnswer | None = None) -> None:
@@ -73,7 +73,7 @@ class Watched:
         self.answers += 1
         for ids, logits in answered:
             if self._on_answer is not None:
-                self._on_answer(ids[len(ids) - len(logits) :], logits)
+                self._on_answer(ids, logits)
             if self.first_answer is None:
                 logits.argmax(-1)  # a choice is part of the answer
         self.first_answer = self.first_answer or clock()

@@ -2,9 +2,9 @@
 
 Random weights say nothing sensible, so the answer is scripted: after every pass the logits are
 overwritten, in place, so that the decoder chooses the scripted token. All of the work is done, the
-choice included; only its outcome is set. The reply grows by eight tokens a second, four of the
-transcript and four of the translation, and its last token changes with every update, so each draft
-is wrong at its end, as live drafts are.
+choice included; only its outcome is set. The reply is as asked for, with the label between both
+texts. It grows by eight tokens a second, four of the transcript and four of the translation, and
+the last token of either changes with every update, so each draft is wrong there, as live drafts are.
 """
 
 import statistics
@@ -25,6 +25,7 @@ from dragoman.stages.messages import CHUNK_MS, SAMPLE_RATE_HZ, SessionOptions
 
 TOKENS_A_SECOND = 8
 FIRST_WORDS = (600, 750)  # of the two texts: ids of words, in the made tokenizers of any size
+BEGIN = -1  # stands for the prompt, which ends with a newline as the transcript does
 UNSURE = (900, 902)  # the last word of either text is this id or the next
 SECONDS, LONG_SECONDS = 8, 20  # without a pause, so that the reply grows all the time
 UPDATE_CHUNKS = 4  # 640 ms
@@ -64,22 +65,24 @@ class Script:
         self.chunks += 1
 
     def following(self) -> dict[int, int]:
-        """The scripted successor of every id that has one."""
-        after = {}
-        starts = (self.prompt.after[-1], self.prompt.separator[-1])
-        ends = (self.prompt.newlines[0], self.prompt.stop[0])
-        for text, unsure, start, end in zip(FIRST_WORDS, UNSURE, starts, ends, strict=True):
-            said = [start, *range(text, text + max(0, self.words - 1))]
-            said += [unsure + self.chunks // UPDATE_CHUNKS % 2] * bool(self.words)
-            after |= dict(zip(said, [*said[1:], end], strict=True))
-        return after
+        """The scripted successor of every id that has one, and of BEGIN."""
+        transcript, translation = (
+            [
+                *range(text, text + max(0, self.words - 1)),
+                *[unsure + self.chunks // UPDATE_CHUNKS % 2] * bool(self.words),
+            ]
+            for text, unsure in zip(FIRST_WORDS, UNSURE, strict=True)
+        )
+        answer = [*transcript, *self.prompt.separator, *translation, self.prompt.stop[0]]
+        return dict(zip([BEGIN, *answer[:-1]], answer, strict=True))
 
     def choose(self, ids: list[int], logits: Tensor) -> None:
-        """Overwrites ``logits`` [K, V] so that the script goes on after each of ``ids``."""
-        after = self.following()
+        """Overwrites ``logits`` [K, V] so that the script goes on after each of the last K ids."""
+        after, prompt_end = self.following(), [*self.prompt.after[-2:]]
         logits.zero_()
-        for place, token in enumerate(ids):
-            logits[place, after.get(token, self.prompt.stop[0])] = 1.0
+        for place, end in enumerate(range(len(ids) - len(logits) + 1, len(ids) + 1)):
+            last = BEGIN if ids[:end][-2:] == prompt_end else ids[end - 1]
+            logits[place, after.get(last, self.prompt.stop[0])] = 1.0
 
 
 @dataclass(order=True)

@@ -206,7 +206,7 @@ def test_a_model_with_a_vision_tower_sees(seeing_folder, tmp_path):
     stages, look = recipes(spec), look_recipe(spec)
     assert batch([], spec=spec, stages=stages, look=look).look is look
     speech = media_files.speech()
-    write(tmp_path / "one.mp4", [(0, slide(1)), (4, slide(6))], 8, sound=speech)
+    write(tmp_path / "one.mp4", [(0, 255 - slide(3)), (4, slide(6))], 8, sound=speech)
     write(tmp_path / "two.mp4", [(0, 255 - slide(5)), (4, 255 - slide(2))], 8, sound=speech)
     workers = pool_of(stages[1:], workers=1, look=look)
     seen = run(batch([tmp_path], tmp_path, stages, look, spec=spec), workers)
