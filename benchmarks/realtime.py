@@ -4,7 +4,7 @@ Random weights say nothing sensible, so the answer is scripted: after every pass
 overwritten, in place, so that the decoder chooses the scripted token. All of the work is done, the
 choice included; only its outcome is set. The reply is as asked for, with the label between both
 texts. It grows by eight tokens a second, four of the transcript and four of the translation, and
-the last token of either changes with every update, so each draft is wrong there, as live drafts are.
+the last token of either changes with every update: each draft is wrong there, as live drafts are.
 """
 
 import statistics

@@ -27,9 +27,10 @@ from dragoman.models.hub import BUNDLED
 from dragoman.models.tokenizer import Tokenizer
 from dragoman.stages.encode import EncodeStage
 from dragoman.stages.messages import CHUNK_SAMPLES, SessionOptions, Speech
-from dragoman.stages.policies.commit import without_loop
+from dragoman.stages.spoken import Reader
 from dragoman.stages.translate import TranslateStage
 from tests.encoders.helpers import sound
+from tests.models import reading
 
 TALK = Path(__file__).resolve().parents[2] / "samples" / "talk.wav"
 CHUNKS = 24
@@ -139,17 +140,24 @@ def test_the_same_tokens(folder, reference):
     prompt = prompts.build(tokenizer, "es", "en")
     soft_token = tokenizer.special("<audio_soft_token>")
     ids = [*prompt.before, *[soft_token] * len(soft), *prompt.after]
-    for found in (state.transcript.ids, state.translation.ids):
-        answer: list[int] = []
-        while len(answer) < NEVER_EARLY.max_answer_tokens:
-            token = reference.next([*ids, *answer], theirs, soft_token)
-            if token in (*prompt.newlines, *prompt.stop):
+    reader = Reader(tokenizer, "es", "en")
+
+    def answer(ids: list[int]) -> list[int]:
+        said: list[int] = []
+        while len(said) < NEVER_EARLY.max_answer_tokens:
+            token = reference.next([*ids, *said], theirs, soft_token)
+            if token in prompt.stop:
                 break
-            answer.append(token)
-        assert found == without_loop(answer)
-        ids += [*found, *prompt.separator]
+            said.append(token)
+        return said
+
+    said = reader.transcript(answer(ids))
+    assert state.transcript.ids == said
+    meant = answer([*ids, *said, *prompt.separator])
+    assert state.translation.ids == reading.translation(reader, said, meant)
     if folder != BUNDLED / "nano":
-        assert len(set(state.transcript.ids)) > 4, "the answer is too dull to tell models apart"
+        assert len(set(said)) > 4, "the answer is too dull to tell models apart"
+        assert set(said) & set(prompt.newlines), "no newline shows that a transcript goes on"
 
 
 def test_configuration_and_tokenizer_agree(folder):

@@ -6,6 +6,7 @@ ids are put together by hand. Pictures stand between the instruction and the aud
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ from dragoman.models.prompt import AUDIO_TOKENS
 from dragoman.stages.encode import EncodeStage
 from dragoman.stages.look import LookStage
 from dragoman.stages.messages import CHUNK_SAMPLES, Frame, Picture, SessionOptions, Speech
+from dragoman.stages.spoken import Reader
 from dragoman.stages.translate import TranslateStage, TranslateState
 from tests import nano_like, seeing
 from tests.encoders.helpers import sound
-from tests.models import official
+from tests.models import official, reading
 
 CHUNKS, MOST = 7, 14
 SILENCE = np.zeros(CHUNK_SAMPLES, np.float32)  # what the encode stage hears behind a segment
@@ -43,9 +45,9 @@ def pages(count: int) -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Random weights that go on about anything without falling into loops."""
+    """Random weights that go on about anything, over newlines too, without falling into loops."""
     made = tmp_path_factory.mktemp("seed")
-    return seeing.make(made / "seeing", nano_like.make(made / "blind", seed=10))
+    return seeing.make(made / "seeing", nano_like.make(made / "blind", seed=9))
 
 
 class Ours:
@@ -69,18 +71,28 @@ class Ours:
                 items, states[n] = stage.step(items[0], states[n])
         return states[-1]
 
-    def logits(self, monkeypatch, *asked: Any) -> tuple[TranslateState, Tensor]:
-        """The state after `hear`, and the logits [N, V] behind which each id was chosen."""
-        seen, answer = [], LanguageModel.answer
+    def logits(
+        self, monkeypatch, before: Sequence[int], *asked: Any
+    ) -> tuple[TranslateState, dict[tuple[int, ...], Tensor]]:
+        """The state after `hear`, and the logits [V] behind all ids of which any were wanted.
 
-        def spy(*args: Any) -> Tensor:
-            seen.append(answer(*args))
-            return seen[-1]
+        A pass gives logits behind its guesses too, so what was chosen is found by the ids before
+        it. ``before``: the ids of the prompt that no pass puts in where there is no picture.
+        """
+        seen: dict[tuple[int, ...], Tensor] = {}
+        held, answer = [*before], LanguageModel.answer
+
+        def spy(model: Any, embeddings: Tensor, ids: Tensor, cache: Any, wanted: int) -> Tensor:
+            held[cache.length :] = ids[0].tolist()
+            found = answer(model, embeddings, ids, cache, wanted)
+            ends = range(len(held) - wanted + 1, len(held) + 1)
+            seen.update(zip([tuple(held[:end]) for end in ends], found[0], strict=True))
+            return found
 
         monkeypatch.setattr(LanguageModel, "answer", spy)
         state = self.hear(*asked)
         monkeypatch.undo()
-        return state, torch.cat([found[0] for found in seen])
+        return state, seen
 
 
 class Theirs:
@@ -135,13 +147,13 @@ def behind(inputs: dict[str, Any], ids: list[int]) -> dict[str, Any]:
 def test_generated_tokens_and_logits_are_equal(folder, monkeypatch, images, pad):
     samples, other = (sound(1, CHUNKS * CHUNK_SAMPLES, seed=s)[0].numpy() for s in (3, 4))
     ours, pixels = Ours(folder), pages(images)
-    state, logits = ours.logits(monkeypatch, samples, pixels, pad)
+    tokenizer = Checkpoint.open(str(folder)).tokenizer
+    prompt = prompts.build(tokenizer, "es", "en", images=images)
+    state, logits = ours.logits(monkeypatch, prompt.before, samples, pixels, pad)
     assert state.audio == CHUNKS + 1
     count = AUDIO_TOKENS if pad else state.audio
     theirs = Theirs(folder, count)
     inputs = theirs.processed(samples, pixels)
-    tokenizer = Checkpoint.open(str(folder)).tokenizer
-    prompt = prompts.build(tokenizer, "es", "en", images=images)
     ids = [*prompt.before, *[tokenizer.special("<audio_soft_token>")] * count, *prompt.after]
     if pad:
         assert inputs["input_ids"][0].tolist() == ids
@@ -150,16 +162,22 @@ def test_generated_tokens_and_logits_are_equal(folder, monkeypatch, images, pad)
         own = torch.stack([prepare(torch.from_numpy(p), seeing.RESOLUTION) for p in pixels])
         torch.testing.assert_close(inputs["pixel_values"], own, atol=1e-6, rtol=0)
 
-    stop = [*prompt.newlines, *prompt.stop]
-    said, expected = theirs.answer(inputs, stop)
-    meant, rest = theirs.answer(behind(inputs, [*said, *prompt.separator]), stop)
+    reader, stop = Reader(tokenizer, "es", "en"), list(prompt.stop)
+    answer, expected = theirs.answer(inputs, stop)
+    said = reader.transcript(answer)
+    translated, rest = theirs.answer(behind(inputs, [*said, *prompt.separator]), stop)
+    meant = reading.translation(reader, said, translated)
     assert (state.transcript.ids, state.translation.ids) == (said, meant)
-    torch.testing.assert_close(logits, torch.cat([expected, rest]), atol=1e-4, rtol=0)
+    asked = [*ids, *said, *prompt.separator]
+    chosen = [(*ids, *answer[:n]) for n in range(len(expected))]
+    chosen += [(*asked, *translated[:n]) for n in range(len(rest))]
+    found = torch.stack([logits[before] for before in chosen])
+    torch.testing.assert_close(found, torch.cat([expected, rest]), atol=1e-4, rtol=0)
     assert len(set(said + meant)) > 4, "the answers are too dull to tell models apart"
 
     strange = {"sound": (other, pixels, pad), "padding": (samples, pixels, not pad)}
     if images:
         strange["pictures"] = (samples, [page // 2 for page in pixels], pad)
-    for what, asked in strange.items():
-        changed = ours.logits(monkeypatch, *asked)[1][0]
-        assert (changed - logits[0]).abs().max() > 1e-3, f"the {what} must matter"
+    for what, heard in strange.items():
+        changed = next(iter(ours.logits(monkeypatch, prompt.before, *heard)[1].values()))
+        assert (changed - found[0]).abs().max() > 1e-3, f"the {what} must matter"

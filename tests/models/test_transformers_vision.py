@@ -69,7 +69,7 @@ class Ours:
         return model(embeddings, row)[0, -1]
 
 
-@pytest.mark.parametrize("seed", [3, 10])
+@pytest.mark.parametrize("seed", [3, 8])
 @torch.no_grad()
 def test_the_same_tokens_and_logits(seeing_folder, seed):
     ours, pixels = Ours(seeing_folder), drawn()
@@ -97,5 +97,5 @@ def test_the_same_tokens_and_logits(seeing_folder, seed):
         assert (ours.logits(blot, ids) - logits).abs().max() > 0.01, "the picture matters"
         answer.append(int(logits[: nano_like.TEXT_VOCAB].argmax()))
     assert found == answer
-    if seed == 10:
+    if seed == 8:
         assert len(set(found)) > 2, "the answer is too dull to tell models apart"
