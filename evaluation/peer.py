@@ -33,14 +33,14 @@ class Whisper:
     """A loaded whisper-base. Raises PeerError where ``folder`` does not hold it."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            from faster_whisper import WhisperModel  # pyright: ignore[reportMissingImports]
-        except ModuleNotFoundError as error:
-            raise PeerError(f"{error.name} is missing: pip install dragoman[evaluation]") from None
         if missing := [name for name in (JOINED, *BESIDE) if not (folder / name).is_file()]:
             raise PeerError(
                 f"{folder} lacks {missing}: fetch it with python -m evaluation.peer {folder}"
             )
+        try:
+            from faster_whisper import WhisperModel  # pyright: ignore[reportMissingImports]
+        except ModuleNotFoundError as error:
+            raise PeerError(f"{error.name} is missing: pip install dragoman[evaluation]") from None
         self._model = WhisperModel(str(folder), "cpu", compute_type="int8", cpu_threads=1)
 
     def answers(self, clips: Sequence[Clip], language: str) -> Iterator[Row]:
