@@ -24,7 +24,7 @@ def test_sessions_in_one_host_do_not_mix(stage):
     assert texts(out) == texts(run(stage, mine)[0])
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     streams=st.lists(st.tuples(PIECES, st.integers(0, 99)), min_size=2, max_size=5),
     seed=st.sampled_from(SEEDS),
