@@ -80,7 +80,7 @@ class Speech:
     counted in `left_out`, since rows of text that were added after a part was made may be near to
     what it says. Samples stay on disk until asked for. An index once given out stays valid: new
     parts come behind the old ones.
-    Raises ValueError for an unknown split.
+    Raises ValueError for an unknown split or language (a split of FOREIGN takes any language).
     """
 
     def __init__(
@@ -93,6 +93,9 @@ class Speech:
     ):
         if split not in (*SPLITS, *FOREIGN):
             raise ValueError(f"unknown split: got {split!r}, expected one of {(*SPLITS, *FOREIGN)}")
+        unknown = set(languages or ()) - set(LANGUAGES)
+        if unknown and split not in FOREIGN:
+            raise ValueError(f"unknown languages: {sorted(unknown)}, expected some of {LANGUAGES}")
         self._languages = None if languages is None else frozenset(languages)
         self._folder = Path(folder) / split
         self._synthesizers = None if synthesizers is None else frozenset(synthesizers)

@@ -35,7 +35,7 @@ _TRAIN = """
     am_adam am_echo am_fenrir am_liam am_michael am_puck
     bf_alice bf_emma bf_isabella bm_fable bm_george bm_lewis
     hf_alpha hf_beta hm_omega hm_psi jf_alpha jf_gongitsune jf_nezumi jf_tebukuro jm_kumo
-    zf_xiaobei zf_xiaoni zf_xiaoxiao zf_xiaoyi zm_yunjian zm_yunxi zm_yunxia zm_yunyang
+    zf_xiaobei zf_xiaoni zf_xiaoxiao zf_xiaoyi zm_yunjian zm_yunxia zm_yunyang
 """
 # em_santa and pm_santa are one speaker (as are em_alex and pm_alex, ef_dora and pf_dora), and
 # am_santa is close to it. French has one style of its own, ff_siwis, which stays in training.

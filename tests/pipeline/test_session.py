@@ -265,7 +265,8 @@ def test_a_stage_that_cannot_be_made_stops_the_start():
 def test_an_event_is_one_line_of_json_with_letters_as_they_are():
     line = to_json(caption(committed="mañana\n"))
     assert "mañana" in line and "\n" not in line
-    assert json.loads(line)["transcript"] == {"committed": "mañana\n", "tail": ""}
+    told = {"committed": "mañana\n", "tail": "", "confidence": []}
+    assert json.loads(line)["transcript"] == told
 
 
 def test_memory_of_arrivals_is_bounded(chain, monkeypatch):
