@@ -58,13 +58,13 @@ def packed(weight: Tensor) -> tuple[Tensor, Tensor]:
 def unpacked(codes: Tensor, rest: Tensor) -> Tensor:
     """codes and rest of some rows -> weight bf16 [outputs, inputs]."""
     outputs, inputs = codes.shape[0], codes.shape[1] * 2 // 3
-    groups = codes.unflatten(1, (-1, GROUP_BYTES))
+    groups = torch.unflatten(codes, 1, (-1, GROUP_BYTES))
     low, both = groups[..., :GROUP], groups[..., GROUP:]
     places = torch.stack([both & 15, both >> 4], dim=-2)[..., PLACE].reshape(outputs, inputs)
-    low = low.unflatten(-1, (2, HALF))[..., PLACE].reshape(outputs, inputs)
+    low = torch.unflatten(low, -1, (2, HALF))[..., PLACE].reshape(outputs, inputs)
     high = rest[:, :CODES].gather(1, places.long())
     weight = torch.stack([low, high], dim=-1).flatten(1).view(torch.bfloat16)
-    entries = rest[:, CODES:].contiguous().view(torch.int16).unflatten(1, (-1, 2))
+    entries = torch.unflatten(rest[:, CODES:].contiguous().view(torch.int16), 1, (-1, 2))
     columns = entries[..., 0].to(torch.int32) & END
     row, entry = (columns < inputs).nonzero(as_tuple=True)
     values = entries[..., 1].contiguous().view(torch.bfloat16)[row, entry]
@@ -101,7 +101,7 @@ def _rest(weight: Tensor, table: Tensor, left_out: Tensor) -> Tensor:
     row, column = left_out.nonzero(as_tuple=True)
     starts = counts.cumsum(0) - counts
     entry = torch.arange(len(row), device=weight.device) - starts[row]
-    entries = rest.view(torch.int16)[:, CODES // 2 :].unflatten(1, (-1, 2))
+    entries = torch.unflatten(rest.view(torch.int16)[:, CODES // 2 :], 1, (-1, 2))
     entries[row, entry, 0] = column.to(torch.int16)
     entries[row, entry, 1] = weight.view(torch.int16)[row, column]
     return rest

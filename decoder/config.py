@@ -7,7 +7,7 @@ folder (:func:`unknown_keys`): fine-tuners' tools write many that say nothing ab
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, cast
 
 SLIDING, FULL = "sliding_attention", "full_attention"
 
@@ -208,15 +208,15 @@ def unused_tensor_names(config: TextConfig) -> tuple[str, ...]:
 
 def _read_rope_parameters(values: dict[str, Any]) -> None:
     """Turn the nested `rope_parameters` of transformers 5 into the two bases."""
-    nested = values.pop("rope_parameters", None) or {}
+    nested: dict[str, Any] = values.pop("rope_parameters", None) or {}
     names = {FULL: "rope_theta", SLIDING: "rope_local_base_freq"}
     unknown = sorted(set(nested) - set(names))
     if unknown:
         raise ValueError(
             f"unknown rope_parameters: {', '.join(unknown)}; known: {', '.join(names)}"
         )
-    for kind, parameters in nested.items():
-        parameters = dict(parameters or {})
+    for kind, told in nested.items():
+        parameters: dict[str, Any] = dict(told or {})
         if parameters.pop("rope_type", "default") != "default":
             raise ValueError(f"rope_parameters[{kind!r}] has a rope_type other than 'default'")
         if "rope_theta" in parameters:
@@ -227,10 +227,10 @@ def _read_rope_parameters(values: dict[str, Any]) -> None:
 
 
 def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(cast("list[Any]", value)) if isinstance(value, list) else value
 
 
-def _per_layer(value: Any, layers: int) -> tuple:
+def _per_layer(value: Any, layers: int) -> tuple[Any, ...]:
     return (value,) * layers if isinstance(value, int | float) else tuple(value)
 
 

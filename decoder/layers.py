@@ -24,19 +24,20 @@ class Linear(nn.Linear):
     """A weight [outputs, inputs] without bias, of which some rows or columns may act alone."""
 
     def __init__(self, inputs: int, outputs: int):
-        super().__init__(inputs, outputs, bias=False)
+        # Not typed by torch, as nn.Linear does not say what its device and dtype are.
+        super().__init__(inputs, outputs, bias=False)  # pyright: ignore[reportUnknownMemberType]
 
     def forward(
-        self, x: Tensor, rows: int | slice | None = None, columns: int | None = None
+        self, input: Tensor, rows: int | slice | None = None, columns: int | None = None
     ) -> Tensor:
-        """x [..., columns or inputs] -> [..., rows or outputs], through a view of the weight.
+        """input [..., columns or inputs] -> [..., rows or outputs], through a view of the weight.
 
         rows: how many of the first rows act, or which; columns: how many of the first columns.
         """
         if rows is None and columns is None:
-            return self.product(x, self.weight)
+            return self.product(input, self.weight)
         chosen = rows if isinstance(rows, slice) else slice(rows)
-        return self.product(x, self.weight[chosen, :columns])
+        return self.product(input, self.weight[chosen, :columns])
 
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
         """x [..., inputs] -> [..., outputs], by the weight or a view of it."""
@@ -138,14 +139,14 @@ class Attention(nn.Module):
 
     def keys_values(self, x: Tensor, view: View) -> tuple[Tensor, Tensor]:
         """Rotated keys and normed values [B, N_kv, L, H] of x [B, L, D]."""
-        keys = self.k_proj(x).unflatten(-1, (-1, self.head_dim))
-        values = self.v_norm(self.v_proj(x).unflatten(-1, (-1, self.head_dim)))
+        keys = torch.unflatten(self.k_proj(x), -1, (-1, self.head_dim))
+        values = self.v_norm(torch.unflatten(self.v_proj(x), -1, (-1, self.head_dim)))
         keys = rotate(self.k_norm(keys), view.cos, view.sin)
         return keys.transpose(1, 2), values.transpose(1, 2)
 
     def forward(self, x: Tensor, view: View, keys: Tensor, values: Tensor) -> Tensor:
         """x [B, L, D], keys and values [B, N_kv, first_key + S, H] -> [B, L, D]."""
-        queries = self.q_norm(self.q_proj(x).unflatten(-1, (-1, self.head_dim)))
+        queries = self.q_norm(torch.unflatten(self.q_proj(x), -1, (-1, self.head_dim)))
         queries = rotate(queries, view.cos, view.sin).transpose(1, 2)
         mixed = view.mix(queries, keys, values)
         return self.o_proj(mixed.transpose(1, 2).flatten(2))
@@ -273,5 +274,5 @@ class DecoderLayer(nn.Module):
             active = active * self.altup.correct_output_scale
         gated = F.gelu(self.per_layer_input_gate(active), approximate="tanh") * per_layer_input
         added = self.post_per_layer_input_norm(self.per_layer_projection(gated))
-        first, others = corrected.split((1, self.altup.streams - 1), dim=2)
+        first, others = torch.split(corrected, [1, self.altup.streams - 1], dim=2)
         return torch.cat((first, others + added[:, :, None]), dim=2)

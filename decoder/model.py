@@ -200,11 +200,11 @@ class LanguageModel(nn.Module):
         streams = self._run(embeddings, ids, views, narrowed, outputs, caches.plan, caches)
         logits = self._logits(streams)[0]
         caches.advance()  # last: where anything above fails, no cache has changed
-        return list(logits.split([request.wanted for request in requests]))
+        return list(torch.split(logits, [request.wanted for request in requests]))
 
     def _rows(self, requests: Sequence[Request], counts: Sequence[int]) -> Views:
         """Views for the last so many of each request's positions."""
-        views = {}
+        views: dict[int, Views] = {}
         for place, (request, count) in enumerate(zip(requests, counts, strict=True)):
             if count:
                 start = request.cache.length + request.length - count
@@ -272,7 +272,7 @@ class LanguageModel(nn.Module):
     def _cached_views(self, start: int, count: int, like: Tensor) -> Views:
         """Views for `count` query positions from `start` on, over all keys up to each of them."""
         queries = torch.arange(start, start + count, device=like.device)[None]
-        views = {}
+        views: Views = {}
         for sliding in (False, True):
             reach = self.config.sliding_window if sliding else start + count
             first = max(0, start - reach + 1)
@@ -323,16 +323,16 @@ class LanguageModel(nn.Module):
         P = self.config.hidden_size_per_layer_input
         in_table = (ids >= 0) & (ids < table.num_embeddings)
         places = torch.where(in_table, ids, 0)
-        told = {}
+        told: dict[int, Tensor] = {}
         for block in blocks:
             part = slice(block.start * P, block.stop * P)
             # The table may stay on the host and as it is stored, whatever the rest is.
             rows = table.rows(places, part).to(embeddings.device, dtype)
-            rows = rows.unflatten(-1, (-1, P)) * _rounded(P**0.5, dtype)
+            rows = torch.unflatten(rows, -1, (-1, P)) * _rounded(P**0.5, dtype)
             projected = self.per_layer_model_projection(embeddings, rows=part) * _rounded(
                 self.config.hidden_size**-0.5, dtype
             )
-            projected = self.per_layer_projection_norm(projected.unflatten(-1, (-1, P)))
+            projected = self.per_layer_projection_norm(torch.unflatten(projected, -1, (-1, P)))
             both = (projected + rows) * _rounded(0.5**0.5, dtype)
             told |= dict(zip(block, both.unbind(2), strict=True))
         return told
@@ -357,7 +357,7 @@ def select(x: Tensor, indices: Tensor) -> Tensor:
     """x [B, L, ...] at indices [B, K] of the second axis: [B, K, ...]."""
     B, L = x.shape[:2]
     rows = torch.arange(B, device=x.device)[:, None] * L + indices
-    return x.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, indices.shape)
+    return torch.unflatten(x.flatten(0, 1).index_select(0, rows.flatten()), 0, indices.shape)
 
 
 def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:

@@ -9,6 +9,7 @@ together.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,7 +47,9 @@ class Caches:
         self, layer: int, keys: Tensor, values: Tensor
     ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """As `KVCache.write`, of keys and values [1, N_kv, sum of L, H]."""
-        parts = zip(keys.split(self._lengths, 2), values.split(self._lengths, 2), strict=True)
+        parts = zip(
+            torch.split(keys, self._lengths, 2), torch.split(values, self._lengths, 2), strict=True
+        )
         written = [
             cache.write(layer, *part) for cache, part in zip(self._caches, parts, strict=True)
         ]
@@ -73,9 +76,11 @@ class Rows(View):
         sin = torch.cat([view.sin for _, view in views], dim=1)
         return cls(cos, sin, None, views=tuple(views))
 
-    def mix(self, queries: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
-        """As `View.mix`, queries [1, N, sum of L, H] against the keys and values of each."""
-        pieces = queries.split([view.cos.shape[1] for _, view in self.views], dim=2)
+    def mix(self, queries: Tensor, keys: Any, values: Any) -> Tensor:
+        """As `View.mix`, queries [1, N, sum of L, H] against the keys and values of each: what
+        `Caches.write` gave, a sequence of tensors.
+        """
+        pieces = torch.split(queries, [view.cos.shape[1] for _, view in self.views], dim=2)
         mixed = [
             view.mix(piece, keys[place], values[place])
             for piece, (place, view) in zip(pieces, self.views, strict=True)

@@ -14,9 +14,9 @@ square of normal weights, against 9.7 % with one scale that takes it to 7). A ze
 own would bring 7.6 %, for 11 % more bytes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -171,11 +171,12 @@ def quantize(
 
 def plan(model: LanguageModel, scheme: Scheme) -> dict[str, str]:
     """The modules that `quantize` replaces, and by which form."""
+    modules = dict(cast("Iterable[tuple[str, nn.Module]]", model.named_modules()))
     small = tuple(
-        f"{name}." for name, module in model.named_modules() if isinstance(module, AltUp | Laurel)
+        f"{name}." for name, module in modules.items() if isinstance(module, AltUp | Laurel)
     )
-    found = {}
-    for name, module in model.named_modules():
+    found: dict[str, str] = {}
+    for name, module in modules.items():
         if isinstance(module, TokenTable):
             form = scheme.head
         elif isinstance(module, Linear) and not name.startswith(small):
@@ -212,7 +213,8 @@ def quantized(form: str, weight: Tensor) -> tuple[Tensor, Tensor]:
         return _places(form, outputs, inputs)
     choose = {"int4": _int4, "int8": _int8, "bf12": _bf12}[form]
     block = storage.blocks(form)
-    codes, scales = None, []
+    codes: Tensor | None = None
+    scales: list[Tensor] = []
     step = max(1, PIECE // (block * inputs))
     for i in range(0, outputs // block, step):
         piece, scale = choose(weight[block * i : block * (i + step)])
@@ -253,15 +255,15 @@ def _bf12(weight: Tensor) -> tuple[Tensor, Tensor]:
 def _int8(weight: Tensor) -> tuple[Tensor, Tensor]:
     weight, inputs = weight.float(), weight.shape[1]
     groups = F.pad(weight, (0, -inputs % storage.GROUP_INPUTS["int8"]))
-    groups = groups.unflatten(-1, (-1, storage.GROUP_INPUTS["int8"]))
+    groups = torch.unflatten(groups, -1, (-1, storage.GROUP_INPUTS["int8"]))
     scale = _rounded(groups.abs().amax(-1) / 127)
     integers = _integers(groups, scale, -127, 127).flatten(1)[:, :inputs]
-    codes = (integers + 128).to(torch.uint8).unflatten(-1, (-1, 4))
+    codes = torch.unflatten((integers + 128).to(torch.uint8), -1, (-1, 4))
     return _beside(codes), _beside(scale.to(torch.bfloat16))
 
 
 def _int4(weight: Tensor) -> tuple[Tensor, Tensor]:
-    groups = weight.float().unflatten(-1, (-1, storage.GROUP_INPUTS["int4"]))
+    groups = torch.unflatten(weight.float(), -1, (-1, storage.GROUP_INPUTS["int4"]))
     largest = groups.gather(-1, groups.abs().argmax(-1, keepdim=True)).squeeze(-1)
     best = scale = torch.full_like(largest, torch.inf)
     for shrink in SHRINKS:
@@ -271,13 +273,13 @@ def _int4(weight: Tensor) -> tuple[Tensor, Tensor]:
         better = error < best
         best, scale = torch.where(better, error, best), torch.where(better, tried, scale)
     codes = (_integers(groups, scale, -8, 7) + 8).to(torch.uint8)
-    codes = codes.flatten(1).unflatten(-1, (-1, 2, 4))
+    codes = torch.unflatten(codes.flatten(1), -1, (-1, 2, 4))
     return _beside(codes[..., 0, :] | codes[..., 1, :] << 4), _beside(scale.to(torch.bfloat16))
 
 
 def _beside(rows: Tensor) -> Tensor:
     """Rows [outputs, pieces, ...] with the same piece of 16 outputs beside each other: two axes."""
-    return rows.unflatten(0, (-1, storage.BLOCK)).transpose(1, 2).flatten(1)
+    return torch.unflatten(rows, 0, (-1, storage.BLOCK)).transpose(1, 2).flatten(1)
 
 
 def _blocks(rows: slice, block: int) -> tuple[slice, slice]:

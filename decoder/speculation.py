@@ -14,6 +14,7 @@ needs the model is a decoding (see :mod:`decoder.batching`), so that many can sh
 """
 
 from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -162,14 +163,14 @@ def chances(
     """The probability of each of `ids` [L] by its row of logits [L, V], divided by `temperature`;
     among the ids that are not suppressed, so that of a suppressed one is 0.
     """
-    known = []
+    known: list[Tensor] = []
     wanted = torch.tensor(ids, device=logits.device)[:, None]
-    for some, of_them in zip(logits.split(ROWS), wanted.split(ROWS), strict=True):
+    for some, of_them in zip(torch.split(logits, ROWS), torch.split(wanted, ROWS), strict=True):
         if suppress is not None:
             some = some.masked_fill(suppress, float("-inf"))
         some = some / temperature
         known.append((some.gather(1, of_them)[:, 0] - some.logsumexp(1)).exp())
-    return torch.cat(known).tolist()
+    return _numbers(torch.cat(known))
 
 
 def choices(logits: Tensor, suppress: Tensor | None) -> list[int]:
@@ -177,12 +178,16 @@ def choices(logits: Tensor, suppress: Tensor | None) -> list[int]:
 
     Unusual: a few rows at a time, since a long draft has hundreds of them, of a megabyte each.
     """
-    chosen = []
-    for some in logits.split(ROWS):
+    chosen: list[Tensor] = []
+    for some in torch.split(logits, ROWS):
         if suppress is not None:
             some = some.masked_fill(suppress, float("-inf"))
         chosen.append(some.argmax(-1))
-    return torch.cat(chosen).tolist()
+    return _numbers(torch.cat(chosen))
+
+
+def _numbers(of: Tensor) -> list[Any]:
+    return of.tolist()  # pyright: ignore  # torch does not say of what its lists are
 
 
 def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

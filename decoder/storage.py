@@ -61,8 +61,8 @@ def unpacked(form: str, weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Te
     """Quantized weights as numbers of `dtype` [outputs, inputs], each rounded once."""
     if form == "bf12":
         return bf12.unpacked(weight, scale).to(dtype)
-    codes = weight.unflatten(-1, (-1, BLOCK, 4)).transpose(1, 2)
-    scales = scale.unflatten(-1, (-1, BLOCK)).transpose(1, 2)
+    codes = torch.unflatten(weight, -1, (-1, BLOCK, 4)).transpose(1, 2)
+    scales = torch.unflatten(scale, -1, (-1, BLOCK)).transpose(1, 2)
     return _numbers(form, codes.flatten(0, 1), scales.flatten(0, 1), dtype)
 
 
@@ -73,8 +73,9 @@ def unpacked_rows(
     if form == "bf12":
         return bf12.unpacked(weight[outputs], scale[outputs]).to(dtype)
     block, lane = outputs // BLOCK, outputs % BLOCK
-    codes = weight.unflatten(-1, (-1, BLOCK, 4))[block, :, lane]
-    return _numbers(form, codes, scale.unflatten(-1, (-1, BLOCK))[block, :, lane], dtype)
+    codes = torch.unflatten(weight, -1, (-1, BLOCK, 4))[block, :, lane]
+    scales = torch.unflatten(scale, -1, (-1, BLOCK))[block, :, lane]
+    return _numbers(form, codes, scales, dtype)
 
 
 def product(

@@ -77,7 +77,7 @@ class Captioner:
 
         if self._chain is None:
             raise RuntimeError("the model is not loaded: use `with Captioner(...) as captioner:`")
-        options = self._options(options)
+        options = _with_sizes(options, self.spec)
         check(self.spec, options.language, options.target_language)
         opened = open_source(source, options.language, rate_hz)
         return Session(self._chain, opened.pieces, options, pace, frames=opened.frames)
@@ -92,20 +92,6 @@ class Captioner:
     ) -> Iterator[Caption]:
         """The captions of ``source`` as they come; see :meth:`session`."""
         return iter(self.session(source, options, pace=pace, rate_hz=rate_hz))
-
-    def _options(self, options: Options | None) -> Options:
-        """``options``, languages as codes, with the sizes of the spec where they name none."""
-        from dragoman.models import languages
-        from dragoman.stages.messages import SessionOptions
-
-        options = options or SessionOptions()
-        return replace(
-            options,
-            language=languages.find(options.language).code,
-            target_language=languages.find(options.target_language).code,
-            size=options.size or self.spec.size,
-            draft_size=options.draft_size or self.spec.draft_size,
-        )
 
 
 def caption(
@@ -149,9 +135,23 @@ def translate(
     from dragoman.pipeline.batch import BatchOptions, Result
     from dragoman.pipeline.translate import translate as run
 
-    with_sizes = Captioner(spec)._options(options)
-    batch = BatchOptions(with_sizes, spec, tuple(formats), bilingual, overwrite)
+    batch = BatchOptions(_with_sizes(options, spec), spec, tuple(formats), bilingual, overwrite)
     named = [paths] if isinstance(paths, (str, Path)) else list(paths)
     folder = None if output_dir is None else Path(output_dir)
     with closing(run([str(path) for path in named], batch, folder, workers=workers)) as events:
         return [event for event in events if isinstance(event, Result)]
+
+
+def _with_sizes(options: Options | None, spec: ModelSpec) -> Options:
+    """``options``, languages as codes, with the sizes of the spec where they name none."""
+    from dragoman.models import languages
+    from dragoman.stages.messages import SessionOptions
+
+    options = options or SessionOptions()
+    return replace(
+        options,
+        language=languages.find(options.language).code,
+        target_language=languages.find(options.target_language).code,
+        size=options.size or spec.size,
+        draft_size=options.draft_size or spec.draft_size,
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -50,8 +50,8 @@ def open_source(source: Source, language: str, rate_hz: int = SAMPLE_RATE_HZ) ->
     if rate_hz <= 0:
         raise ValueError(f"rate_hz is {rate_hz}: give the number of samples a second")
     if isinstance(source, np.ndarray):
-        return Opened(_resampled([_mono(source)], rate_hz))
-    if not isinstance(source, Iterable):
+        return Opened(_resampled([_mono(cast("Samples", source))], rate_hz))
+    if not hasattr(source, "__iter__"):
         raise InputError(
             f"cannot caption a {type(source).__name__}: give the path of a file, an array of "
             "samples, or an iterator of such arrays"

@@ -139,7 +139,7 @@ class LocalAttention(nn.Module):
         """
         W = x.shape[-2]
         flat = functional.pad(x, (0, C + 1 - x.shape[-1])).flatten(-2)
-        return flat[..., : W * C].unflatten(-1, (W, C))
+        return torch.unflatten(flat[..., : W * C], -1, (W, C))
 
     def _visible(self, U: int, W: int, C: int, seen: Tensor) -> Tensor:
         """True where a query may look, bool [B, U, 1, W, C]: from P frames back, not before the

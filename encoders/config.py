@@ -8,9 +8,9 @@ computed; any other is left to whoever reads the folder (:func:`unknown_keys`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 Pair = tuple[int, int]
 
@@ -84,7 +84,7 @@ class AudioConfig:
         if not _is_pair(self.sscp_conv_channel_size):
             _refuse("sscp_conv_channel_size", "two positive numbers", self.sscp_conv_channel_size)
         for name, pairs in (("sscp_conv_kernel_size", kernels), ("sscp_conv_stride_size", strides)):
-            if not isinstance(pairs, tuple) or len(pairs) != 2 or not all(map(_is_pair, pairs)):
+            if not _is_tuple(pairs) or len(pairs) != 2 or not all(map(_is_pair, pairs)):
                 _refuse(name, "two pairs (time, frequency) of positive numbers", pairs)
         if any(stride[0] > kernel[0] for kernel, stride in zip(kernels, strides, strict=True)):
             _refuse("sscp_conv_stride_size", f"no longer in time than {kernels}", strides)
@@ -145,9 +145,13 @@ _MAY_BE_ZERO = frozenset({
 })  # fmt: skip
 
 
+def _is_tuple(value: object) -> TypeGuard[tuple[object, ...]]:
+    return isinstance(value, tuple)
+
+
 def _is_pair(value: object) -> bool:
     return (
-        isinstance(value, tuple)
+        _is_tuple(value)
         and len(value) == 2
         and all(isinstance(number, int) and number > 0 for number in value)
     )
@@ -160,8 +164,10 @@ def _refuse(name: str, expected: str, got: object) -> None:
 
 
 def _freeze(value: Any) -> Any:
-    return tuple(_freeze(item) for item in value) if isinstance(value, (list, tuple)) else value
+    if not isinstance(value, (list, tuple)):
+        return value
+    return tuple(map(_freeze, cast("Sequence[Any]", value)))
 
 
 def _thaw(value: Any) -> Any:
-    return [_thaw(item) for item in value] if isinstance(value, tuple) else value
+    return [_thaw(item) for item in value] if _is_tuple(value) else value

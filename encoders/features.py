@@ -80,11 +80,14 @@ class LogMel(StreamingLayer[MelState]):
         first = frames[..., :1] * (1.0 - PREEMPHASIS)
         rest = frames[..., 1:] - PREEMPHASIS * frames[..., :-1]
         shaped = (torch.cat([first, rest], dim=-1) * window).double()
-        spectrum = torch.fft.rfft(shaped, n=FFT_SAMPLES).abs()
-        return (spectrum @ filters).clamp_min(FLOOR).log().float()
+        return (_magnitudes(shaped) @ filters).clamp_min(FLOOR).log().float()
 
     def _nothing(self, like: Tensor) -> Tensor:
         return torch.zeros(like.shape[0], 0, self.bands, device=like.device)
+
+
+def _magnitudes(frames: Tensor) -> Tensor:
+    return torch.fft.rfft(frames, n=FFT_SAMPLES).abs()  # pyright: ignore  # torch.fft has no types
 
 
 def mel_filters(bands: int) -> Tensor:

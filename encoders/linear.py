@@ -12,8 +12,9 @@ class Linear(nn.Linear):
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, bias=False)
+        # Not typed by torch, as nn.Linear does not say what its device and dtype are.
+        super().__init__(inputs, outputs, bias=False)  # pyright: ignore[reportUnknownMemberType]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x: float [..., inputs]; gives [..., outputs]."""
-        return functional.linear(x, self.weight)
+    def forward(self, input: Tensor) -> Tensor:
+        """input: float [..., inputs]; gives [..., outputs]."""
+        return functional.linear(input, self.weight)

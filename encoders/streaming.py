@@ -60,17 +60,17 @@ class StreamingLayer(nn.Module, Generic[StateT]):
 
 
 def step_chain(
-    layers: Sequence[StreamingLayer], x: Tensor, states: Sequence[Any]
+    layers: Sequence[StreamingLayer[Any]], x: Tensor, states: Sequence[Any]
 ) -> tuple[Tensor, tuple[Any, ...]]:
     """Feeds x through layers in order: the output and the new states, one for each layer."""
-    after = []
+    after: list[Any] = []
     for layer, state in zip(layers, states, strict=True):
         x, state = layer.step(x, state)
         after.append(state)
     return x, tuple(after)
 
 
-def flush_chain(layers: Sequence[StreamingLayer], states: Sequence[Any]) -> Tensor:
+def flush_chain(layers: Sequence[StreamingLayer[Any]], states: Sequence[Any]) -> Tensor:
     """Ends a chain's input: each layer's remainder is stepped through the next, which then ends.
 
     So every layer pads its own input; feeding silence into the first would not be the same.
@@ -78,7 +78,7 @@ def flush_chain(layers: Sequence[StreamingLayer], states: Sequence[Any]) -> Tens
     return finish_chain(layers[1:], layers[0].flush(states[0]), states[1:])
 
 
-def finish_chain(layers: Sequence[StreamingLayer], x: Tensor, states: Sequence[Any]) -> Tensor:
+def finish_chain(layers: Sequence[StreamingLayer[Any]], x: Tensor, states: Sequence[Any]) -> Tensor:
     """Feeds x, the last piece, through layers in order and ends the input of each."""
     for layer, state in zip(layers, states, strict=True):
         x = layer.finish(x, state)
@@ -129,7 +129,7 @@ def state_bytes(state: Any) -> int:
 
 def _parts(state: Any) -> list[Any]:
     if isinstance(state, tuple):
-        return list(state)
+        return list(cast("tuple[Any, ...]", state))
     if is_dataclass(state):
         return [getattr(state, field.name) for field in fields(state)]
     raise TypeError(

@@ -38,13 +38,13 @@ class VisionConfig:
     """The tower's shape. ``model_args`` go to timm as they are; ``hidden_size`` is its width."""
 
     architecture: str = "mobilenetv5_300m_enc"
-    model_args: Mapping[str, Any] = field(default_factory=dict)
+    model_args: Mapping[str, Any] = field(default_factory=dict[str, Any])
     hidden_size: int = 2048
 
     def __post_init__(self) -> None:
-        if not isinstance(self.architecture, str) or not self.architecture.startswith(FAMILY):
+        if not str(self.architecture).startswith(FAMILY):
             _refuse("architecture", f"one of timm's {FAMILY} models", self.architecture)
-        if not isinstance(self.model_args, Mapping):
+        if not _is_mapping(self.model_args):
             _refuse("model_args", "an object of timm's arguments", self.model_args)
         if any(name.startswith(_LOADING) for name in self.model_args):
             _refuse("model_args", "free of arguments that load weights", dict(self.model_args))
@@ -139,6 +139,10 @@ def _build(config: VisionConfig) -> Any:
             f"timm {timm.__version__} cannot build {config.architecture!r} with "
             f"{dict(config.model_args)} ({error}): correct vision_config in config.json"
         ) from error
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, Mapping)
 
 
 def _refuse(name: str, expected: str, got: object) -> None:

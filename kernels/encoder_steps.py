@@ -45,13 +45,13 @@ class QuickAudioEncoder(AudioEncoder, Keeping):
     """A step of few frames is one recording."""
 
     def begin(self) -> None:
-        self._steps = Steps(self.config)
+        self.recorded = Steps(self.config)
 
     def through(
         self, frames: Tensor, states: tuple[BlockState, ...]
     ) -> tuple[Tensor, tuple[BlockState, ...]]:
         frames = frames.contiguous()
-        found = self._steps.run(self.conformer, frames, states)
+        found = self.recorded.run(self.conformer, frames, states)
         return super().through(frames, states) if found is None else found
 
 

@@ -86,7 +86,7 @@ class QuickLanguageModel(decoder.LanguageModel, Keeping):
     """A pass of few positions is one recording."""
 
     def begin(self) -> None:
-        self._steps = Steps(self.config)
+        self.recorded = Steps(self.config)
 
     def _cached(self, embeddings: Tensor, ids: Tensor, cache: KVCache, wanted: int) -> Tensor:
         self._admit(embeddings, ids, cache)
@@ -101,7 +101,7 @@ class QuickLanguageModel(decoder.LanguageModel, Keeping):
         queries = torch.arange(cache.length, cache.length + L)[None]
         rotary = {s: self._rotary(queries, s, embeddings.dtype) for s in (False, True)}
         streams = self._spread(embeddings)
-        streams = self._steps.run(self.layers, cache, streams, told, rotary, wanted)
+        streams = self.recorded.run(self.layers, cache, streams, told, rotary, wanted)
         cache.advance(L)
         return streams
 

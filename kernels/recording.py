@@ -11,7 +11,7 @@ the lists of a module until its weights change.
 import ctypes
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from functools import cache
 from typing import Any, Generic, TypeVar
 
@@ -132,6 +132,10 @@ class Recordings(Generic[MemoryT, RecordedT]):
 
     def __len__(self) -> int:
         return len(self._found)
+
+    def __iter__(self) -> Iterator[Hashable]:
+        """Keys of what is kept, the longest unused first."""
+        return iter(self._found)
 
     def look(self, modules: nn.Module) -> "Weights | None":
         """Forgets everything where the weights are others, or elsewhere, than they were; then they

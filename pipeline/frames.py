@@ -10,7 +10,7 @@ error. A broken one has those that can be had; that it is broken is said after t
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -37,7 +37,7 @@ CHANGED_SHARE = 0.02  # of its pixels: a new line of text on a slide, not a nod 
 LONGEST = 1280
 
 
-def read_frames(path: str | Path, *, every_s: float = EVERY_S) -> Iterator[Picture]:
+def read_frames(path: str | Path, *, every_s: float = EVERY_S) -> Generator[Picture, None, None]:
     """Pictures of the file at ``path`` in the order of time; none where it has no video.
 
     ``Frame.time`` is on the clock of ``read_audio``, to the millisecond; ``Frame.index`` counts the

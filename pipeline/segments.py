@@ -7,6 +7,7 @@ and so are the pictures: a segment begins and ends where it would there, and sho
 import logging
 import threading
 from collections.abc import Generator, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 
 def segments(
     pieces: Iterable[np.ndarray],
-    stage: Stage[Chunk, Speech, object],
+    stage: Stage[Chunk, Speech, Any],
     options: SessionOptions,
     pictures: Iterable[Picture] | None = None,
     warn: Warn = log.warning,

@@ -12,7 +12,7 @@ where there are any, go along with the chunk in whose time they came up.
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
@@ -69,7 +69,7 @@ def run(
     pace: Pace = "real-time",
     session_name: str | None = None,
     frames: Iterable[Picture] | None = None,
-) -> Iterator[Caption]:
+) -> Generator[Caption, None, None]:
     """Captions of a source: float32 mono pieces at 16 kHz. See :class:`Session`."""
     return iter(Session(chain, pieces, options, pace, session_name, frames))
 
@@ -122,7 +122,7 @@ class Session:
         """Ends the input as if the source had ended here: the last captions still come."""
         self._stopping.set()
 
-    def __iter__(self) -> Iterator[Caption]:
+    def __iter__(self) -> Generator[Caption, None, None]:
         self._chain.open(self.name, self._options)
         feeder = threading.Thread(target=self._feed, name=f"feed-{self.name}", daemon=True)
         feeder.start()
@@ -138,7 +138,7 @@ class Session:
 
     # The caller's thread.
 
-    def _captions(self) -> Iterator[Caption]:
+    def _captions(self) -> Generator[Caption, None, None]:
         ledger, count = Ledger(), 0
         for batch in self._in_order():
             for caption in self._chain.outcome(self.name, batch.future):

@@ -24,7 +24,8 @@ def word_confidences(
     if len(pieces) != len(chances):
         raise ValueError(f"{len(pieces)} pieces have {len(chances)} chances: give one for each")
     written, ends = "".join(pieces), list(accumulate(map(len, pieces)))
-    confidences, at = [], 0
+    confidences: list[float] = []
+    at = 0
     for word in words:
         found = written.find(word, at)
         if found < 0:

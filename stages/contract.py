@@ -58,7 +58,7 @@ class _Run(Generic[In, Out, StateT]):
 
     state: StateT
     rest: list[In]
-    out: list[Out] = field(default_factory=list)
+    out: list[Out] = field(default_factory=list[Out])
     error: Exception | None = None
 
     def take(self, stepped: tuple[list[Out], StateT] | Exception) -> None:

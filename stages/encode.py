@@ -178,7 +178,7 @@ class EncodeStage:
                 self._run([feed])
 
     def _hear(self, group: list[_Feed]) -> None:
-        samples = torch.from_numpy(np.stack([feed.samples for feed in group])).to(self._device)
+        samples = torch.as_tensor(np.stack([feed.samples for feed in group]), device=self._device)
         many = len(group) > 1
         encoder = stack_states([feed.encoder for feed in group]) if many else group[0].encoder
         encoders: list[StreamingAudioState | None] = [None] * len(group)

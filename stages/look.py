@@ -79,7 +79,7 @@ class LookStage:
         if self._embedder is None or picture.pixels is None:
             return picture.without_pixels()
         # A copy: what came from another process is read-only, which torch does not know.
-        tokens = self.look(torch.from_numpy(picture.pixels.copy()))
+        tokens = self.look(torch.as_tensor(picture.pixels.copy()))
         device = self._embedder.embedding.weight.device
         end = self._embedder.hard(torch.tensor([self._end_of_image], device=device))
         return Picture(picture.frame, None, tokens, end.float().cpu())

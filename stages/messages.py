@@ -204,7 +204,7 @@ class Caption:
     transcript: Text
     translation: Text
     frames: tuple[Frame, ...] = ()
-    latency: dict[str, int] = field(default_factory=dict)
+    latency: dict[str, int] = field(default_factory=dict[str, int])
     size: str = ""
     session: str = ""
     seq: int = 0

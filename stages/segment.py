@@ -100,7 +100,7 @@ class SegmentState:
     levels_db: deque[float] = field(default_factory=lambda: deque(maxlen=STEADY_FRAMES))
     position: int | None = None
     rest: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
-    frames: deque[Frame] = field(default_factory=deque)
+    frames: deque[Frame] = field(default_factory=deque[Frame])
     segment: int = 0
     is_open: bool = False
     joined: bool = False

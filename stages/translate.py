@@ -69,10 +69,10 @@ class Hypothesis:
     was when the model was last asked.
     """
 
-    ids: list[int] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list[int])
     committed: int = 0
     shown: str = ""
-    chances: list[float] = field(default_factory=list)
+    chances: list[float] = field(default_factory=list[float])
 
     def updated(
         self, ids: list[int], chances: Sequence[float | None], policy: CommitPolicy, final: bool
@@ -94,7 +94,7 @@ class Again:
 
     size: Slice
     pictures: tuple[Picture, ...]
-    audio: list[Tensor] = field(default_factory=list)
+    audio: list[Tensor] = field(default_factory=list[Tensor])
 
 
 @dataclass
@@ -108,11 +108,11 @@ class TranslateState:
     prompt: Prompt
     reader: Reader
     sizes: Sizes
-    guarded: Counter[Flag] = field(default_factory=Counter)
+    guarded: Counter[Flag] = field(default_factory=Counter[Flag])
     pressure: Pressure = field(default_factory=Pressure)
     cache: KVCache | None = None
     again: Again | None = None
-    fresh: list[Tensor] = field(default_factory=list)  # float [K, D], together < MOST_WAITING
+    fresh: list[Tensor] = field(default_factory=list[Tensor])  # [K, D], together < MOST_WAITING
     heard: int = 0  # positions of prompt and audio
     audio: int = 0  # soft tokens among what was heard
     shown: bool = False

@@ -43,7 +43,7 @@ def train_tokenizer(path: Path) -> Tokenizer:
 
 def config(tokenizer: Tokenizer) -> dict[str, Any]:
     """The bundled model's `config.json` with smaller numbers."""
-    whole = nano.config(tokenizer) | {prompts.PAIRS: [["es", "en"]]}
+    whole: dict[str, Any] = nano.config(tokenizer) | {prompts.PAIRS: [["es", "en"]]}
     whole["text_config"] |= {
         "vocab_size": TEXT_VOCAB + 2 * tokenizers.SOFT_ROWS,
         "vocab_size_per_layer_input": TEXT_VOCAB,

@@ -16,6 +16,7 @@ from dragoman.decoder import LanguageModel
 from dragoman.decoder.packed import Request
 from dragoman.decoder.quantize import quantize
 from dragoman.stages.messages import CHUNK_SAMPLES, SessionOptions
+from tests.parts import layer
 
 
 def test_contenders_take_turns_and_warm_up_does_not_count():
@@ -100,9 +101,9 @@ def test_what_a_folder_of_another_form_takes_on_the_disk(bench: Bench):
 
 def test_one_form_of_a_model_is_open_at_a_time(bench: Bench):
     peer = bench.peer("E2B")
-    weights = {form: bench.model("E2B", form).layers[0].mlp.down_proj.weight for form in FORMS}
+    weights = {form: layer(bench.model("E2B", form), 0).mlp.down_proj.weight for form in FORMS}
     assert len({(weight.dtype, weight.shape) for weight in weights.values()}) == len(FORMS)
-    assert bench.model("E2B", "int4").layers[0].mlp.down_proj.weight is weights["int4"]
+    assert layer(bench.model("E2B", "int4"), 0).mlp.down_proj.weight is weights["int4"]
     assert bench.peer("E2B") is peer
 
 

@@ -70,6 +70,7 @@ def test_what_transformers_writes_is_read_and_what_we_write_it_reads(ours):
     values.pop("model_type")
     theirs = Gemma3nTextConfig(**values)
     assert TextConfig.from_dict(json.loads(theirs.to_json_string(use_diff=False))) == ours
+    assert theirs.rope_parameters is not None
     assert theirs.rope_parameters["full_attention"]["rope_theta"] == ours.rope_theta
     assert theirs.rope_parameters["sliding_attention"]["rope_theta"] == ours.rope_local_base_freq
 

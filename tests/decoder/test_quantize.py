@@ -17,9 +17,10 @@ from dragoman.decoder.quantize import (
     quantized,
 )
 from dragoman.kernels import accelerate
-from tests.decoder.helpers import CONFIG, SAME, randomize
+from tests.decoder.helpers import CONFIG, SAME, random_model, unpacked_weights
 from tests.decoder.test_slices import standalone
 from tests.kernels.test_products import beside, pack
+from tests.parts import layer
 
 WIDE = dataclasses.replace(
     CONFIG,
@@ -36,21 +37,13 @@ SCHEMES = [Scheme("int8"), Scheme("int4"), Scheme("int4", "int4"), Scheme("int8"
 
 def made(config: TextConfig = WIDE, dtype: torch.dtype = torch.float64) -> LanguageModel:
     """In float64, where torch does everything and its order of sums does not show."""
-    model = LanguageModel(config).eval().requires_grad_(False)
-    randomize(model)
-    return model.to(dtype)
+    return random_model(config).to(dtype)
 
 
 def with_numbers(model: LanguageModel) -> LanguageModel:
     """An ordinary model with the numbers that the weights of a quantized one stand for."""
-    weights = {}
-    for name, module in model.named_modules():
-        if isinstance(module, QuantizedLinear | QuantizedTokenTable):
-            weights[f"{name}.weight"] = storage.unpacked(
-                module.form, module.weight, module.scale, model.dtype
-            )
     plain = made(model.config, model.dtype)
-    plain.load_state_dict(weights, strict=False)
+    plain.load_state_dict(unpacked_weights(model, model.dtype))
     return plain
 
 
@@ -145,7 +138,7 @@ def test_other_widths_and_forms_are_refused():
 
 def test_a_damaged_matrix_is_named():
     model = made()
-    model.layers[3].mlp.up_proj.weight[0, 0] = torch.nan
+    layer(model, 3).mlp.up_proj.weight[0, 0] = torch.nan
     with pytest.raises(ValueError, match=r"^layers\.3\.mlp\.up_proj: weights are not finite"):
         quantize(model, Scheme("int8"))
 
@@ -175,7 +168,7 @@ def test_which_modules_of_the_released_model_are_quantized():
 def test_the_model_computes_with_the_numbers_of_its_weights(scheme):
     model = quantize(made(), scheme)
     assert isinstance(model.embed_tokens, QuantizedTokenTable) == (scheme.head is not None)
-    assert isinstance(model.layers[0].altup.prediction_coefs, torch.nn.Linear)
+    assert isinstance(layer(model, 0).altup.prediction_coefs, torch.nn.Linear)
     ids = torch.randint(0, 200, (2, 9), generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(logits(model, ids), logits(with_numbers(model), ids), **SAME)
 
@@ -226,6 +219,7 @@ def test_embeddings_are_rows_of_the_head():
     ids = torch.tensor([[3, 199], [0, 3]])
     embeddings = table(ids)
     assert embeddings.shape == (2, 2, 64) and embeddings.dtype == torch.bfloat16
+    assert isinstance(table, QuantizedTokenTable)
     rows = storage.unpacked("int4", table.weight, table.scale, torch.bfloat16)
     assert torch.equal(embeddings, rows[ids])
 
@@ -269,7 +263,7 @@ def test_a_model_in_bf12_is_the_model():
     scheme = Scheme("bf12", "bf12")
     plain, model = made_of_halves(WIDER), quantize(made_of_halves(WIDER), scheme)
     assert isinstance(model.embed_tokens, QuantizedTokenTable)
-    assert isinstance(model.layers[0].mlp.up_proj, QuantizedLinear)
+    assert isinstance(layer(model, 0).mlp.up_proj, QuantizedLinear)
     ids = torch.randint(0, 200, (2, 9), generator=torch.Generator().manual_seed(1))
     assert torch.equal(model.embed(ids), plain.embed(ids))
     for size in (None, Slice.cut(WIDER, 128, skip=(5, 6, 7)), Slice.cut(WIDER, 99)):

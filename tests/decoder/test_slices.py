@@ -241,6 +241,7 @@ def test_per_layer_inputs_are_made_only_where_they_are_used(model, ids, monkeypa
 
     def spy(self, x, rows=None, columns=None):
         if self is model.per_layer_model_projection:
+            assert isinstance(rows, slice)
             made.append((rows.start // P, rows.stop // P, x.shape[1]))
         return project(self, x, rows, columns)
 

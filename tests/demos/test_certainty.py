@@ -1,6 +1,7 @@
 """Screens tell words apart by how sure the model is of them."""
 
 import pytest
+import rich.text
 
 from dragoman.demos.browser_view import live
 from dragoman.demos.certainty import Part, parts
@@ -31,6 +32,7 @@ def caption(text):
 
 def test_the_terminal_dims_them():
     transcript = lines(caption(TEXT)).renderables[0]
+    assert isinstance(transcript, rich.text.Text)
     styles = {transcript.plain[span.start : span.end]: str(span.style) for span in transcript.spans}
     assert styles[" tren sale"] == "dim" and styles["El"] == "default"
 

@@ -9,6 +9,7 @@ import textwrap
 import time
 import wave
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -233,7 +234,7 @@ class FastCard:
 
 
 def test_a_microphone_is_heard_as_fast_as_it_comes(tmp_path, capsys, monkeypatch):
-    card = FastCard()
+    card: Any = FastCard()
     source = command.AudioSource("card", "card", tmp_path, card, card)
     monkeypatch.setattr(command, "open_source", lambda request, on_screen: source)
     begin = time.monotonic()
@@ -325,7 +326,8 @@ def test_help_shows_every_word_of_its_texts(name, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
     assert cli.main([name, "--help"]) == errors.OK
     shown = " ".join(capsys.readouterr().out.split())
-    texts = [param.help for param in typer.main.get_command(cli.app).commands[name].params]
+    group: Any = typer.main.get_command(cli.app)
+    texts = [param.help for param in group.commands[name].params]
     assert len(texts) > 10
     assert [text for text in texts if text and text not in shown] == []
 

@@ -11,6 +11,7 @@ import wave
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -296,10 +297,14 @@ class Hearing:
         self.level.take(np.full(round(seconds * 16_000), amplitude, np.float32))
 
 
+def status(microphone: Any) -> list[str]:
+    return list(hearing(microphone))
+
+
 def test_the_status_shows_the_level_silence_and_losses():
-    assert list(hearing(Hearing(0.063, 6))) == ["▮▮▮▮▮▮▯▯▯▯ -24 dB"]
-    silent = list(hearing(Hearing(0.0, 6, lost_s=1.5)))
+    assert status(Hearing(0.063, 6)) == ["▮▮▮▮▮▮▯▯▯▯ -24 dB"]
+    silent = status(Hearing(0.0, 6, lost_s=1.5))
     assert silent == ["▯▯▯▯▯▯▯▯▯▯ -90 dB", "nothing heard for 6 s: muted? wrong microphone?",
                       "1.5 s lost"]  # fmt: skip
-    assert list(hearing(Hearing(0.0, 4))) == ["▯▯▯▯▯▯▯▯▯▯ -90 dB"]
+    assert status(Hearing(0.0, 4)) == ["▯▯▯▯▯▯▯▯▯▯ -90 dB"]
     assert meter(0.0) == "▮" * 10 + "   0 dB" and meter(3.0).startswith("▮" * 10 + " ")

@@ -1,6 +1,7 @@
 """What the terminal shows of captions."""
 
 import io
+from typing import Literal
 
 import pytest
 from rich.console import Console
@@ -9,27 +10,31 @@ from dragoman.demos.terminal import TAIL_STYLE, LiveView, clock, lines
 from dragoman.stages.messages import Caption, Text
 
 
-def partial(committed, tail, kind="partial", segment=0):
+def partial(
+    committed: str, tail: str, kind: Literal["partial", "final"] = "partial", segment: int = 0
+) -> Caption:
     both = Text(committed, tail)
     return Caption(kind, segment, 160_000, 170_000, "es", "en", both, Text("the", " end"))
 
 
 def test_what_may_still_change_is_grey_and_what_is_committed_is_not():
-    console = Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=60)
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, color_system="standard", width=60)
     console.print(lines(partial("el fin", " del")))
-    out = console.file.getvalue()
+    out = written.getvalue()
     grey = console.get_style(TAIL_STYLE).render(" del", color_system=console._color_system)
     assert grey in out
     assert "el fin" in out and "el fin del" not in out
 
 
 def test_the_live_view_prints_each_finished_segment_once():
-    console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=60)
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, color_system=None, width=60)
     with LiveView(console, lambda: "status") as view:
         view.show(partial("uno", " dos"))
         view.show(partial("uno dos tres", "", "final"))
         view.show(partial("otra", "", segment=1))
-    out = console.file.getvalue()
+    out = written.getvalue()
     assert out.count("uno dos tres") == 1 and "status" in out
     assert out.index("uno dos tres") < out.rindex("otra")
 

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-import ray
 from rich.console import Console
 
 from dragoman import errors
@@ -20,6 +19,7 @@ from dragoman.pipeline import batch
 from dragoman.pipeline.batch import Advanced, Result
 from dragoman.pipeline.journal import DRAFT, NAME
 from tests.pipeline import media_files
+from tests.pipeline.batches import ray_of_our_own
 from tests.pipeline.chains import pool_of
 from tests.pipeline.fake_stages import POISON, fakes, tone
 
@@ -30,12 +30,8 @@ TIMEOUT_S = 150
 @pytest.fixture(scope="module")
 def pool():
     """One pool for all commands of this module that run in this process."""
-    ray.init(
-        address="local", num_cpus=4, include_dashboard=False, log_to_driver=False,
-        logging_level="ERROR", object_store_memory=100 * 2**20,
-    )  # fmt: skip
-    yield pool_of(fakes()[1:], workers=1)
-    ray.shutdown()
+    with ray_of_our_own(cpus=4):
+        yield pool_of(fakes()[1:], workers=1)
 
 
 @pytest.fixture
@@ -189,7 +185,8 @@ def test_the_summary_counts_only_what_was_done():
 def test_the_bars_show_files_time_left_and_speed(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    console = Console(file=io.StringIO(), force_terminal=True, width=120, color_system=None)
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=120, color_system=None)
     bars = Bars(console, files=2, with_lines=True)
     bars.start([(Path("in/a [x].mp4"), 100.0), (Path("in/b.mp4"), 300.0)])
     bars.ready(2)
@@ -202,13 +199,13 @@ def test_the_bars_show_files_time_left_and_speed(monkeypatch):
     bars.show(Result(Path("in/a [x].mp4"), "failed", reason="damaged", duration_s=60.0))
     shown = _shown(bars)
     assert "a [x].mp4" not in shown and "1/2 files" in shown and "ETA 2:30.0" in shown
-    assert "failed   in/a [x].mp4" in console.file.getvalue()
+    assert "failed   in/a [x].mp4" in written.getvalue()
 
 
 def _shown(bars: Bars) -> str:
-    screen = Console(file=io.StringIO(), width=120, color_system=None)
-    screen.print(bars._progress.get_renderable())
-    return screen.file.getvalue()
+    shown = io.StringIO()
+    Console(file=shown, width=120, color_system=None).print(bars._progress.get_renderable())
+    return shown.getvalue()
 
 
 # The whole program in processes of its own, killed half-way.
@@ -248,7 +245,9 @@ def _working(process: subprocess.Popen) -> list[int]:
             line = path.read_text()
         except OSError:
             continue
-        name, rest = re.match(r"\d+ \((.*)\) (.*)", line, re.DOTALL).groups()
+        found_in = re.match(r"\d+ \((.*)\) (.*)", line, re.DOTALL)
+        assert found_in is not None
+        name, rest = found_in.groups()
         state, _, _, session = rest.split()[:4]
         if int(session) == process.pid and state != "Z" and name.startswith("ray::RayRunner"):
             found.append(int(path.parent.name))

@@ -18,6 +18,7 @@ from dragoman.encoders import (
     state_bytes,
 )
 from tests.encoders.helpers import TINY, noise, sound, tiny_encoder
+from tests.parts import blocks
 from tests.streaming import (
     check_lookahead,
     check_rows_apart,
@@ -157,7 +158,8 @@ def test_gradients_stay_finite_when_the_start_is_masked(start: int) -> None:
     encoder.frames(mel).pow(2).mean().backward()
     for name, parameter in encoder.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
-    assert encoder.conformer[0].ffw_layer_start.ffw_layer_1.weight.grad.abs().max() > 0
+    gradient = blocks(encoder)[0].ffw_layer_start.ffw_layer_1.weight.grad
+    assert gradient is not None and gradient.abs().max() > 0
 
 
 def test_padded_clips_share_a_batch() -> None:
@@ -210,7 +212,7 @@ def test_the_end_takes_one_pass_over_frames_that_are_heard(mels: int) -> None:
         block.ffw_layer_start.ffw_layer_1.register_forward_hook(
             lambda _, given, __: rows.append(given[0].shape[1])
         )
-        for block in ENCODER.conformer
+        for block in blocks(ENCODER)
     ]
     mel = noise(1, 39 + 32 + mels, 16)
     try:

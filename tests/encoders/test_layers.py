@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -26,8 +27,10 @@ from tests.streaming import (
     relative_error,
 )
 
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
-def ready(layer: nn.Module) -> nn.Module:
+
+def ready(layer: ModuleT) -> ModuleT:
     randomize(layer)
     return layer.eval()
 

@@ -83,7 +83,8 @@ def test_from_samples_to_tokens() -> None:
 
 def test_gradients() -> None:
     reference, encoder = pair("tiny")
-    reference.train(), encoder.train()
+    reference.train()
+    encoder.train()
     mel = noise(1, 60, 128, scale=2.0) - 4.0
     goal = noise(1, 4, 32, seed=1)
     padding = torch.zeros(mel.shape[:2], dtype=torch.bool)
@@ -91,8 +92,9 @@ def test_gradients() -> None:
     (encoder(mel) * goal).sum().backward()
     ours = dict(encoder.named_parameters())
     for name, parameter in reference.named_parameters():
-        assert parameter.grad is not None and ours[name].grad is not None
-        assert relative_error(ours[name].grad, parameter.grad) < 1e-4, name
+        gradient = ours[name].grad
+        assert parameter.grad is not None and gradient is not None
+        assert relative_error(gradient, parameter.grad) < 1e-4, name
 
 
 def test_embedder() -> None:

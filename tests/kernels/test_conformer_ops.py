@@ -116,9 +116,12 @@ def attended(new, old, seen, table, scale, cap):
 
 
 def attention(streams: int, length: int, width: int, dtype: torch.dtype, history: int = 12):
-    shape = (streams, length, 2, width)
-    new = tuple(noise(*shape, dtype=dtype, seed=n) for n in range(3))
-    old = tuple(noise(streams, history, 2, width, dtype=dtype, seed=n) for n in (3, 4))
+    queries, keys, values = (
+        noise(streams, length, 2, width, dtype=dtype, seed=n) for n in range(3)
+    )
+    new = (queries, keys, values)
+    old_keys, old_values = (noise(streams, history, 2, width, dtype=dtype, seed=n) for n in (3, 4))
+    old = (old_keys, old_values)
     table, scale = noise(2, history + 1, width, dtype=dtype, seed=5), noise(width, seed=6).abs()
     return new, old, table, scale
 

@@ -8,10 +8,10 @@ import torch
 
 from dragoman.decoder import LanguageModel, Slice, TextConfig
 from dragoman.decoder.quantize import QuantizedLinear, Scheme, quantize
-from dragoman.decoder.storage import unpacked
 from dragoman.kernels import accelerate, decoder_steps, quick_decoder
-from tests.decoder.helpers import CONFIG, randomize
+from tests.decoder.helpers import CONFIG, random_model, unpacked_weights
 from tests.decoder.test_generate import stepwise
+from tests.parts import layer
 
 WIDE = dataclasses.replace(
     CONFIG,
@@ -32,12 +32,10 @@ def make(form: str, config: TextConfig = WIDE) -> LanguageModel:
 
 
 def define(form: str, config: TextConfig = WIDE) -> LanguageModel:
-    model = LanguageModel(config).eval()
-    randomize(model)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.mul_(0.3)
+    model = random_model(config)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.mul_(0.3)
     model = model.to(torch.bfloat16)
     return model if form == "bf16" else quantize(model, Scheme(form, form))
 
@@ -72,15 +70,7 @@ def passes(model: LanguageModel, ids: torch.Tensor, size: Slice | None = None) -
 def exact(model: LanguageModel) -> LanguageModel:
     """The same weights in float64."""
     wide = LanguageModel(WIDE).eval().double()
-    weights = model.state_dict()
-    for name, module in model.named_modules():
-        form = getattr(module, "form", None)
-        if form is not None:
-            scale = weights.pop(f"{name}.scale")
-            weights[f"{name}.weight"] = unpacked(
-                form, weights[f"{name}.weight"], scale, torch.float32
-            )
-    wide.load_state_dict(weights)
+    wide.load_state_dict(unpacked_weights(model, torch.float32))
     return wide
 
 
@@ -111,7 +101,7 @@ def test_layers_of_mixed_forms(hidden, width, cut, ids):
     config = dataclasses.replace(WIDE, hidden_size=hidden, intermediate_size=width)
     size = None if cut is None else Slice.cut(config, cut)
     model = make("bf12", config)
-    mlp = model.layers[0].mlp
+    mlp = layer(model, 0).mlp
     assert isinstance(mlp.up_proj, QuantizedLinear) != isinstance(mlp.down_proj, QuantizedLinear)
     expected = passes(make("bf16", config), ids, size)
     missed = (passes(model, ids, size) - expected).square().mean().sqrt()
@@ -182,7 +172,7 @@ def test_a_copy_has_recordings_of_its_own(model, ids):
     expected = passes(model, ids)
     copied = copy.deepcopy(model)
     assert torch.equal(passes(copied, ids), expected)
-    assert copied._steps is not model._steps
+    assert copied.recorded is not model.recorded
 
 
 def test_what_it_does_not_serve():
@@ -201,4 +191,5 @@ def test_few_recordings_are_kept(monkeypatch, ids):
     monkeypatch.setattr(decoder_steps, "KEPT", 2)
     model = make("bf16")
     passes(model, ids)
-    assert len(model._steps.recordings) == 2
+    assert isinstance(model, quick_decoder.QuickLanguageModel)
+    assert len(model.recorded.recordings) == 2

@@ -15,6 +15,7 @@ from dragoman.kernels import accelerate, encoder_steps, loops, products
 from dragoman.kernels.encoder_steps import Steps
 from dragoman.models.quantized import tower_plan
 from tests.encoders.helpers import noise, randomize, tiny_encoder
+from tests.parts import blocks
 from tests.streaming import relative_error, split
 
 HALF = torch.bfloat16
@@ -113,7 +114,7 @@ def test_on_a_cpu_without_pairs_of_bf16(frames, monkeypatch):
             noise(1, frames, WIDE.hidden_size).to(HALF),
             encoder.init_state(1, dtype=HALF).blocks,
         )
-        for block, state in zip(encoder.conformer, states, strict=True):
+        for block, state in zip(blocks(encoder), states, strict=True):
             expected, _ = block.step(expected, state)
         for _ in range(20):
             (found, _) = step(encoder, 1, frames) or (None, None)
@@ -139,7 +140,7 @@ def test_live_steps_go_through_it(encoder, monkeypatch):
     monkeypatch.setattr(ConformerBlock, "step", None)
     heard(encoder, list(noise(1, 64, 16).split(16, dim=1)))
     heard(encoder, list(noise(4, 64, 16).split(16, dim=1)))
-    assert 0 < len(encoder._steps.recordings) <= encoder_steps.KEPT
+    assert 0 < len(recorded(encoder).recordings) <= encoder_steps.KEPT
 
 
 def test_sessions_together_equal_each_alone(encoder):
@@ -219,14 +220,19 @@ def test_a_copy_has_recordings_of_its_own(encoder):
     pieces = list(noise(1, 48, 16).split(16, dim=1))
     expected, copied = heard(encoder, pieces), copy.deepcopy(encoder)
     assert torch.equal(heard(copied, pieces), expected)
-    assert copied._steps is not encoder._steps
+    assert recorded(copied) is not recorded(encoder)
+
+
+def recorded(encoder: AudioEncoder) -> Steps:
+    assert isinstance(encoder, encoder_steps.QuickAudioEncoder)
+    return encoder.recorded
 
 
 def step(encoder: AudioEncoder, streams: int, frames: int, dtype: torch.dtype = HALF):
     blocks = encoder.conformer
     states = encoder.init_state(streams, dtype=dtype).blocks
     x = noise(streams, frames, encoder.config.hidden_size).to(dtype)
-    return encoder._steps.run(blocks, x, states)
+    return recorded(encoder).run(blocks, x, states)
 
 
 def test_what_it_does_not_serve():
@@ -248,4 +254,4 @@ def test_few_recordings_are_kept(monkeypatch):
     encoder = make()
     for frames in range(1, 5):
         step(encoder, 1, frames)
-    assert list(encoder._steps.recordings._found) == [(1, 3), (1, 4)]
+    assert list(recorded(encoder).recordings) == [(1, 3), (1, 4)]

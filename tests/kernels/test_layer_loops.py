@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dragoman.decoder.layers import AltUp, RMSNorm, rotate
+from dragoman.decoder.layers import AltUp, rotate
 from dragoman.kernels import head_loops
 from dragoman.kernels import layer_loops as loops
 from tests.kernels.test_decoder_steps import WIDE
@@ -140,17 +140,16 @@ def test_activation_of_a_width(deviations, width, lanes):
 @pytest.mark.parametrize("heads", [2, 5])
 def test_norm_and_rotation_into_a_cache(heads, lanes):
     H, capacity, start = 48, 11, torch.tensor([4])
-    x, weight = draw(ROWS, heads, H), RMSNorm(H, EPS).to(HALF)
-    weight.weight.data = draw(H, seed=1)
+    x, weight = draw(ROWS, heads, H), draw(H, seed=1)
     cos, sin = draw(ROWS, H // 2, seed=2), draw(ROWS, H // 2, seed=3)
     cache = torch.full((heads, capacity, H), 7.0).to(HALF)
     tables = [table.double()[None, :, None] for table in (cos, sin)]
-    normed = norm(x, weight.weight)
+    normed = norm(x, weight)
     cases = {(True, True): rotate(normed[None], *tables)[0], (True, False): normed}
     cases[False, False] = norm(x, torch.ones(H))
     for (weighs, rotates), expected in cases.items():
         head_loops.turning(weighs, rotates, EPS, lanes).run(
-            2, *at(cache, x, weight.weight, cos, sin), ROWS, heads, H, capacity * H, H,
+            2, *at(cache, x, weight, cos, sin), ROWS, heads, H, capacity * H, H,
             start.data_ptr(),
         )  # fmt: skip
         assert_close(cache[:, 4 : 4 + ROWS].transpose(0, 1), expected)

@@ -9,7 +9,8 @@ import torch
 from dragoman.decoder import LanguageModel, Slice
 from dragoman.decoder.quantize import QuantizedLinear, Scheme, quantize
 from dragoman.kernels import accelerate, gates
-from tests.decoder.helpers import CONFIG, randomize
+from tests.decoder.helpers import CONFIG, random_model
+from tests.parts import layer
 
 WIDE = dataclasses.replace(
     CONFIG,
@@ -23,12 +24,10 @@ WIDE = dataclasses.replace(
 
 @pytest.fixture(scope="module")
 def wide() -> LanguageModel:
-    model = LanguageModel(WIDE).eval()
-    randomize(model)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.dim() > 1 and "embed" not in name:
-                parameter.mul_(2 / parameter.shape[1] ** 0.5)  # as if trained: no layer explodes
+    model = random_model(WIDE)
+    for name, parameter in model.named_parameters():
+        if parameter.dim() > 1 and "embed" not in name:
+            parameter.mul_(2 / parameter.shape[1] ** 0.5)  # as if trained: no layer explodes
     return model.bfloat16()
 
 
@@ -70,7 +69,7 @@ def test_sparse_layers_run_our_code(wide, prompt, monkeypatch):
 def test_long_prompts_of_12_bits_are_those_of_16(wide, prompt, monkeypatch):
     """Weights are unpacked for them, and closed gates are not multiplied either."""
     packed = quantize(copy.deepcopy(wide), Scheme("bf12", "bf12"))
-    assert isinstance(packed.layers[0].mlp.up_proj, QuantizedLinear)
+    assert isinstance(layer(packed, 0).mlp.up_proj, QuantizedLinear)
     ids, answers, sparse = prompt[:, :45], [], []
 
     def part(*args, original=gates._sparse_part):

@@ -2,6 +2,7 @@
 for."""
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
@@ -25,8 +26,10 @@ def threads():
     torch.set_num_threads(before)
 
 
-def make(form: str, outputs: int, inputs: int, seed: int = 0):
-    """Weights of a form: (weight, scale, the float64 numbers they stand for)."""
+def make(
+    form: str, outputs: int, inputs: int, seed: int = 0
+) -> tuple[torch.Tensor, Any, torch.Tensor]:
+    """Weights of a form: (weight, scale, None of bf16, the float64 numbers they stand for)."""
     generator = torch.Generator().manual_seed(seed)
     if form == "bf16":
         weight = torch.randn(outputs, inputs, generator=generator).to(HALF)
@@ -286,6 +289,7 @@ def test_gradients_flow_where_they_are_wanted():
     weight, scale, numbers = make("int8", 16, 64)
     x = torch.randn(1, 64, requires_grad=True)
     kernels.quantized_linear("int8", x, weight, scale).sum().backward()
+    assert x.grad is not None
     assert torch.allclose(x.grad.double(), numbers.sum(0)[None], rtol=1e-5)
     bf16 = numbers.to(HALF).requires_grad_()
     kernels.linear(x.detach().to(HALF), bf16).sum().backward()

@@ -13,6 +13,7 @@ from dragoman.models.quantized import HEADS
 from dragoman.models.reading import Stored
 from dragoman.models.sizes import E4B, PUBLISHED
 from tests.decoder.helpers import CONFIG
+from tests.parts import layer
 
 E2B = PUBLISHED["E2B"].size.config(E4B)
 
@@ -35,7 +36,7 @@ def test_counts_are_those_of_the_model(config):
     found = cost(config)
     assert (found.resident, found.table) == (held - table, table)
     assert found.table_row * config.vocab_size_per_layer_input == table
-    owner = model.layers[0].self_attn
+    owner = layer(model, 0).self_attn
     unused = len(unused_tensor_names(config)) // 3
     each = sum(p.numel() for n, p in owner.named_parameters() if n[:2] in ("k_", "v_"))
     assert found.parameters == held + unused * each

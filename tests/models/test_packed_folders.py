@@ -19,6 +19,7 @@ from dragoman.models.hub import find
 from dragoman.models.quantizing import write_quantized
 from tests.models.test_quantizing import logits, written
 from tests.models.test_weights import mapped_regions
+from tests.parts import layer
 
 LM, TOWER = "model.language_model.", "model.audio_tower."
 TWELVE = Scheme("bf12", "bf12", "bf12")
@@ -62,8 +63,11 @@ def bits(tensor: Tensor) -> Tensor:
 
 
 def matrices(module: nn.Module) -> dict[str, QuantizedLinear | QuantizedTokenTable]:
-    kinds = QuantizedLinear | QuantizedTokenTable
-    return {name: part for name, part in module.named_modules() if isinstance(part, kinds)}
+    return {
+        name: part
+        for name, part in module.named_modules()
+        if isinstance(part, QuantizedLinear | QuantizedTokenTable)
+    }
 
 
 def unpacked(part: QuantizedLinear | QuantizedTokenTable) -> Tensor:
@@ -94,8 +98,8 @@ def test_nothing_is_lost(original, packed):
         check_the_same_bits(tower, TOWER, whole)
         odd = tower.get_submodule(ODD_TOO.removeprefix(TOWER).removesuffix(".weight"))
         assert isinstance(odd, QuantizedLinear) and odd.scale.shape[1] > 64
-        assert model.layers[1].mlp.up_proj.scale.shape[1] > 64
-        assert model.layers[2].mlp.up_proj.scale.shape[1] == 64
+        assert layer(model, 1).mlp.up_proj.get_buffer("scale").shape[1] > 64
+        assert layer(model, 2).mlp.up_proj.get_buffer("scale").shape[1] == 64
         # Rows of 16 numbers are no groups of 128.
         assert isinstance(model.layers[0].per_layer_projection, nn.Linear)
         assert isinstance(model.embed_tokens, QuantizedTokenTable)

@@ -19,6 +19,7 @@ from dragoman.models.quantizing import write_quantized
 from dragoman.pipeline.recipes import recipes
 from dragoman.pipeline.session import run
 from dragoman.spec import ModelSpec
+from tests.parts import layer
 from tests.pipeline.chains import in_process
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,12 +55,12 @@ def test_it_loads_as_the_model_quantized_in_memory(scheme, tiny_folder, tmp_path
     expected = accelerate(quantize(original.language_model(), scheme))
     checkpoint = Checkpoint.open(str(written(tiny_folder, tmp_path / "new", scheme)))
     model = checkpoint.language_model()
-    assert isinstance(model.layers[0].mlp.up_proj, QuantizedLinear)
+    assert isinstance(layer(model, 0).mlp.up_proj, QuantizedLinear)
     assert isinstance(model.embed_tokens, QuantizedTokenTable) == (scheme.head is not None)
     assert not model.training and model.dtype == torch.float32
     assert torch.equal(logits(model), logits(expected))
     half = checkpoint.language_model(torch.bfloat16)
-    assert half.embed(IDS).dtype == half.layers[0].mlp.up_proj.scale.dtype == torch.bfloat16
+    assert half.embed(IDS).dtype == layer(half, 0).mlp.up_proj.scale.dtype == torch.bfloat16
     torch.testing.assert_close(logits(half), logits(model), atol=0.3, rtol=0)
 
 

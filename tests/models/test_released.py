@@ -15,6 +15,7 @@ from dragoman.encoders import AudioConfig
 from dragoman.models.checkpoint import Checkpoint
 from dragoman.models.reading import GROUPS
 from tests.models.test_official_names import E2B, ours
+from tests.parts import layer
 
 BF16 = {"torch_dtype": "bfloat16"}
 LAYERS = 30
@@ -138,5 +139,5 @@ def test_it_is_read_as_it_is(folder):
 def test_its_groups_load(folder):
     checkpoint = Checkpoint.open(str(folder))
     model = checkpoint.language_model()
-    assert model.layers[9].mlp.down_proj.weight.shape == (2048, 8192)
+    assert layer(model, 9).mlp.down_proj.weight.shape == (2048, 8192)
     assert checkpoint.embedder("audio").soft(torch.zeros(1, 1, 1536).bfloat16()).shape[-1] == 2048

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import LongTensor, Tensor, nn
 from transformers import (
     Gemma3nAudioConfig,
     Gemma3nAudioFeatureExtractor,
@@ -65,7 +66,8 @@ class Reference:
         )[0]
         embeddings[row == soft_token] = soft[0]
         hidden = text(
-            inputs_embeds=embeddings, per_layer_inputs=text.get_per_layer_inputs(row)
+            inputs_embeds=embeddings,
+            per_layer_inputs=text.get_per_layer_inputs(cast(LongTensor, row)),
         ).last_hidden_state[0, -1]
         return int(self.text.lm_head(hidden)[: text.config.vocab_size_per_layer_input].argmax())
 

@@ -64,6 +64,7 @@ class Ours:
         (picture,), before = heard.pictures, len(self.prompt.before)
         image, after = self.prompt.before.index(449), before + len(heard.tokens)
         end = self.checkpoint.embedder("audio").hard(torch.tensor([self.prompt.after[0]]))
+        assert picture.tokens is not None and picture.end is not None
         embeddings[0, image : image + 257] = torch.cat([picture.tokens, picture.end])
         embeddings[0, before : after + 1] = torch.cat([heard.tokens, end])
         return model(embeddings, row)[0, -1]

@@ -16,6 +16,7 @@ from dragoman.models import resident, weights
 from dragoman.models.checkpoint import DTYPES, Checkpoint
 from dragoman.models.reading import TOKEN_TABLE
 from tests.models import large
+from tests.parts import blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 MB = 2**20
@@ -154,7 +155,8 @@ def test_a_small_model_is_float32_and_a_larger_one_what_it_is_stored_as(tiny_fol
     assert {form: checkpoint.dtype(form) for form in DTYPES} == DTYPES
     monkeypatch.setattr(checkpoints, "SMALL_BYTES", 1000)
     assert checkpoint.dtype() == torch.bfloat16 and checkpoint.dtype("float32") == torch.float32
-    assert checkpoint.audio_encoder().conformer[0].norm.weight.dtype == torch.bfloat16
+    norm = blocks(checkpoint.audio_encoder())[0].norm.weight
+    assert norm is not None and norm.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize(

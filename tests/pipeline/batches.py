@@ -1,13 +1,15 @@
 """What the tests of batches share: files of constant sound, runs, and what they leave behind."""
 
+import contextlib
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import ray
 
-from dragoman.pipeline.batch import Advanced, Batch, BatchOptions
+from dragoman.pipeline.batch import Advanced, Batch, BatchOptions, Result
 from dragoman.pipeline.inputs import find
 from dragoman.pipeline.journal import NAME
 from dragoman.pipeline.pool import Pool
@@ -18,11 +20,13 @@ from tests.pipeline.fake_stages import POISON, fakes, tone
 
 
 @contextmanager
-def ray_of_our_own() -> Iterator[None]:
-    ray.init(
-        address="local", num_cpus=6, include_dashboard=False, log_to_driver=False,
-        logging_level="ERROR", object_store_memory=100 * 2**20,
-    )  # fmt: skip
+def ray_of_our_own(cpus: int = 6) -> Iterator[None]:
+    """CPUs for the sound of two graphs, and none to spare for a lane."""
+    with contextlib.chdir(media_files.ROOT):  # where its workers find the tests
+        ray.init(
+            address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False,
+            logging_level=logging.ERROR, object_store_memory=100 * 2**20,
+        )  # fmt: skip
     yield
     ray.shutdown()
 
@@ -49,7 +53,7 @@ def batch(paths, out=None, stages=None, look=None, **options) -> Batch:
     return Batch(sources, BatchOptions(**options), stages or fakes(), look)
 
 
-def run(made: Batch, pool: Pool) -> dict[str, object]:
+def run(made: Batch, pool: Pool) -> dict[str, Result]:
     """The results by file name."""
     try:
         results = [*made.prepare()]

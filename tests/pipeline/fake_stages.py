@@ -3,7 +3,9 @@
 import os
 import signal
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -72,7 +74,7 @@ class CountingTokens:
     def step(self, item: Speech, state):
         if POISON in item.samples:
             raise ValueError(f"poison at piece {state}")
-        tokens = np.full((1, 1), item.samples.mean() if len(item.samples) else 0.0)
+        tokens: Any = np.full((1, 1), item.samples.mean() if len(item.samples) else 0.0)
         made = SoftTokens(
             item.segment, item.end, tokens, item.opens, item.closes, not item.late, item.start
         )
@@ -135,13 +137,26 @@ class CountingCaptions:
 class Making:
     """Makes ``stage`` in the process that asks for it, or fails to."""
 
-    stage: object
+    stage: Any
     error: Exception | None = None
 
-    def __call__(self):
+    def __call__(self) -> Any:
         if self.error is not None:
             raise self.error
         return self.stage
+
+
+def bursts() -> np.ndarray:
+    """Two seconds of buzz, silence, a second of buzz, silence: two segments for a detector."""
+    time_s = np.arange(2 * 16_000) / 16_000
+    waves = [np.sin(2 * np.pi * 150 * k * time_s) / k for k in range(1, 20)]
+    buzz, quiet = (0.2 * np.sum(waves, 0)).astype(np.float32), np.zeros(16_000, np.float32)
+    return np.concatenate([quiet, buzz, quiet, buzz[:16_000], quiet])
+
+
+def bare(captions: Iterable[Caption]) -> list[Caption]:
+    """Captions without what differs from session to session."""
+    return [replace(caption, session="", latency={}) for caption in captions]
 
 
 def fakes(**captions) -> tuple[Recipe, ...]:
@@ -156,6 +171,11 @@ def tone(chunks: float, value: float = 0.1) -> np.ndarray:
     return np.full(round(chunks * CHUNK_SAMPLES), value, np.float32)
 
 
+def brightness(picture: Picture) -> Any:
+    assert picture.pixels is not None
+    return picture.pixels.mean()
+
+
 class Looking:
     """Looks at pictures: one of the value POISON (in 255ths) makes it fail."""
 
@@ -164,10 +184,11 @@ class Looking:
 
     def step(self, item: Speech, state):
         for picture in item.pictures:
+            assert picture.pixels is not None
             if picture.pixels.max() == round(255 * POISON):
                 raise ValueError(f"poison after {state} pictures")
         seen = tuple(
-            replace(picture, pixels=None, tokens=picture.pixels.mean()) for picture in item.pictures
+            replace(picture, pixels=None, tokens=brightness(picture)) for picture in item.pictures
         )
         return [replace(item, pictures=seen)], state + len(seen)
 

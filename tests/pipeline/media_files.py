@@ -6,6 +6,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av import AudioStream, VideoStream
 
 ROOT = Path(__file__).resolve().parents[2]
 RATE = 16_000
@@ -68,6 +69,7 @@ def write(
         sound = container.add_stream(codec, rate=rate, layout=layout) if codec else None
         video = container.add_stream(picture, rate=5) if picture else None
         if video:
+            assert isinstance(video, VideoStream)
             video.width = video.height = 64
             video.pix_fmt = "yuv420p"
             for number in range(round(SPOKEN_S * 5)):
@@ -75,6 +77,7 @@ def write(
                 container.mux(video.encode(av.VideoFrame.from_ndarray(image)))
             container.mux(video.encode())
         if sound and samples is not None:
+            assert isinstance(sound, AudioStream)
             frame = av.AudioFrame.from_ndarray(samples[None], "fltp", "mono")
             frame.sample_rate = RATE
             resampler = av.AudioResampler(

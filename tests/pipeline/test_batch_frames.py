@@ -18,7 +18,7 @@ from dragoman.spec import ModelSpec
 from tests.pipeline import media_files
 from tests.pipeline.batches import batch, outputs, records, run, sound, workers
 from tests.pipeline.chains import in_process, pool_of
-from tests.pipeline.fake_stages import Looking, illustrated, looking, picture, tone
+from tests.pipeline.fake_stages import Looking, brightness, illustrated, looking, picture, tone
 from tests.pipeline.videos import garble, slide, write
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,7 +70,7 @@ def test_every_segment_names_the_frames_that_live_captions_name(pool, tmp_path, 
 
 def test_what_is_named_is_what_was_looked_at(pool, tmp_path):
     media = video(tmp_path / "talk.mp4")
-    shown = {p.frame.index: f"{p.pixels.mean()}" for p in read_frames(media)}
+    shown = {p.frame.index: f"{brightness(p)}" for p in read_frames(media)}
     assert run(films([media], tmp_path), pool)["talk.mp4"].warnings == ()
     assert frames(tmp_path) == [[(0, 0)], [(0, 0)], [(1.5, 15)], [(1.5, 15)], [(2.6, 26)]]
     assert [event["size"] for event in form(tmp_path)["segments"]] == [

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from pathlib import Path
 
 import pytest
-import ray
 from safetensors.torch import load_file, save_file
 
 from dragoman.models.reading import GROUPS, TOKEN_TABLE
@@ -39,21 +37,11 @@ def folder(seeing_folder, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def graph(folder):
+def graph(folder, with_ray):
     """The real stages with weights as they are stored, which is what keeps them mapped."""
-    with contextlib.chdir(ROOT):
-        ray.init(
-            address="local",
-            num_cpus=4,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            object_store_memory=100 * 2**20,
-        )
     made = start(ModelSpec(str(folder), dtype="bf16", threads=1))
     yield made
     made.stop()
-    ray.shutdown()
 
 
 def mapped(graph: Chain, folder: Path) -> dict[str, set[str]]:

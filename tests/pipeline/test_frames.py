@@ -28,9 +28,10 @@ def test_pictures_come_at_the_first_frame_at_scene_changes_and_every_five_second
 def test_pixels_are_those_of_the_scene(tmp_path):
     slides = [(0, slide(1)), (2, slide(4))]
     first, second = read_frames(write(tmp_path / "talk.mp4", slides, 4))
-    for picture, (_, page) in zip((first, second), slides, strict=True):
-        assert picture.pixels.dtype == np.uint8 and picture.pixels.shape == page.shape
-        assert np.abs(picture.pixels.astype(int) - page).mean() < 6
+    assert first.pixels is not None and second.pixels is not None
+    for pixels, (_, page) in zip((first.pixels, second.pixels), slides, strict=True):
+        assert pixels.dtype == np.uint8 and pixels.shape == page.shape
+        assert np.abs(pixels.astype(int) - page).mean() < 6
     assert np.abs(first.pixels.astype(int) - second.pixels).mean() > 20
 
 
@@ -82,14 +83,14 @@ def test_a_turned_video_is_upright(tmp_path, quarter):
     data[matrix : matrix + 20] = struct.pack(">5i", cos << 16, sin << 16, 0, -sin << 16, cos << 16)
     path.write_bytes(data)
     (picture,) = read_frames(path)
-    assert picture.pixels.shape == upright.shape
+    assert picture.pixels is not None and picture.pixels.shape == upright.shape
     assert np.abs(picture.pixels.astype(int) - upright).mean() < 6
 
 
 def test_large_pictures_are_made_smaller(tmp_path):
     path = write(tmp_path / "large.mp4", [(0, slide(3, 2560, 1440))], 0.2)
     (picture,) = read_frames(path)
-    assert picture.pixels.shape == (720, 1280, 3)
+    assert picture.pixels is not None and picture.pixels.shape == (720, 1280, 3)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video", b"\x00" * 5000])

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-import ray
 
 from dragoman.errors import PipelineError
 from dragoman.pipeline.frames import read_frames
@@ -19,27 +15,12 @@ from dragoman.pipeline.start import start
 from dragoman.spec import ModelSpec
 from dragoman.stages.messages import Frame, SessionOptions
 from tests.pipeline.chains import in_process, on_ray
-from tests.pipeline.fake_stages import POISON, illustrated, looking, picture, tone
+from tests.pipeline.fake_stages import POISON, bare, bursts, illustrated, looking, picture, tone
 from tests.pipeline.videos import slide, write
 
+pytestmark = pytest.mark.usefixtures("with_ray")
 ROOT = Path(__file__).resolve().parents[2]
 POISONED = round(255 * POISON)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_of_our_own():
-    """CPUs for the sound of two graphs, and none to spare for a lane."""
-    with contextlib.chdir(ROOT):
-        ray.init(
-            address="local",
-            num_cpus=6,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            object_store_memory=100 * 2**20,
-        )
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module", params=[in_process, on_ray])
@@ -49,11 +30,7 @@ def chain(request):
     made.stop()
 
 
-def bare(captions):
-    return [replace(caption, session="", latency={}) for caption in captions]
-
-
-def captions_of(chain, chunks=12, frames=None, **options):
+def captions_of(chain, chunks: float = 12, frames=None, **options):
     return bare(run(chain, [tone(chunks)], pace="fast", frames=frames, **options))
 
 
@@ -168,14 +145,6 @@ def test_who_needs_no_eyes_is_known_without_torch(tiny_folder, seeing_folder, tm
     recipe = look_recipe(ModelSpec(str(seeing_folder), "cuda"))
     assert recipe is not None and recipe.name == "look" and recipe.gpus == 0.2
     assert look_recipe(ModelSpec(str(tmp_path / "on-another-machine"))) is not None
-
-
-def bursts() -> np.ndarray:
-    """Two sounds that a detector takes for speech, and silence around them."""
-    time_s = np.arange(2 * 16_000) / 16_000
-    buzz = sum(np.sin(2 * np.pi * 150 * k * time_s) / k for k in range(1, 20))
-    buzz, quiet = (0.2 * buzz).astype(np.float32), np.zeros(16_000, np.float32)
-    return np.concatenate([quiet, buzz, quiet, buzz, quiet])
 
 
 def test_a_video_through_the_real_stages(seeing_folder, tmp_path, monkeypatch):

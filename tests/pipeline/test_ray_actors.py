@@ -1,4 +1,3 @@
-import contextlib
 import os
 import signal
 import subprocess
@@ -6,37 +5,20 @@ import sys
 import textwrap
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 
 from dragoman.errors import PipelineError
 from dragoman.pipeline.recipes import Recipe
 from dragoman.pipeline.session import Session, run
 from dragoman.stages.messages import CHUNK_SAMPLES
 from tests.pipeline.chains import in_process, on_ray
-from tests.pipeline.fake_stages import POISON, CountingSegments, Making, fakes, tone
+from tests.pipeline.fake_stages import POISON, CountingSegments, Making, bare, bursts, fakes, tone
 
+pytestmark = pytest.mark.usefixtures("with_ray")
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_of_our_own():
-    """One Ray for all graphs of this module, with room for several."""
-    with contextlib.chdir(ROOT):
-        ray.init(
-            address="local",
-            num_cpus=6,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            object_store_memory=100 * 2**20,
-        )
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -44,19 +26,6 @@ def graph():
     made = on_ray(fakes())
     yield made
     made.stop()
-
-
-def bare(captions):
-    return [replace(caption, session="", latency={}) for caption in captions]
-
-
-def bursts() -> np.ndarray:
-    """Two seconds of buzz, silence, a second of buzz, silence: two segments for a detector."""
-    time_s = np.arange(2 * 16_000) / 16_000
-    buzz = sum(np.sin(2 * np.pi * 150 * k * time_s) / k for k in range(1, 20))
-    buzz = (0.2 * buzz).astype(np.float32)
-    quiet = np.zeros(16_000, np.float32)
-    return np.concatenate([quiet, buzz, quiet, buzz[:16_000], quiet])
 
 
 def test_the_graph_gives_the_events_of_the_local_chain(graph):

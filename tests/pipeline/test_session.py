@@ -1,6 +1,7 @@
 import json
 import threading
 import time
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -228,7 +229,9 @@ def test_a_stage_whose_final_has_a_tail_is_an_error():
     chain.stop()
 
 
-def caption(kind="partial", segment=0, committed=""):
+def caption(
+    kind: Literal["partial", "final"] = "partial", segment: int = 0, committed: str = ""
+) -> Caption:
     return Caption(kind, segment, 0, 1, "es", "en", Text(committed), Text())
 
 

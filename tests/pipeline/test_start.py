@@ -151,13 +151,18 @@ def test_weights_are_read_while_the_body_runs(folder, monkeypatch):
         if done == total:
             whole.set()
 
+    def both(progress):
+        def at(done: int, total: int) -> None:
+            progress(done, total)
+            told_of(done, total)
+
+        return at
+
     read = starting.reading.read_ahead
     monkeypatch.setattr(
         starting.reading,
         "read_ahead",
-        lambda wanted, progress, stopped: read(
-            wanted, lambda *now: (progress(*now), told_of(*now)), stopped
-        ),
+        lambda wanted, progress, stopped: read(wanted, both(progress), stopped),
     )
     with read_ahead(ModelSpec(str(folder)), bar):
         assert whole.wait(30)

@@ -70,7 +70,7 @@ def test_only_threads_that_do_not_fit_take_turns(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
 
     def wanted(*threads: int, gpus: float = 0.0) -> bool:
-        return needed([Recipe("a stage", lambda: None, n, gpus) for n in threads])
+        return needed([Recipe("a stage", Making(None), n, gpus) for n in threads])
 
     assert wanted(0, 2, 2) and wanted(0, 1, 2)
     assert not wanted(0, 1, 1) and not wanted(0, 0, 2)
@@ -87,7 +87,7 @@ def test_a_bundled_model_takes_no_turns_and_a_large_one_does(tmp_path, monkeypat
 
 
 def test_where_no_turns_can_be_taken_one_stage_has_all_cores():
-    stages = [Recipe(str(n), lambda: None, threads) for n, threads in enumerate((0, 2, 2, 1))]
+    stages = [Recipe(str(n), Making(None), threads) for n, threads in enumerate((0, 2, 2, 1))]
     assert [stage.threads for stage in spared(stages)] == [0, 1, 2, 1]
 
 

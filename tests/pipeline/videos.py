@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+from av import VideoStream
 
 SIZE = 160, 90  # width, height
 
@@ -23,7 +25,7 @@ def slide(number: int, width: int = SIZE[0], height: int = SIZE[1]) -> np.ndarra
 
 def write(
     path: Path,
-    slides: list[tuple[float, np.ndarray]],
+    slides: Sequence[tuple[float, np.ndarray]],
     duration_s: float,
     fps: int = 10,
     codec: str = "libx264",
@@ -37,6 +39,7 @@ def write(
     height, width = slides[0][1].shape[:2]
     with av.open(path, "w") as container:
         video = container.add_stream(codec, rate=fps)
+        assert isinstance(video, VideoStream)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         video.time_base = Fraction(1, 1000)
         audio = None if sound is None else container.add_stream("aac", rate=16_000)
@@ -63,7 +66,9 @@ def garble(path: Path, from_s: float) -> None:
         packets = [
             (packet.pos, packet.size)
             for packet in container.demux(stream)
-            if packet.pos is not None and packet.pts * packet.time_base >= from_s
+            if packet.pos is not None
+            and packet.pts is not None
+            and packet.pts * packet.time_base >= from_s
         ]
     data, random = bytearray(path.read_bytes()), np.random.default_rng(0)
     for pos, size in packets:

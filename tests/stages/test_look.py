@@ -40,8 +40,10 @@ def test_a_picture_becomes_256_soft_tokens(stage, seeing_folder):
 
     checkpoint = Checkpoint.open(str(seeing_folder))
     embedder = checkpoint.embedder("vision")
+    tower = checkpoint.vision_tower()
+    assert tower is not None and shown.pixels is not None
     pixels = prepare(torch.from_numpy(shown.pixels.copy()), seeing.RESOLUTION)[None]
-    expected = embedder.soft(checkpoint.vision_tower()(pixels))[0]
+    expected = embedder.soft(tower(pixels))[0]
     torch.testing.assert_close(seen.tokens, expected, atol=1e-5, rtol=0)
     end = torch.tensor([checkpoint.tokenizer.special("<end_of_image>")])
     torch.testing.assert_close(seen.end, embedder.hard(end), atol=1e-6, rtol=0)

@@ -90,6 +90,7 @@ def test_ids_and_embeddings_before_the_audio_are_these(stage, monkeypatch):
     assert entered[1][0][:7] == [457] * 6 + [448 + 8]  # the audio comes after
     first, second = len(head), len(head) + 257 + len(four_lines) + 1
     for start, shown in ((first, one), (second, two)):
+        assert shown.tokens is not None and shown.end is not None
         assert torch.equal(embeddings[start : start + 256], shown.tokens)
         assert torch.equal(embeddings[start + 256 : start + 257], shown.end)
     text = [i for i, token in enumerate(ids) if token < nano_like.TEXT_VOCAB]
@@ -101,6 +102,7 @@ def test_the_answer_equals_decoding_without_a_cache(stage, tiny_folder):
     checkpoint = Checkpoint.open(str(tiny_folder))
     model, tokenizer = checkpoint.language_model(), checkpoint.tokenizer
     shown = picture(1, seed=5)
+    assert shown.tokens is not None and shown.end is not None
     items = segment(0, shown)
     _, states = run(stage, items, replace(OPTIONS, update_chunks=10_000))
     prompt = prompts.build(tokenizer, "es", "en", images=1)

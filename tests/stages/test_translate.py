@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -258,20 +259,25 @@ def test_a_refusal_is_counted_and_not_shown(stage, monkeypatch, caplog):
 
 
 def test_what_was_shown_as_committed_stays_whatever_the_rest_becomes():
-    reader = spoken.Reader(Letters(), "es", "en")
-    first = reader.text("Spanish perro", 7, "", Part.TRANSCRIPT)
+    letters: Any = Letters()
+    reader = spoken.Reader(letters, "es", "en")
+    first = reader.text(ids("Spanish perro"), 7, "", Part.TRANSCRIPT)
     assert (first.committed, first.tail) == ("Spanish", " perro")
-    later = reader.text("Spanish: perro", 7, first.committed, Part.TRANSCRIPT)
+    later = reader.text(ids("Spanish: perro"), 7, first.committed, Part.TRANSCRIPT)
     assert later.committed == "Spanish" and later.whole == "Spanish perro"
-    unsure = reader.text("Spanish: perro", 7, "", Part.TRANSCRIPT)
+    unsure = reader.text(ids("Spanish: perro"), 7, "", Part.TRANSCRIPT)
     assert (unsure.committed, unsure.tail) == ("", "perro")
+
+
+def ids(text: str) -> list[int]:
+    return list(map(ord, text))
 
 
 class Letters:
     """Ids that are characters."""
 
-    def decode(self, ids):
-        return "".join(ids)
+    def decode(self, ids: list[int]) -> str:
+        return "".join(map(chr, ids))
 
 
 def test_what_is_committed_stays_even_where_it_is_a_loop(stage):

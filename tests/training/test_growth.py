@@ -7,6 +7,7 @@ import torch
 
 from dragoman.models.checkpoint import Checkpoint
 from tests import nano_like
+from tests.parts import layer
 from tests.training.test_model import LONG, SHORT
 from training.growth import take, weights_of
 from training.model import Nano
@@ -56,7 +57,8 @@ def test_what_is_new_can_learn(small, tokenizer, batcher):
     grown.losses(batcher([SHORT, LONG], random.Random(0))).total(0.5).backward()
     new = [p.grad for n, p in grown.named_parameters() if n.startswith("audio_tower.conformer.2.")]
     assert all(grad is not None and grad.any() for grad in new)
-    assert grown.language_model.layers[1].mlp.down_proj.weight.grad[:, 64:].any()
+    gradient = layer(grown.language_model, 1).mlp.down_proj.weight.grad
+    assert gradient is not None and gradient[:, 64:].any()
 
 
 def test_a_smaller_one_is_refused(small, tokenizer):

@@ -233,8 +233,8 @@ def test_prompts_of_several_lengths_share_a_batch(model, batcher):
     alone = [model.losses(replace(row, tokens=together.tokens[i : i + 1])).answer
              for i, row in enumerate(rows)]  # fmt: skip
     counts = [int((row.targets != IGNORE).sum()) for row in rows]
-    mean = sum(a * c for a, c in zip(alone, counts, strict=True)) / sum(counts)
-    assert model.losses(together).answer.item() == pytest.approx(mean.item(), rel=1e-4)
+    mean = sum(a.item() * c for a, c in zip(alone, counts, strict=True)) / sum(counts)
+    assert model.losses(together).answer.item() == pytest.approx(mean, rel=1e-4)
 
 
 def test_letters_that_nobody_knows_are_not_taught(model, batcher):

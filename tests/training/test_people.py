@@ -19,6 +19,7 @@ def write(path, rate_hz: int, codec: str, container: str) -> None:
     tone = (8_000 * np.sin(np.arange(2 * rate_hz) * 2 * np.pi * 440 / rate_hz)).astype(np.int16)
     with av.open(str(path), "w", format=container) as file:
         stream = file.add_stream(codec, rate=rate_hz, layout="mono")
+        assert isinstance(stream, av.AudioStream)
         frame = av.AudioFrame.from_ndarray(tone[None], format="s16", layout="mono")
         frame.rate = rate_hz
         for packet in [*stream.encode(frame), *stream.encode(None)]:
@@ -28,7 +29,7 @@ def write(path, rate_hz: int, codec: str, container: str) -> None:
 def test_every_speaker_has_a_clean_table():
     assert {path.stem for path in TRANSCRIPTS.glob("*.tsv")} == set(SPEAKERS)
     allowed = re.compile(r"[A-ZÀ-ÿa-zŒœ¿][A-Za-zÀ-ÿŒœ ,.?!¿'-]*[.?!]")
-    seconds = dict.fromkeys(LANGUAGES, 0)
+    seconds: dict[str, int] = dict.fromkeys(LANGUAGES, 0)
     for name in SPEAKERS:
         lines = transcripts(name)
         assert len({line.file for line in lines}) == len(lines)

@@ -26,7 +26,7 @@ def small_pools(monkeypatch):
 
 @pytest.fixture
 def stream(folders, batcher) -> Stream:
-    return Stream(*folders, batcher, seconds=4.0, seed=3, seen=100_000)
+    return Stream(folders[0], folders[1], batcher, seconds=4.0, seed=3, seen=100_000)
 
 
 def spoken_of(seconds: float) -> Spoken:
@@ -139,6 +139,6 @@ def test_english_goes_everywhere_and_everything_to_english():
 
 
 def test_cut_share_is_the_batchers_own(folders, tokenizer):
-    whole = Stream(*folders, Batcher(tokenizer, cut_share=0.0), 4.0, 0, 100_000)
+    whole = Stream(folders[0], folders[1], Batcher(tokenizer, cut_share=0.0), 4.0, 0, 100_000)
     for batch in itertools.islice(iter(whole), 3):
         assert (batch.tokens * CHUNK_SAMPLES >= batch.audio.ne(0).sum(1)).all()
