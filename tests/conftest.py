@@ -4,7 +4,9 @@ What starts a browser, a sound server or Ray, or takes long, is marked as such b
 `make test-fast` leaves it out.
 
 Tests, and the processes that they start, keep compiled kernels in `build/cache`, not where the user
-keeps his.
+keeps his. Torch has one thread unless a test or a stage asks for more: the products of tiny models
+are over before a second thread has heard of them, and waiting for it is most of the time on a busy
+machine.
 """
 
 import os
@@ -14,6 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 os.environ["XDG_CACHE_HOME"] = str(ROOT / "build" / "cache")
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
 TIERS = {
     "browser": ("demos/test_browser.py",),

@@ -11,14 +11,6 @@ from dragoman.kernels.recording import Products, Recording, Scratch
 from tests.kernels.test_products import FULL, HALF, assert_close, multiply, run
 
 FAR = 12  # weights that need more exponents than a row can list
-THREADS = torch.get_num_threads()
-
-
-@pytest.fixture(autouse=True)
-def threads():
-    """Tests may change the number of threads."""
-    yield
-    torch.set_num_threads(THREADS)
 
 
 def normal(outputs: int, inputs: int, seed: int = 0) -> torch.Tensor:

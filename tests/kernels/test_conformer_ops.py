@@ -17,14 +17,6 @@ EPS, LIMIT = 1e-6, 2.5
 KINDS = pytest.mark.parametrize("dtype", [HALF, FULL])
 
 
-@pytest.fixture(autouse=True)
-def threads():
-    """Tests may change the number of threads."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(params=[None, 8, 16], ids=["this", "8 lanes", "16 lanes"])
 def cpu(request, monkeypatch):
     """This CPU, and what others run."""

@@ -89,13 +89,9 @@ def heard(encoder: AudioEncoder, pieces: list[Tensor], finish: bool = True) -> T
 )  # fmt: skip
 def test_the_same_bits_however_the_sound_is_cut(lengths, frames, rows, form, threads):
     encoder, pieces = ENCODERS[form], split(noise(rows, frames, 16, scale=2.0), lengths)
-    before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    try:
-        with torch.no_grad():
-            ours, theirs = heard(encoder, pieces), plain(lambda: heard(encoder, pieces))
-    finally:
-        torch.set_num_threads(before)
+    with torch.no_grad():
+        ours, theirs = heard(encoder, pieces), plain(lambda: heard(encoder, pieces))
     assert torch.equal(ours, theirs)
 
 
@@ -103,7 +99,7 @@ def test_the_same_bits_however_the_sound_is_cut(lengths, frames, rows, form, thr
 def test_on_a_cpu_without_pairs_of_bf16(frames, monkeypatch):
     """Where each product lays the rows of x out in scratch memory, in which products that nobody
     waits between must not meet."""
-    encoder, before = make(), torch.get_num_threads()
+    encoder = make()
     caches = (products._kernel, loops.product)
     monkeypatch.setattr(loops, "has_pairs", lambda: False)
     for cache in caches:
@@ -120,7 +116,6 @@ def test_on_a_cpu_without_pairs_of_bf16(frames, monkeypatch):
             (found, _) = step(encoder, 1, frames) or (None, None)
             assert found is not None and torch.equal(found, expected)
     finally:
-        torch.set_num_threads(before)
         for cache in caches:
             cache.cache_clear()
 

@@ -17,14 +17,6 @@ HALF = torch.bfloat16
 DEVIATIONS = NormalDist().inv_cdf(0.95)
 
 
-@pytest.fixture(autouse=True)
-def threads():
-    """Tests may change the number of threads."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 def make(tokens, width=1024, inputs=256, outputs=512, seed=0):
     """gate, x, up, down."""
     generator = torch.Generator().manual_seed(seed)

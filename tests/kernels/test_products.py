@@ -18,14 +18,6 @@ HALF, FULL = torch.bfloat16, torch.float32
 FORMS = ("bf16", "int8", "int4")
 
 
-@pytest.fixture(autouse=True)
-def threads():
-    """Tests may change the number of threads."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 def make(
     form: str, outputs: int, inputs: int, seed: int = 0
 ) -> tuple[torch.Tensor, Any, torch.Tensor]:

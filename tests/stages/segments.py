@@ -10,6 +10,7 @@ from dragoman.stages.policies.updates import Updates
 from dragoman.stages.translate import TranslateStage
 
 OPTIONS = SessionOptions(update_chunks=1, max_answer_tokens=16)
+BRIEF = replace(OPTIONS, max_answer_tokens=8)  # where many segments are decoded
 NEVER_EARLY = replace(OPTIONS, update_chunks=10_000)
 SEEDS = (2, 7, 10, 14)
 PIECES = st.lists(st.integers(0, 3), min_size=2, max_size=7)

@@ -21,13 +21,17 @@ from dragoman.stages.messages import CHUNK_SAMPLES, Caption
 from dragoman.stages.policies.commit import without_loop
 from dragoman.stages.translate import TranslateState
 from tests import nano_like
-from tests.stages.segments import NEVER_EARLY, OPTIONS, PIECES, SEEDS, run, segment, texts
+from tests.stages.segments import BRIEF, NEVER_EARLY, OPTIONS, PIECES, SEEDS, run, segment, texts
 
 
 @settings(max_examples=12, deadline=None)
 @given(pieces=PIECES, seed=st.sampled_from(SEEDS), pad=st.booleans())
 def test_fed_in_pieces_equals_the_whole_segment_at_once(make, pieces, seed, pad):
-    stage, items, options = make(seed), segment(pieces), replace(NEVER_EARLY, pad_audio=pad)
+    stage, items, options = (
+        make(seed),
+        segment(pieces),
+        replace(BRIEF, update_chunks=10_000, pad_audio=pad),
+    )
     captions, states = run(stage, items, options)
     whole = replace(items[-1], tokens=torch.cat([i.tokens for i in items]), opens=True)
     at_once, _ = run(stage, [whole], options)
@@ -77,7 +81,7 @@ def test_the_final_equals_decoding_without_a_cache(stage, tiny_folder, monkeypat
 )
 def test_committed_text_is_append_only(make, pieces, seed, sound, every):
     stage = make(seed)
-    captions, states = run(stage, segment(pieces, sound), replace(OPTIONS, update_chunks=every))
+    captions, states = run(stage, segment(pieces, sound), replace(BRIEF, update_chunks=every))
     for before, after in zip(captions, captions[1:], strict=False):
         assert after.transcript.committed.startswith(before.transcript.committed)
         assert after.translation.committed.startswith(before.translation.committed)

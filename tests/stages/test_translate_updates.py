@@ -15,7 +15,7 @@ from dragoman.models.checkpoint import Checkpoint
 from dragoman.stages import translate as translate_stage
 from dragoman.stages.messages import CHUNK_SAMPLES
 from dragoman.stages.translate import TranslateStage
-from tests.stages.segments import NEVER_EARLY, OPTIONS, PIECES, SEEDS, run, segment, texts
+from tests.stages.segments import BRIEF, NEVER_EARLY, OPTIONS, PIECES, SEEDS, run, segment, texts
 
 
 class WithoutGuesses(Lookahead):
@@ -31,7 +31,7 @@ class ToTheEnd(Lookahead):
 @settings(max_examples=12, deadline=None)
 @given(pieces=PIECES, seed=st.sampled_from(SEEDS), sound=st.integers(0, 99), pad=st.booleans())
 def test_drafts_never_change_the_result(make, pieces, seed, sound, pad):
-    stage, items, options = make(seed), segment(pieces, sound), replace(OPTIONS, pad_audio=pad)
+    stage, items, options = make(seed), segment(pieces, sound), replace(BRIEF, pad_audio=pad)
     drafted, _ = run(stage, items, options)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(translate_stage, "Lookahead", WithoutGuesses)
@@ -46,7 +46,7 @@ def test_drafts_never_change_the_result(make, pieces, seed, sound, pad):
 def test_how_many_tokens_wait_never_changes_the_result(make, pieces, seed, every, data):
     updates = data.draw(st.lists(st.booleans(), min_size=len(pieces), max_size=len(pieces)))
     stage, items = make(seed), segment(pieces, seed, updates)
-    options, said = replace(OPTIONS, update_chunks=every), []
+    options, said = replace(BRIEF, update_chunks=every), []
     for most in (1, 2, 8):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(translate_stage, "MOST_WAITING", most)
