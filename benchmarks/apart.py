@@ -113,7 +113,7 @@ class Scripted:
         assert isinstance(stage, TranslateStage)
         self._stage = stage
         self._script = Script(prompts.build(Checkpoint.open(folder).tokenizer, "es", "en"))
-        Watched(stage._model, self._script.choose).__enter__()  # as long as the process lasts
+        Watched(stage.model, self._script.choose).__enter__()  # as long as the process lasts
 
     def init_state(self, options: SessionOptions) -> TranslateState:
         return self._stage.init_state(options)

@@ -49,12 +49,12 @@ def sparse_mlp(
     for i in range(0, len(xs), PART_TOKENS):
         some = slice(i, i + PART_TOKENS)
         part = y[some], gates[some], xs[some]
-        if not _sparse_part(*part, up, down, deviations, _sparse()):
+        if not sparse_part(*part, up, down, deviations, _sparse()):
             return None
     return y.view(*x.shape[:-1], outputs)
 
 
-def _sparse_part(
+def sparse_part(
     y: Tensor, gate: Tensor, x: Tensor, up: Tensor, down: Tensor, deviations: float, code: "Sparse"
 ) -> bool:
     """Fills y [tokens, outputs]; False where too many gates are open."""

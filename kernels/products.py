@@ -67,7 +67,7 @@ def parts(form: str, half: bool, rows: int) -> list[tuple[Kernel, int, int]]:
     most = BLOCKS_ROWS if form in BITS else PART_ROWS
     step = -(-rows // -(-rows // most))  # equal parts
     return [
-        (_kernel(form, half, min(step, rows - first)), first, min(step, rows - first))
+        (multiplying(form, half, min(step, rows - first)), first, min(step, rows - first))
         for first in range(0, rows, step)
     ]
 
@@ -125,7 +125,7 @@ def _product(form: str, x: Tensor, weight: Tensor, scale: Tensor | None, outputs
 
 
 @cache
-def _kernel(form: str, half: bool, rows: int) -> Kernel:
+def multiplying(form: str, half: bool, rows: int) -> Kernel:
     if form in BITS:
         return block_loops.product(form, half, block_loops.tile(rows))
     return loops.product(half, rows, form)

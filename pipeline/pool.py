@@ -79,6 +79,11 @@ class Pool:
         return all(given >= QUEUED for given in self._given)
 
     @property
+    def given(self) -> int:
+        """How many jobs are under way, or wait for a replica that is."""
+        return sum(self._given)
+
+    @property
     def busy(self) -> bool:
         return any(self._given)
 

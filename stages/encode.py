@@ -89,7 +89,7 @@ class EncodeStage:
     """
 
     def __init__(self, encoder: StreamingAudioEncoder, embedder: MultimodalEmbedder) -> None:
-        self._encoder, self._embedder = encoder, embedder
+        self.encoder, self._embedder = encoder, embedder
         self._device = next(encoder.parameters()).device
         self._none = torch.zeros(0, embedder.width)
 
@@ -139,7 +139,7 @@ class EncodeStage:
     def _feed(self, item: Speech, state: EncodeState) -> _Feed | ValueError:
         """Cuts what was heard so far behind the last sample that a token asks for."""
         if item.opens:
-            state = EncodeState(state.updates, self._encoder.init_state(1), item.start)
+            state = EncodeState(state.updates, self.encoder.init_state(1), item.start)
         if state.encoder is None:
             return ValueError(f"segment {item.segment} is not open: feed its pieces from the first")
         if item.samples.ndim != 1 or item.samples.dtype != np.float32:
@@ -152,7 +152,7 @@ class EncodeStage:
             silence = np.zeros(CHUNK_SAMPLES, np.float32)
             heard = np.concatenate([heard, silence])
             return _Feed(item, state, state.encoder, heard, self._none, update=True)
-        needed, stride = self._encoder.lookahead + 1, self._encoder.stride
+        needed, stride = self.encoder.lookahead + 1, self.encoder.stride
         made, complete = (
             max(0, samples - needed + stride) // stride
             for samples in (state.fed, state.fed + len(heard))
@@ -183,9 +183,9 @@ class EncodeStage:
         encoder = stack_states([feed.encoder for feed in group]) if many else group[0].encoder
         encoders: list[StreamingAudioState | None] = [None] * len(group)
         if group[0].item.closes:
-            features = self._encoder.finish(samples, encoder)
+            features = self.encoder.finish(samples, encoder)
         else:
-            features, encoder = self._encoder.step(samples, encoder)
+            features, encoder = self.encoder.step(samples, encoder)
             encoders = [*split_state(encoder)] if many else [encoder]
         tokens = self._embedder.soft(features).float().cpu()
         for feed, row, after in zip(group, tokens, encoders, strict=True):

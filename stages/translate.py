@@ -134,7 +134,7 @@ class TranslateStage:
         temperature: float = 1.0,
     ) -> None:
         """``temperature``: what logits are divided by for the confidences of words."""
-        self._model, self._embedder, self._tokenizer = model, embedder, tokenizer
+        self.model, self.embedder, self.tokenizer = model, embedder, tokenizer
         self.temperature = temperature
         # Whether the logits of an update are so large that memory is worth giving back after it.
         self.leaves_holes = model.config.vocab_size >= LARGE_VOCABULARY
@@ -166,22 +166,22 @@ class TranslateStage:
         """
         languages = options.language, options.target_language
         prompt = self._prompt(*languages, options.prompt_style)
-        sizes = Sizes.of(options, self._model.config)
+        sizes = Sizes.of(options, self.model.config)
         self._commit(options)  # an unknown one shall be known now
         self._instruction(prompt.before, sizes.draft or sizes.steps[0])
-        return TranslateState(options, prompt, Reader(self._tokenizer, *languages), sizes)
+        return TranslateState(options, prompt, Reader(self.tokenizer, *languages), sizes)
 
     @torch.inference_mode()
     def step(self, item: SoftTokens, state: TranslateState) -> tuple[list[Caption], TranslateState]:
         """Raises ValueError for tokens of a segment that was never opened."""
-        return alone(self._model, self._stepped(item, state))
+        return alone(self.model, self._stepped(item, state))
 
     @torch.inference_mode()
     def step_batch(
         self, items: Sequence[SoftTokens], states: Sequence[TranslateState]
     ) -> list[tuple[list[Caption], TranslateState] | Exception]:
         """As `step`, for many streams, which share the passes of the model."""
-        return together(self._model, list(map(self._stepped, items, states)))
+        return together(self.model, list(map(self._stepped, items, states)))
 
     def _stepped(
         self, item: SoftTokens, state: TranslateState
@@ -246,17 +246,17 @@ class TranslateStage:
             options.language, options.target_language, options.prompt_style, len(soft)
         )
         ids = self._row(prompt.before)
-        embeddings = self._model.embed(ids)
+        embeddings = self.model.embed(ids)
         for token, rows in (("<image_soft_token>", soft), ("<end_of_image>", ends)):
-            places = ids == self._tokenizer.special(token)
+            places = ids == self.tokenizer.special(token)
             embeddings[places] = self._placed(rows, int(places.sum()))
-        cache = self._model.new_cache(size=size)
+        cache = self.model.new_cache(size=size)
         yield Request(cache, ids, embeddings, 0)
         return cache
 
     def _commit(self, options: SessionOptions) -> CommitPolicy:
         """The policy of a session; raises UsageError for one that is not known."""
-        return policy(options.commit_policy, self._tokenizer.begins_word)
+        return policy(options.commit_policy, self.tokenizer.begins_word)
 
     def _read_prompt(
         self, language: str, target_language: str, style: str, images: int = 0
@@ -264,16 +264,16 @@ class TranslateStage:
         """The prompt. Only decoding comes after it, unless there are pictures: of these there may
         be more or fewer the next time.
         """
-        prompt = prompts.build(self._tokenizer, language, target_language, images, style)
+        prompt = prompts.build(self.tokenizer, language, target_language, images, style)
         if not images:
-            self._tokenizer.rest()
+            self.tokenizer.rest()
         return prompt
 
     @torch.inference_mode()
     def _prefilled(self, before: tuple[int, ...], size: Slice) -> KVCache:
         """A cache of ``size`` that holds the prompt ``before``, to be copied."""
-        ids, cache = self._row(before), self._model.new_cache(1, len(before), size)
-        self._model.extend(self._model.embed(ids), ids, cache)
+        ids, cache = self._row(before), self.model.new_cache(1, len(before), size)
+        self.model.extend(self.model.embed(ids), ids, cache)
         return cache
 
     def _placed(self, rows: list[Tensor], wanted: int) -> Tensor:
@@ -284,7 +284,7 @@ class TranslateStage:
                 f"pictures came with {len(joined)} soft tokens, expected {wanted}: "
                 "the vision tower is of another model"
             )
-        return joined.to(device=self._model.device, dtype=self._model.dtype)
+        return joined.to(device=self.model.device, dtype=self.model.dtype)
 
     def _hear(self, state: TranslateState) -> Decoding[None]:
         """Puts audio into the cache that has waited for an update in vain."""
@@ -373,37 +373,37 @@ class TranslateStage:
         assert state.cache is not None
         audio, suffix = self._audio(fresh), self._suffix(state)
         embeddings, ids = (torch.cat(parts, dim=1) for parts in zip(audio, suffix, strict=True))
-        return Lookahead(self._model, state.cache, embeddings, ids, self._never, self.temperature)
+        return Lookahead(self.model, state.cache, embeddings, ids, self._never, self.temperature)
 
     def _audio(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Soft tokens [K, D] as they enter the cache: embeddings [1, K, D], ids [1, K]."""
-        embeddings = tokens[None].to(device=self._model.device, dtype=self._model.dtype)
+        embeddings = tokens[None].to(device=self.model.device, dtype=self.model.dtype)
         return embeddings, self._row([self._soft_token] * len(tokens))
 
     def _suffix(self, state: TranslateState) -> tuple[Tensor, Tensor]:
         """What stands between the audio and the answer: embeddings [1, L, D], ids [1, L]."""
         missing = max(0, AUDIO_TOKENS - state.audio) if state.options.pad_audio else 0
         end, *text = state.prompt.after
-        filling = self._embedder.vocab_offset + self._embedder.vocab_size - 1
-        hard = self._embedder.hard(self._row([filling] * missing + [end]))
-        embeddings = torch.cat((hard.to(self._model.dtype), self._model.embed(self._row(text))), 1)
+        filling = self.embedder.vocab_offset + self.embedder.vocab_size - 1
+        hard = self.embedder.hard(self._row([filling] * missing + [end]))
+        embeddings = torch.cat((hard.to(self.model.dtype), self.model.embed(self._row(text))), 1)
         return embeddings, self._row([self._soft_token] * missing + [end, *text])
 
     def _text(self, said: Hypothesis, part: Part, state: TranslateState) -> Text:
         text = state.reader.text(said.ids, said.committed, said.shown, part)
         said.shown = text.committed
-        pieces = [self._tokenizer.piece(token) for token in said.ids]
+        pieces = [self.tokenizer.piece(token) for token in said.ids]
         confidences = word_confidences(text.whole.split(), pieces, said.chances)
         return replace(text, confidences=confidences)
 
     def _size(self, state: TranslateState) -> str:
         """What runs, as `dragoman models` calls it."""
         assert state.cache is not None
-        return sizes.name(state.cache.size, self._model.config)
+        return sizes.name(state.cache.size, self.model.config)
 
     def _row(self, ids: Sequence[int]) -> Tensor:
         """Ids [1, L] where the model is."""
-        return torch.tensor([ids], dtype=torch.long, device=self._model.device)
+        return torch.tensor([ids], dtype=torch.long, device=self.model.device)
 
     def _captions(self, item: SoftTokens, state: TranslateState) -> list[Caption]:
         state.shown = state.shown or state.reader.has_words(state.transcript.ids)

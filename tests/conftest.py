@@ -84,7 +84,7 @@ def unrounded(monkeypatch):
     """Quantized products as on a CPU that cannot multiply bytes: what they take is not rounded."""
     from dragoman.kernels import block_loops, products  # here for the same reason
 
-    caches = (products._kernel, block_loops.product)
+    caches = (products.multiplying, block_loops.product)
     monkeypatch.setattr(block_loops, "has_bytes", lambda lanes: False)
     for cache in caches:
         cache.cache_clear()

@@ -100,7 +100,7 @@ def test_on_a_cpu_without_pairs_of_bf16(frames, monkeypatch):
     """Where each product lays the rows of x out in scratch memory, in which products that nobody
     waits between must not meet."""
     encoder = make()
-    caches = (products._kernel, loops.product)
+    caches = (products.multiplying, loops.product)
     monkeypatch.setattr(loops, "has_pairs", lambda: False)
     for cache in caches:
         cache.cache_clear()

@@ -57,11 +57,11 @@ def test_a_prompt_is_answered_as_by_its_definition(wide, prompt, size):
 def test_sparse_layers_run_our_code(wide, prompt, monkeypatch):
     seen = []
 
-    def layers(*args, original=gates._sparse_part):
+    def layers(*args, original=gates.sparse_part):
         seen.append(original(*args))
         return True
 
-    monkeypatch.setattr(gates, "_sparse_part", layers)
+    monkeypatch.setattr(gates, "sparse_part", layers)
     passes(accelerate(copy.deepcopy(wide)), prompt)
     assert seen == [True] * 9  # in three passes
 
@@ -72,11 +72,11 @@ def test_long_prompts_of_12_bits_are_those_of_16(wide, prompt, monkeypatch):
     assert isinstance(layer(packed, 0).mlp.up_proj, QuantizedLinear)
     ids, answers, sparse = prompt[:, :45], [], []
 
-    def part(*args, original=gates._sparse_part):
+    def part(*args, original=gates.sparse_part):
         sparse.append(original(*args))
         return sparse[-1]
 
-    monkeypatch.setattr(gates, "_sparse_part", part)
+    monkeypatch.setattr(gates, "sparse_part", part)
     for model in (accelerate(copy.deepcopy(wide)), accelerate(packed)):
         cache = model.new_cache(1, 16)
         model.extend(model.embed(ids), ids, cache)

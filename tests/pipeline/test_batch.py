@@ -201,11 +201,7 @@ def test_a_failing_stage_fails_its_file_alone(pool, tmp_path):
 def test_few_segments_are_under_way_however_long_the_file(pool, tmp_path):
     made = batch([sound(tmp_path / "long.wav", 400)])
     assert list(made.prepare()) == []
-    waiting = []
-    for event in made.run(pool):
-        (file,) = made._files
-        if isinstance(event, Advanced):
-            waiting.append(len(file.waiting))
+    waiting = [pool.given for event in made.run(pool) if isinstance(event, Advanced)]
     made.close()
     assert len(waiting) > 80
     assert 0 < max(waiting) <= len(pool) * QUEUED

@@ -115,5 +115,7 @@ def test_ending_ends_the_thread_and_the_waiting(stopping, end):
     assert times(reel.until(9 * SECOND)) == [0]
     assert time.monotonic() - begin < 3
     gate.set()
-    reel._thread.join(3)
-    assert not reel._thread.is_alive()
+    for thread in threading.enumerate():
+        if thread.name == "frames":
+            thread.join(3)
+            assert not thread.is_alive()

@@ -7,10 +7,11 @@ from typing import Any
 from dragoman.models import resident
 from dragoman.pipeline.recipes import Recipe
 from dragoman.pipeline.runner import Failure, Packet, Runner
-from dragoman.stages.messages import CHUNK_SAMPLES, Chunk, SessionOptions, Speech
+from dragoman.stages.messages import CHUNK_SAMPLES, Chunk, SessionOptions, SoftTokens, Speech
 from tests.pipeline.chains import in_process
 from tests.pipeline.fake_stages import (
     POISON,
+    CountingCaptions,
     CountingSegments,
     CountingTokens,
     Making,
@@ -127,13 +128,17 @@ def test_memory_is_given_back_after_loading_and_after_the_first_run(monkeypatch)
     assert made.sessions() == ["a", "b", "c"]
 
 
-def test_every_runner_of_a_chain_settles_when_it_has_warmed_up(monkeypatch):
+def test_every_runner_of_a_chain_gives_memory_back_when_all_are_warm(monkeypatch):
     happened = []
-    monkeypatch.setattr(Runner, "settle", lambda made: happened.append("settled"))
-    whole = Runner.run
-    monkeypatch.setattr(Runner, "run", lambda *given: happened.append("run") or whole(*given))
-    in_process(fakes()).stop()
-    assert "run" in happened and happened.index("settled") == len(happened) - 3
+    monkeypatch.setattr(resident, "give_back", lambda: happened.append("given back"))
+
+    class Noting(CountingCaptions):
+        def step(self, item: SoftTokens, state):
+            happened.append("run")
+            return super().step(item, state)
+
+    in_process((*fakes()[:-1], Recipe("translate", Making(Noting())))).stop()
+    assert "run" in happened and happened[-4:] == ["run", *["given back"] * 3]
 
 
 def test_a_session_that_is_open_stays_and_one_may_begin_late():

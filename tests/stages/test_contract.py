@@ -135,15 +135,16 @@ def test_a_stage_that_can_is_stepped_once_for_all_streams_that_have_something():
     assert stage.sizes == [2, 2], "the third message of a single stream goes alone"
 
 
-@pytest.mark.parametrize("stage", [Sum, Together])
-def test_in_company_a_session_still_fails_alone(stage):
-    host = opened(stage())
+@pytest.mark.parametrize("kind", [Sum, Together])
+def test_in_company_a_session_still_fails_alone(kind):
+    stage = kind()
+    host = opened(stage)
     a, b, c = host.step_many([("a", 0, [1, 2, 3]), ("b", 0, [1, -1, 2]), ("c", 7, [1])])
     assert a == [1, 3, 6]
     assert isinstance(b, ValueError) and str(b) == "negative"
     assert isinstance(c, SessionError) and "expected batch 0, got 7" in str(c)
     assert host.names == ["c", "a"]
-    assert getattr(host._stage, "sizes", [2, 2]) == [2, 2], "what follows a failure is not run"
+    assert getattr(stage, "sizes", [2, 2]) == [2, 2], "what follows a failure is not run"
     assert host.step_many([("a", 1, [1]), ("b", 1, [1]), ("c", 0, [1])])[::2] == [[7], [1]]
 
 

@@ -21,7 +21,7 @@ def sizes_of(captions) -> list[tuple[str, str]]:
 
 
 def half(stage: TranslateStage) -> Slice:
-    return parse("half", stage._model.config)
+    return parse("half", stage.model.config)
 
 
 # What a session runs.

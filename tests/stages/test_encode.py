@@ -198,8 +198,8 @@ class Counted:
 def test_segments_that_began_anywhere_share_their_passes(encode, monkeypatch):
     """First pieces of any length in steps of 20 ms, as the pre-roll makes them, then whole chunks:
     after the first, all streams stand alike."""
-    counted = Counted(encode._encoder)
-    monkeypatch.setattr(encode, "_encoder", counted)
+    counted = Counted(encode.encoder)
+    monkeypatch.setattr(encode, "encoder", counted)
     firsts = [4_800 + 320 * n for n in range(8)]
     streams = [
         speech(n, [first + CHUNK_SAMPLES * k for k in range(4)]) for n, first in enumerate(firsts)
@@ -265,7 +265,7 @@ def test_a_pass_that_fails_for_all_is_tried_for_each(encode, monkeypatch):
 
     streams = [speech(seed, [4_000]) for seed in range(3)]
     alone = [run(encode, stream[:1]) for stream in streams]
-    monkeypatch.setattr(encode, "_encoder", Small(encode._encoder))
+    monkeypatch.setattr(encode, "encoder", Small(encode.encoder))
     streams[1][0].samples[:] = 11
     results = encode.step_batch(
         [stream[0] for stream in streams], [encode.init_state(OPTIONS) for _ in streams]
@@ -298,7 +298,7 @@ def test_sessions_in_one_host_do_not_mix(encode, whole):
 def test_a_segment_closes_in_one_pass(encode):
     """Rest, last chunk, the silence behind it and the end go through the weights together."""
     rows = []
-    block = encode._encoder.encoder.conformer[0].ffw_layer_start.ffw_layer_1
+    block = encode.encoder.encoder.conformer[0].ffw_layer_start.ffw_layer_1
     hook = block.register_forward_hook(lambda _, given, __: rows.append(given[0].shape[:2]))
     stream = pieces([k * CHUNK_SAMPLES for k in range(1, 6)], SAMPLES[: 6 * CHUNK_SAMPLES])
     try:

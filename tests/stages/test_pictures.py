@@ -66,16 +66,16 @@ def texts(captions):
 def test_ids_and_embeddings_before_the_audio_are_these(stage, monkeypatch):
     """What enters the cache, in order, compared with a list that is written out."""
     entered = []
-    answer = type(stage._model).answer
+    answer = type(stage.model).answer
 
     def spy(self, embeddings, ids, cache, wanted):
         entered.append((ids[0].tolist(), embeddings[0].clone()))
         return answer(self, embeddings, ids, cache, wanted)
 
-    monkeypatch.setattr(type(stage._model), "answer", spy)
+    monkeypatch.setattr(type(stage.model), "answer", spy)
     one, two = picture(1, seed=1), picture(2, seed=2)
     run(stage, segment(0, one, two), replace(OPTIONS, update_chunks=9))
-    encode = stage._tokenizer.encode
+    encode = stage.tokenizer.encode
     two_lines, four_lines = encode("\n\n"), encode("\n\n\n\n")
     words = encode(
         "user\nTranscribe the following speech segment in Spanish, then translate it into English:"
@@ -94,7 +94,7 @@ def test_ids_and_embeddings_before_the_audio_are_these(stage, monkeypatch):
         assert torch.equal(embeddings[start : start + 256], shown.tokens)
         assert torch.equal(embeddings[start + 256 : start + 257], shown.end)
     text = [i for i, token in enumerate(ids) if token < nano_like.TEXT_VOCAB]
-    plain = stage._model.embed(torch.tensor([ids]))[0]
+    plain = stage.model.embed(torch.tensor([ids]))[0]
     assert torch.equal(embeddings[text], plain[text])
 
 
@@ -139,7 +139,7 @@ def test_a_picture_changes_the_prompt_of_its_own_segment_only(stage):
     heard = [[s.heard for s in each] for each in (states, seen_states)]
     added = [b - a for a, b in zip(*heard, strict=True)]
     assert added[:6] == added[12:] == [0] * 6
-    assert set(added[6:12]) == {256 + 2 + len(stage._tokenizer.encode("\n\n\n\n"))}
+    assert set(added[6:12]) == {256 + 2 + len(stage.tokenizer.encode("\n\n\n\n"))}
 
 
 def test_captions_name_their_frames_seen_or_not(stage):

@@ -157,8 +157,8 @@ def scripted(
     Behind anything else than the beginning of its answer, or our label in the place of its own, the
     model has nothing to say.
     """
-    script, stop = [stage._tokenizer.encode(answer) for answer in answers], 5
-    separator = prompts.build(stage._tokenizer, "es", "en").separator
+    script, stop = [stage.tokenizer.encode(answer) for answer in answers], 5
+    separator = prompts.build(stage.tokenizer, "es", "en").separator
 
     class Scripted(Lookahead):
         """Says what it is told."""
@@ -171,13 +171,13 @@ def scripted(
             yield from ()
             said = [*answer]
             if said != self._script[: len(said)]:
-                text = stage._tokenizer.decode(said).partition("\nEnglish:")[2]
-                whole = stage._tokenizer.decode(self._script)
+                text = stage.tokenizer.decode(said).partition("\nEnglish:")[2]
+                whole = stage.tokenizer.decode(self._script)
                 label = next((mark for mark in LABELS if mark in whole), None)
                 if label is None or separator[0] not in said:
                     return stop
-                rest = stage._tokenizer.encode(whole.partition(label)[2])
-                count = len(stage._tokenizer.encode(text))
+                rest = stage.tokenizer.encode(whole.partition(label)[2])
+                count = len(stage.tokenizer.encode(text))
                 return rest[count] if count < len(rest) else stop
             return self._script[len(said)] if len(said) < len(self._script) else stop
 
@@ -288,7 +288,7 @@ def test_what_is_committed_stays_even_where_it_is_a_loop(stage):
     cache_state: TranslateState = stage.init_state(OPTIONS)
     items = segment([2, 2, 2])
     _, cache_state = stage.step(items[0], cache_state)
-    loop = stage._tokenizer.encode(" el") * 13
+    loop = stage.tokenizer.encode(" el") * 13
     cache_state.transcript.ids, cache_state.transcript.committed = list(loop), len(loop)
     cache_state.transcript.chances = [0.5] * len(loop)
     (caption,), after = stage.step(items[1], cache_state)

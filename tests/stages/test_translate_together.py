@@ -45,13 +45,13 @@ def test_many_streams_together_say_what_each_says_alone(make, streams, seed, eve
 
 def test_streams_share_their_passes(stage, monkeypatch):
     sizes = []
-    answer_together = stage._model.answer_together
+    answer_together = stage.model.answer_together
 
     def counted(requests):
         sizes.append(len(requests))
         return answer_together(requests)
 
-    monkeypatch.setattr(stage._model, "answer_together", counted)
+    monkeypatch.setattr(stage.model, "answer_together", counted)
     together(stage, [segment([1] * 6, sound) for sound in range(4)], [OPTIONS] * 4)
     assert sizes[0] == 4 and sum(size == 4 for size in sizes) > 12
 

@@ -57,13 +57,13 @@ def test_how_many_tokens_wait_never_changes_the_result(make, pieces, seed, every
 @pytest.fixture
 def entered(stage, monkeypatch) -> list[tuple[int, int]]:
     """How many positions each pass put into a cache, and how many of them it answered."""
-    passes, answer = [], stage._model.answer
+    passes, answer = [], stage.model.answer
 
     def spy(embeddings, ids, cache, wanted):
         passes.append((ids.shape[1], wanted))
         return answer(embeddings, ids, cache, wanted)
 
-    monkeypatch.setattr(stage._model, "answer", spy)
+    monkeypatch.setattr(stage.model, "answer", spy)
     return passes
 
 
@@ -87,13 +87,13 @@ def test_a_prompt_is_read_before_anyone_speaks_and_once(make, monkeypatch):
     """In whatever session it is met first."""
     stage, read = make(2), []
     stage._instruction.cache_clear()
-    extend = stage._model.extend
+    extend = stage.model.extend
 
     def spy(embeddings, ids, cache):
         read.append(ids[0].tolist())
         return extend(embeddings, ids, cache)
 
-    monkeypatch.setattr(stage._model, "extend", spy)
+    monkeypatch.setattr(stage.model, "extend", spy)
     french = replace(OPTIONS, language="fr")
     prompts_read = [list(stage.init_state(each).prompt.before) for each in (OPTIONS, french)]
     assert read == prompts_read
@@ -114,7 +114,7 @@ def test_audio_is_filled_up_on_request(stage, heard, missing):
         assert state.cache.length == state.heard == len(state.prompt.before) + heard
     (plain, plain_ids), (filled, ids) = rows[False], rows[True]
     assert ids.tolist() == [457] * missing + plain_ids.tolist()
-    hard = stage._embedder.hard(torch.tensor([463]))  # the last of the vocabulary
+    hard = stage.embedder.hard(torch.tensor([463]))  # the last of the vocabulary
     torch.testing.assert_close(filled, torch.cat([hard.expand(missing, -1), plain]))
 
 
@@ -199,14 +199,14 @@ def test_a_prompt_is_encoded_once_for_a_pair_of_languages(make, monkeypatch):
         return build(*args)
 
     monkeypatch.setattr(prompts, "build", counted)
-    read = stage._tokenizer._read
-    monkeypatch.setattr(stage._tokenizer, "_read", lambda: built.append("read") or read())
+    read = stage.tokenizer._read
+    monkeypatch.setattr(stage.tokenizer, "_read", lambda: built.append("read") or read())
     for language in ("es", "es", "fr", "es"):
         run(stage, segment([1, 1]), replace(OPTIONS, language=language))
     pairs = [found for found in built if found != "read"]
     assert [pair[0] for pair in pairs] == ["es", "fr"]
     assert built.count("read") <= 2
-    assert stage._tokenizer._whole is None
+    assert stage.tokenizer._whole is None
 
 
 def test_audio_that_nobody_asked_about_is_heard(stage):
