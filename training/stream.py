@@ -28,7 +28,7 @@ from training.text import Texts
 
 POOL_SECONDS = 480.0  # drawn at once and sorted by length, so that little is padding
 SHORTEST = 6  # soft tokens of a batch
-CLEAN_SHARE = 0.1
+CLEAN_SHARE = 0.3
 CLEAN_START = 12_000  # utterances until clean ones have become that rare
 NOTHING_SHARE = 0.035  # silence, noise, tones
 FOREIGN_SHARE = 0.025  # languages that nobody asks for
