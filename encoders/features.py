@@ -46,11 +46,12 @@ class LogMel(StreamingLayer[MelState]):
     stride = HOP_SAMPLES
     lookahead = FRAME_SAMPLES - 1
 
-    def __init__(self, bands: int = 128) -> None:
+    def __init__(self, bands: int = 128, precision: torch.dtype = torch.float64) -> None:
+        """``precision`` is that of the FFT and of what follows; float32 is twice as fast."""
         super().__init__()
         if bands < 1:
             raise ValueError(f"LogMel needs at least one mel band; got {bands}.")
-        self.bands = bands
+        self.bands, self.precision = bands, precision
 
     def init_state(
         self, batch: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -79,15 +80,18 @@ class LogMel(StreamingLayer[MelState]):
         window, filters = _constants(self.bands, frames.device)
         first = frames[..., :1] * (1.0 - PREEMPHASIS)
         rest = frames[..., 1:] - PREEMPHASIS * frames[..., :-1]
-        shaped = (torch.cat([first, rest], dim=-1) * window).double()
-        return (_magnitudes(shaped) @ filters).clamp_min(FLOOR).log().float()
+        shaped = (torch.cat([first, rest], dim=-1) * window).to(self.precision)
+        magnitudes = _magnitudes(shaped)
+        return (magnitudes @ filters.to(self.precision)).clamp_min(FLOOR).log().float()
 
     def _nothing(self, like: Tensor) -> Tensor:
         return torch.zeros(like.shape[0], 0, self.bands, device=like.device)
 
 
 def _magnitudes(frames: Tensor) -> Tensor:
-    return torch.fft.rfft(frames, n=FFT_SAMPLES).abs()  # pyright: ignore  # torch.fft has no types
+    """Of the spectrum; by its parts, as torch's `abs` of complex numbers is slow."""
+    spectrum: Tensor = torch.fft.rfft(frames, n=FFT_SAMPLES)  # pyright: ignore  # has no types
+    return torch.view_as_real(spectrum).square().sum(-1).sqrt()
 
 
 def mel_filters(bands: int) -> Tensor:

@@ -31,6 +31,7 @@ IGNORE = -100
 PADDING = -1  # before a prompt that is shorter than another
 CUT_SHARE = 0.5
 CUT_TEXT_SHARE = 0.3
+_SILENCE = torch.zeros(0)
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,11 @@ class Batch:
 
 
 class Row(NamedTuple):
-    """A row before padding; ``given`` is how much of the answer is not to be learnt."""
+    """A row before padding. ``tokens`` is how many soft tokens of ``samples`` are heard; ``given``
+    is how much of the answer is not to be learnt.
+    """
 
+    samples: Tensor
     tokens: int
     direction: tuple[str, str]
     answer: list[int]
@@ -121,21 +125,29 @@ class Batcher:
         return self._prompts[language, target]
 
     def __call__(self, spoken: Sequence[Spoken], rng: random.Random) -> Batch:
-        """Draws where each utterance is cut, and pads."""
-        wholes = [-(-len(one.samples) // CHUNK_SAMPLES) + rng.randrange(2) for one in spoken]
-        batch = self._texts(spoken, wholes, rng)
-        audio = torch.zeros(len(spoken), int(batch.tokens.max()) * CHUNK_SAMPLES)
-        for row, one, tokens in zip(audio, spoken, batch.tokens.tolist(), strict=True):
-            heard = one.samples[: tokens * CHUNK_SAMPLES]
-            row[: len(heard)] = heard
-        return replace(batch, audio=audio)
+        """Draws where each utterance is cut, and pads to the longest."""
+        rows = [self.row(one, rng) for one in spoken]
+        return self.heard(rows, max(row.tokens for row in rows))
+
+    def row(self, one: Spoken, rng: random.Random) -> Row:
+        """Draws where the utterance is cut, if it is."""
+        return self._row(one, -(-len(one.samples) // CHUNK_SAMPLES) + rng.randrange(2), rng)
+
+    def heard(self, rows: Sequence[Row], tokens: int) -> Batch:
+        """Pads the audio of rows to the length of so many soft tokens, at least their most."""
+        audio = torch.zeros(len(rows), tokens * CHUNK_SAMPLES)
+        for place, row in zip(audio, rows, strict=True):
+            samples = row.samples[: row.tokens * CHUNK_SAMPLES]
+            place[: len(samples)] = samples
+        return replace(self._batch(rows), audio=audio)
 
     def encoded(
         self, spoken: Sequence[Spoken], features: Sequence[Tensor], rng: random.Random
     ) -> Batch:
         """The same of utterances that are encoded already: ``features`` float [K, D] each."""
         wholes = [len(one) - rng.randrange(2) for one in features]
-        batch = self._texts(spoken, wholes, rng)
+        pairs = zip(spoken, wholes, strict=True)
+        batch = self._batch([self._row(one, whole, rng) for one, whole in pairs])
         padded = torch.zeros(len(spoken), int(batch.tokens.max()), features[0].shape[1])
         for row, one, tokens in zip(padded, features, batch.tokens.tolist(), strict=True):
             row[:tokens] = one[:tokens]
@@ -150,7 +162,7 @@ class Batcher:
             told = sayable(translation, n, len(words))
             answer = self.answer((language, target), " ".join(words[:n]), told)
             given = len(self._tokenizer.encode(" ".join(words[:n])))
-            rows.append(Row(0, (language, target), answer, given, [], False))
+            rows.append(Row(_SILENCE, 0, (language, target), answer, given, [], False))
         return self._batch(rows)
 
     def answer(self, direction: tuple[str, str], transcript: str, translation: str) -> list[int]:
@@ -159,11 +171,6 @@ class Batcher:
         ids = self._tokenizer.encode(transcript) + list(prompt.separator)
         ids += self._tokenizer.encode(" " + translation) if translation else []
         return [*ids, prompt.stop[0]]
-
-    def _texts(self, spoken: Sequence[Spoken], wholes: Sequence[int], rng: random.Random) -> Batch:
-        return self._batch(
-            [self._row(one, whole, rng) for one, whole in zip(spoken, wholes, strict=True)]
-        )
 
     def _row(self, one: Spoken, whole: int, rng: random.Random) -> Row:
         cut = rng.random() < self._cut_share
@@ -175,7 +182,7 @@ class Batcher:
         )
         direction = one.language, one.target
         answer = self.answer(direction, *said)
-        return Row(tokens, direction, answer, 0, letters(transcript), one.known)
+        return Row(one.samples, tokens, direction, answer, 0, letters(transcript), one.known)
 
     def _batch(self, rows: Sequence[Row]) -> Batch:
         answers = _padded([row.answer for row in rows], IGNORE)

@@ -1,7 +1,7 @@
 """Random utterances of stored speech, for training.
 
 Every language is as likely. Within one, a synthesizer is drawn by the square root of how much it
-has said: the slow ones, which sound most like people, have said little.
+has said, times its weight: the slow ones, which sound most like people, have said little.
 """
 
 import bisect
@@ -9,6 +9,8 @@ import itertools
 import random
 
 from training.speech_parts import Example, Speech
+
+WEIGHTS = {"espeak": 0.5, "kokoro": 1.5}  # by how much they sound like people; others 1
 
 
 class Draws:
@@ -32,8 +34,9 @@ class Draws:
         """One utterance; there must be some."""
         by_synthesizer = self._groups[rng.choice(sorted(self._groups))]
         names = sorted(by_synthesizer)
-        roots = list(itertools.accumulate(len(by_synthesizer[name]) ** 0.5 for name in names))
-        name = names[bisect.bisect(roots, rng.random() * roots[-1])]
+        chances = (WEIGHTS.get(name, 1.0) * len(by_synthesizer[name]) ** 0.5 for name in names)
+        sums = list(itertools.accumulate(chances))
+        name = names[bisect.bisect(sums, rng.random() * sums[-1])]
         return self.speech[rng.choice(by_synthesizer[name])]
 
     def _sort(self) -> None:

@@ -4,11 +4,13 @@ Place: between stored speech (`training.speech_parts`), text (`training.text`) a
 speech in the prompt's language there are examples whose answer is empty: no speech at all, speech
 in a language that the model does not know, and speech in another language than the prompt's.
 
-Unusual: a batch is filled to so many seconds of audio, not to so many rows; and a stream can run in
-worker processes, each of which draws for itself (where a GPU would wait for one).
+Unusual: a batch is filled to so many seconds of audio, not to so many rows; batches have few shapes
+(`Shelves`), so that the encoder can be compiled for each; and a stream can run in worker processes,
+each of which draws for itself (where a GPU would wait for one).
 """
 
 import random
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,14 +20,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from training.augment import Augmenter
-from training.batch import Batch, Batcher, Spoken
+from training.batch import CHUNK_SAMPLES, Batch, Batcher, Row, Spoken
 from training.draws import Draws
 from training.nano import LANGUAGES
 from training.speech_parts import SAMPLE_RATE_HZ, Example, Speech
 from training.text import Texts
 
 POOL_SECONDS = 480.0  # drawn at once and sorted by length, so that little is padding
-CLEAN_SHARE = 0.1
+SHORTEST = 6  # soft tokens of a batch
+CLEAN_SHARE = 0.3
 CLEAN_START = 12_000  # utterances until clean ones have become that rare
 NOTHING_SHARE = 0.035  # silence, noise, tones
 FOREIGN_SHARE = 0.025  # languages that nobody asks for
@@ -33,6 +36,34 @@ MISTAKEN_SHARE = 0.015  # another language than the prompt's
 SECOND_SHARE = 0.06  # with another voice far behind
 REFRESH = 2_000  # utterances between two looks for new parts
 BABBLE = 60
+
+
+class Shelves:
+    """Rows of about the same length wait together until they are a batch of so many seconds.
+
+    Batches of one length have one number of rows, and there are few lengths, each a fifth longer
+    than the one before.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._tokens = seconds * SAMPLE_RATE_HZ / CHUNK_SAMPLES
+        self._waiting: defaultdict[int, list[Row]] = defaultdict(list)
+
+    def add(self, row: Row) -> tuple[list[Row], int] | None:
+        """The batch that this row completes, and its length in soft tokens."""
+        length = shelf_of(row.tokens)
+        self._waiting[length].append(row)
+        if len(self._waiting[length]) < max(1, int(self._tokens // length)):
+            return None
+        return self._waiting.pop(length), length
+
+
+def shelf_of(tokens: int) -> int:
+    """The least length of a batch, in soft tokens, that a row of so many fits into."""
+    length = SHORTEST
+    while length < tokens:
+        length += -(-length // 5)
+    return length
 
 
 @dataclass
@@ -53,10 +84,11 @@ class Stream:
 
     def __iter__(self) -> Iterator[Batch]:
         """Heard batches."""
-        source = Source(self, self._seed())
+        source, shelves = Source(self, self._seed()), Shelves(self.seconds)
         while True:
-            for rows in source.pool():
-                yield self.batcher(rows, source.rng)
+            row = self.batcher.row(source.spoken(), source.rng)
+            if full := shelves.add(row):
+                yield self.batcher.heard(*full)
 
     def written(self, rows: int) -> Iterator[Batch]:
         """Batches of ``rows`` sentences that are read, not heard."""

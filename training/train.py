@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch.compiler import set_stance
 
 from dragoman.models import prompt as prompts
 from dragoman.models.checkpoint import Checkpoint
@@ -29,6 +30,7 @@ from dragoman.models.tokenizer import Tokenizer
 from training import nano, sizes
 from training import tokenizer as tokenizers
 from training.batch import Batch, Batcher
+from training.compiling import compile_parts
 from training.growth import take, weights_of
 from training.model import Nano
 from training.optimizing import agreed, optimizers, rate, set_rate, share_gradients
@@ -95,6 +97,8 @@ class Trainer:
             now.utterances, 1 / (args.processes * max(1, args.workers)),
         )  # fmt: skip
         evaluator = Evaluator(args.corpus, tokenizer, batcher)
+        if args.compile:
+            compile_parts(model)
         return cls(
             args, rank, run, tokenizer, config, model, average, made, now, stream, rng, evaluator
         )
@@ -136,7 +140,8 @@ class Trainer:
         while heard < min(wanted, self.args.minutes * 400):
             pool = source.pool()
             heard += sum(len(one.samples) for pack in pool for one in pack) / SAMPLE_RATE_HZ
-            packs += [encode(self.model, pack) for pack in pool]
+            with set_stance("force_eager"):  # each pack has a shape of its own
+                packs += [encode(self.model, pack) for pack in pool]
         return Encoded(packs).batches(self.stream.batcher, self.rng)
 
     def step(self, batch: Batch, phase: Phase, over: float, reads: bool) -> None:
@@ -184,9 +189,10 @@ class Trainer:
         trained = {n: p.detach().clone() for n, p in self.model.named_parameters()}
         put(self.model, self.average.weights)
         self.model.eval()
-        for line in self.evaluator(self.model, listens=self.now.phase != HEARING):
-            self.run.log(step=self.now.step, seconds=self.now.seconds, split="dev", **line)
-            log.info("step %d, %.0f s: %s", self.now.step, self.now.seconds, line)
+        with set_stance("force_eager"):
+            for line in self.evaluator(self.model, listens=self.now.phase != HEARING):
+                self.run.log(step=self.now.step, seconds=self.now.seconds, split="dev", **line)
+                log.info("step %d, %.0f s: %s", self.now.step, self.now.seconds, line)
         self.model.train()
         put(self.model, trained)
 
@@ -283,11 +289,16 @@ def options(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, help="default: 2 on the CPU, 1 on a GPU")
     parser.add_argument("--workers", type=int, default=0, help="that make batches, a process")
+    parser.add_argument(
+        "--compile", action=argparse.BooleanOptionalAction, help="default: on the CPU"
+    )
     parser.add_argument("--no-muon", dest="muon", action="store_false")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args(argv)
     args.shape = replace(nano.SHAPE, audio_blocks=args.blocks, ffn=args.ffn)
-    args.processes = args.processes or (2 if args.device == "cpu" else 1)
+    on_cpu = args.device == "cpu"
+    args.processes = args.processes or (2 if on_cpu else 1)
+    args.compile = on_cpu if args.compile is None else args.compile
     return args
 
 

@@ -25,6 +25,13 @@ def test_languages_are_alike_and_synthesizers_by_the_root_of_what_they_said(tmp_
     assert counts["es", "slow"] == pytest.approx(50, abs=25)
 
 
+def test_a_synthesizer_that_sounds_less_like_people_is_heard_less(tmp_path):
+    for name in ("espeak", "kokoro"):
+        write_part(tmp_path, "train", name, "a", [("es", TEXTS, 0.1)])
+    counts = drawn(Draws(Speech(tmp_path)))
+    assert counts["es", "kokoro"] == pytest.approx(300, abs=35)  # 1.5 : 0.5
+
+
 def test_new_parts_are_drawn_from(tmp_path):
     write_part(tmp_path, "train", "quick", "a", [("es", TEXTS, 0.1)])
     draws = Draws(Speech(tmp_path))

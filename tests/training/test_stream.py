@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from collections import Counter
 
 import pytest
 import torch
@@ -10,7 +11,17 @@ from tests.training.corpus_like import LANGUAGES, write_speech, write_text
 from training import stream as streams
 from training.batch import CHUNK_SAMPLES, IGNORE, Batcher, Spoken
 from training.speech_parts import SAMPLE_RATE_HZ, Speech
-from training.stream import Source, Stream, augmented, loader, packed, plain, target_of
+from training.stream import (
+    Shelves,
+    Source,
+    Stream,
+    augmented,
+    loader,
+    packed,
+    plain,
+    shelf_of,
+    target_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +51,19 @@ def test_a_batch_holds_so_many_seconds_padding_included():
     assert sorted(itertools.chain(*seconds)) == sorted(lengths)
     assert all(len(batch) * max(batch) <= 4 or len(batch) == 1 for batch in seconds)
     assert seconds[0] == [0.4, 1.0, 1.1]
+
+
+def test_batches_have_few_shapes_and_lose_no_row(batcher):
+    shelves, rng, seen = Shelves(seconds=8.0), random.Random(0), Counter()
+    for number in range(400):
+        row = batcher.row(spoken_of(rng.uniform(0.3, 4.0)), rng)
+        if full := shelves.add(row._replace(given=number)):
+            rows, length = full
+            assert shelf_of(max(one.tokens for one in rows)) == length
+            assert len(rows) == max(1, 50 // length)
+            seen.update(one.given for one in rows)
+    assert max(seen.values()) == 1 and len(seen) > 350
+    assert [shelf_of(n) for n in (1, 6, 7, 8, 9, 11, 100)] == [6, 6, 8, 8, 10, 12, 101]
 
 
 def test_batches_are_as_large_as_wanted_and_repeatable(stream):
