@@ -142,6 +142,9 @@ def captions(
             help="Folder for NAME.es.srt, .vtt and NAME.json; a microphone's else go here.",
         ),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace outputs that no run of dragoman wrote.")
+    ] = False,
     reference: Annotated[
         Path | None, typer.Option(help="True transcript: print the word error rate at the end.")
     ] = None,
@@ -187,6 +190,7 @@ def captions(
             pace=pace,
             pad_audio=pad_audio,
             min_confidence=min_confidence,
+            overwrite=overwrite,
             spec=ModelSpec(model, device, dtype, size, draft_size, threads, address),
             ray=not no_ray,
         )
