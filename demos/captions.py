@@ -2,16 +2,17 @@
 
 What the user asked for is checked first, cheap things before expensive ones; then the pipeline
 starts, and captions run until the source ends or Ctrl-C. The first Ctrl-C ends the input: the last
-words are still shown and saved. A second one does not wait for them. What a microphone heard is
-always saved: nobody can play it again.
+words are still shown and saved. A second one does not wait for them. SIGTERM does the same, and
+SIGHUP of a closed terminal. What a microphone heard is always saved: nobody can play it again.
 """
 
+import errno
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,15 +24,14 @@ from dragoman.demos.loading import bar
 from dragoman.demos.score import word_error_rate
 from dragoman.demos.stdout import own_stdout
 from dragoman.demos.terminal import JsonLines, LiveView, PlainLines, View, clock
-from dragoman.errors import INTERRUPTED, InputError
+from dragoman.errors import OK, InputError
 from dragoman.pipeline import start as pipeline
 from dragoman.pipeline.chain import Chain
 from dragoman.pipeline.devices import choose, devices
-from dragoman.pipeline.formats import USUAL
 from dragoman.pipeline.frames import read_frames
 from dragoman.pipeline.media import read_audio
 from dragoman.pipeline.microphone import Microphone
-from dragoman.pipeline.outputs import confident, document, planned, save
+from dragoman.pipeline.saving import Saving
 from dragoman.pipeline.session import Pace, Session
 from dragoman.pipeline.start import check, session_options
 from dragoman.spec import ModelSpec
@@ -53,6 +53,7 @@ class CaptionsOptions:
     pace: Pace = "real-time"
     pad_audio: bool = False
     min_confidence: float | None = None
+    overwrite: bool = False
     spec: ModelSpec = ModelSpec()
     ray: bool = True
 
@@ -100,10 +101,12 @@ def _run(asked: CaptionsOptions, reference: str | None, console: Console) -> int
     with closing(open_source(asked, _is_live(asked, console))) as source:
         if source.folder is not None:
             _make_writable(source.folder)
-        if sys.stderr.isatty():
-            print(f"loading {asked.spec.model} ...", file=sys.stderr)
-        with start(asked) as chain:
-            return _caption(asked, source, chain, reference, console)
+        saving = _saving(asked, source)
+        with closing(saving) if saving else nullcontext():
+            if sys.stderr.isatty():
+                print(f"loading {asked.spec.model} ...", file=sys.stderr)
+            with start(asked) as chain:
+                return _caption(asked, source, chain, reference, console, saving)
 
 
 def open_source(asked: CaptionsOptions, on_screen: bool) -> AudioSource:
@@ -128,74 +131,119 @@ def start(asked: CaptionsOptions) -> Chain:
     return pipeline.start(asked.spec, ray=asked.ray, progress=None if asked.as_json else bar)
 
 
+def _saving(asked: CaptionsOptions, source: AudioSource) -> Saving | None:
+    """What keeps the captions, where that is wanted."""
+    if source.folder is None:
+        return None
+    model, options = asked.spec.model, asked.session
+    if asked.file is None:
+        return Saving(source.folder, source.stem, source.name, model, options)
+    return Saving.of_file(source.folder, asked.file, model, options, asked.overwrite)
+
+
 def _caption(
     asked: CaptionsOptions,
     source: AudioSource,
     chain: Chain,
     reference: str | None,
     console: Console,
+    saving: Saving | None,
 ) -> int:
     microphone = source.microphone
     pace = asked.pace if microphone is None else "live"
     session = Session(chain, source.pieces, asked.session, pace, frames=source.frames)
-    status = _Status(session, asked, microphone)
-    finals: list[Caption] = []
-    stop = session.stop if microphone is None else microphone.stop
+    status = _Status(session, asked, microphone, saving)
     if microphone is not None and _is_live(asked, console):
         announce(microphone)
-    with _stopping_on_interrupt(stop) as interrupted:
+    early = ""
+    with _Ending(session.stop if microphone is None else microphone.stop) as ending:
+        kept = _Kept(session, saving)
         try:
-            _show(session, _view(asked, status, console), status, finals)
+            _show(kept, _view(asked, status, console), status, ending)
+            if microphone is None and ending.signal:
+                early = f"it was ended by {ending.name} at {session.heard_s:.1f} s"
+        except BaseException as error:
+            early = str(error) or ending.name or type(error).__name__
+            raise
         finally:
-            _save_all(finals, source, asked, session.heard_s)
+            _finish(source, saving, session.heard_s, early)
     if microphone is not None and (lost := loss(microphone)):
         _say(lost)
-    if not finals and (microphone is not None or not interrupted()):
+    if not kept.finals and (microphone is not None or not ending.signal):
         _say(f"no speech was heard in {source.name}")
     if reference is not None:
-        heard = " ".join(caption.transcript.whole for caption in finals)
+        heard = " ".join(caption.transcript.whole for caption in kept.finals)
         _say(f"WER {word_error_rate(reference, heard):.1%} against {asked.reference}")
-    return INTERRUPTED if interrupted() else 0
+    return ending.exit_code
 
 
-def _save_all(
-    finals: list[Caption], source: AudioSource, asked: CaptionsOptions, duration_s: float
-) -> None:
-    """Saves where that is wanted; a microphone that heard no speech leaves no files."""
-    if source.folder is None or not (finals or source.microphone is None):
+def _finish(source: AudioSource, saving: Saving | None, duration_s: float, early: str) -> None:
+    """Gives the files their names; a microphone that heard no speech leaves none."""
+    if saving is None:
         return
-    name = source.name if asked.file is None else asked.file.name
+    if not saving.finals and source.microphone is not None:
+        return
+    saving.duration_s = duration_s
     lost = "" if source.microphone is None else loss(source.microphone)
-    shown, unsure = confident(finals, asked.session, asked.spec.model)
-    warnings = [warning for warning in (lost, unsure) if warning]
-    form = document(name, asked.spec.model, asked.session, duration_s, finals, warnings)
-    outputs = planned(source.stem, asked.session, USUAL, bilingual=False)
-    save(outputs, source.folder, shown, form)
-    if unsure:
-        _say(unsure)
-    if source.microphone is not None:
-        languages = ",".join((asked.language, asked.target_language))
-        path = source.folder / source.stem
+    told = saving.end([lost] if lost else [], early)
+    for line in (saving.shown()[1], told):
+        if line:
+            _say(line)
+    if source.microphone is not None and not told:
+        languages = ",".join((saving.options.language, saving.options.target_language))
+        path = saving.folder / saving.name
         _say(f"saved {path}.{{{languages}}}.{{srt,vtt}} and {path}.json")
 
 
-def _show(session: Session, view: View, status: "_Status", finals: list[Caption]) -> None:
-    """Shows all captions as they come, and adds the final ones to ``finals``."""
-    with view:
-        for caption in session:
+class _Kept:
+    """The captions of a session as they come; final ones are kept, and saved before they are given
+    on.
+    """
+
+    def __init__(self, session: Session, saving: Saving | None) -> None:
+        self._session, self._saving = session, saving
+        self._captions = iter(session)
+        self.finals: list[Caption] = []
+
+    def __iter__(self) -> "_Kept":
+        return self
+
+    def __next__(self) -> Caption:
+        caption = next(self._captions)
+        if caption.kind == "final":
+            self.finals.append(caption)
+            if self._saving is not None:
+                self._saving.add(caption, self._session.heard_s)
+        return caption
+
+
+def _show(kept: _Kept, view: View, status: "_Status", ending: "_Ending") -> None:
+    """Shows all captions as they come; where the terminal is closed meanwhile, the rest is kept."""
+    try:
+        with view:
+            for caption in kept:
+                status.last = caption
+                view.show(caption)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        ending.end(_HANGUP)
+        for caption in kept:
             status.last = caption
-            view.show(caption)
-            if caption.kind == "final":
-                finals.append(caption)
 
 
 class _Status:
     """Writes the status line: time, how loud the microphone is, speed, model."""
 
     def __init__(
-        self, session: Session, asked: CaptionsOptions, microphone: Microphone | None = None
+        self,
+        session: Session,
+        asked: CaptionsOptions,
+        microphone: Microphone | None = None,
+        saving: Saving | None = None,
     ) -> None:
         self._session, self._asked, self._microphone = session, asked, microphone
+        self._saving = saving
         self._begin = time.monotonic()
         self.last: Caption | None = None
 
@@ -210,6 +258,8 @@ class _Status:
             parts.append(f"RTF {(time.monotonic() - self._begin) / heard:.2f}")
         elif self.last is not None:
             parts.append(f"latency {self.last.latency.get('partial_ms', 0)} ms")
+        if self._saving is not None and self._saving.problem:
+            parts.append(self._saving.problem)
         return "   ".join([*parts, "Ctrl-C to end"])
 
 
@@ -223,22 +273,44 @@ def _view(asked: CaptionsOptions, status: Callable[[], str], console: Console) -
     return JsonLines(console.file) if asked.as_json else PlainLines(console.file)
 
 
-@contextmanager
-def _stopping_on_interrupt(stop: Callable[[], None]) -> Iterator[Callable[[], bool]]:
-    """Makes the first Ctrl-C call ``stop``, which ends the input; yields whether there was one."""
-    seen = []
+_HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)  # Windows has no closed terminals
 
-    def interrupt(signum: int, frame: object) -> None:
-        if seen:
+
+class _Ending:
+    """Makes the first Ctrl-C, SIGTERM or SIGHUP call ``stop``, which ends the input; a second one
+    raises KeyboardInterrupt.
+    """
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self._stop, self._before = stop, {}
+        self.signal: int | None = None  # the first one
+
+    def __enter__(self) -> "_Ending":
+        for number in {signal.SIGINT, signal.SIGTERM, _HANGUP}:
+            self._before[number] = signal.signal(number, lambda number, frame: self.end(number))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def end(self, number: int) -> None:
+        if self.signal is not None and number != _HANGUP:
             raise KeyboardInterrupt
-        seen.append(signum)
-        stop()
+        if self.signal is None:
+            self.signal = number
+            self._stop()
 
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield lambda: bool(seen)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    @property
+    def name(self) -> str:
+        if self.signal is None:
+            return ""
+        return "Ctrl-C" if self.signal == signal.SIGINT else signal.Signals(self.signal).name
+
+    @property
+    def exit_code(self) -> int:
+        """As a shell tells it: 128 and the signal's number."""
+        return OK if self.signal is None else 128 + self.signal
 
 
 def _read_reference(path: Path) -> str:
@@ -269,4 +341,5 @@ def _make_writable(folder: Path) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+    with suppress(OSError):  # of a terminal that was closed
+        print(line, file=sys.stderr)

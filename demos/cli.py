@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 
 from dragoman.demos import models, options
 from dragoman.demos.browser import demo
+from dragoman.demos.stdout import escape_what_cannot_be_encoded
 from dragoman.demos.translate import translate
 from dragoman.errors import FAILED, INTERRUPTED, OK, USAGE, DragomanError, exit_code
 from dragoman.spec import ModelSpec
@@ -32,6 +33,7 @@ app = typer.Typer(
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; the exit code is returned, for the console script to exit with."""
     args = with_hyphens(sys.argv[1:] if argv is None else argv)
+    escape_what_cannot_be_encoded()
     try:
         return app(args, prog_name="dragoman", standalone_mode=False) or OK
     except KeyboardInterrupt:
@@ -142,6 +144,9 @@ def captions(
             help="Folder for NAME.es.srt, .vtt and NAME.json; a microphone's else go here.",
         ),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace outputs that no run of dragoman wrote.")
+    ] = False,
     reference: Annotated[
         Path | None, typer.Option(help="True transcript: print the word error rate at the end.")
     ] = None,
@@ -187,6 +192,7 @@ def captions(
             pace=pace,
             pad_audio=pad_audio,
             min_confidence=min_confidence,
+            overwrite=overwrite,
             spec=ModelSpec(model, device, dtype, size, draft_size, threads, address),
             ray=not no_ray,
         )

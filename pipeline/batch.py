@@ -28,7 +28,7 @@ from dragoman.models.hub import here
 from dragoman.pipeline.formats import USUAL
 from dragoman.pipeline.frames import read_frames
 from dragoman.pipeline.inputs import Missing, Source
-from dragoman.pipeline.journal import Entry, Finished, Journal, digest, relative
+from dragoman.pipeline.journal import Entry, Finished, Journal, foreign, not_ours, relative
 from dragoman.pipeline.media import probe, read_audio
 from dragoman.pipeline.outputs import Output, asked, confident, document, planned, write_all
 from dragoman.pipeline.pool import Job, Outcome, Pool
@@ -186,8 +186,8 @@ class Batch:
             if not self._options.overwrite:
                 if entry is not None and _is_done(entry, work, outputs, paths):
                     return Result(source.path, "skipped", paths, "already done")
-                if (strange := _not_ours(entry, paths)) is not None:
-                    return Result(source.path, "failed", reason=_foreign(strange))
+                if (strange := not_ours(entry, paths)) is not None:
+                    return Result(source.path, "failed", reason=foreign(strange))
         info = probe(source.path)
         if not info.has_audio:
             read_audio(source.path)  # says so
@@ -349,22 +349,6 @@ def _is_done(entry: Entry, work: str, outputs: Sequence[Output], paths: Sequence
     asked = {output.file for output in outputs}
     same = entry.done and entry.work == work and asked <= set(entry.written)
     return same and all(path.exists() for path in paths)
-
-
-def _not_ours(entry: Entry | None, paths: Sequence[Path]) -> Path | None:
-    """The first of ``paths`` that is there and that no run has written as it is now."""
-    for path in paths:
-        ours = entry.outputs.get(path.name, []) if entry else []
-        if path.exists() and digest(path) not in ours:
-            return path
-    return None
-
-
-def _foreign(path: Path) -> str:
-    return (
-        f"{path} is there already, and not as an earlier run wrote it: "
-        "give --overwrite to replace it, or choose another folder with -o"
-    )
 
 
 def _next(file: _File, speeches: Iterator[Speech]) -> Speech | None:

@@ -62,6 +62,23 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def not_ours(entry: Entry | None, paths: Iterable[Path]) -> Path | None:
+    """The first of ``paths`` that is there and that no run has written as it is now."""
+    for path in paths:
+        ours = entry.outputs.get(path.name, []) if entry else []
+        if path.exists() and digest(path) not in ours:
+            return path
+    return None
+
+
+def foreign(path: Path) -> str:
+    """What to say about such a path."""
+    return (
+        f"{path} is there already, and not as an earlier run wrote it: "
+        "give --overwrite to replace it, or choose another folder with -o"
+    )
+
+
 class Journal:
     """The journal of ``folder``, locked; ``run`` marks the lines of this run."""
 

@@ -19,6 +19,7 @@ from dragoman import errors
 from dragoman.demos import captions as command
 from dragoman.demos import cli
 from dragoman.errors import CheckpointError, PipelineError
+from dragoman.pipeline.journal import NAME
 from dragoman.pipeline.runner import Failure
 from tests.nano_like import read_config
 from tests.pipeline.batches import as_saved
@@ -92,7 +93,7 @@ def test_files_are_written_for_both_languages(talk, any_pair, tmp_path, capsys):
     args = ["--model", any_pair, "--target_language=it", "--json"]
     assert captions("--file", talk, "-o", folder, *args) == errors.OK
     assert {path.name for path in folder.iterdir()} == {
-        "talk.es.srt", "talk.es.vtt", "talk.it.srt", "talk.it.vtt", "talk.json"
+        "talk.es.srt", "talk.es.vtt", "talk.it.srt", "talk.it.vtt", "talk.json", NAME
     }  # fmt: skip
     assert "w0 w1 w2 w3 w4" in (folder / "talk.es.srt").read_text()
     assert "W0 W1 W2 W3 W4" in (folder / "talk.it.vtt").read_text()
@@ -216,7 +217,9 @@ def test_a_session_that_fails_keeps_what_was_finished(tmp_path, capsys):
         file.writeframes(samples.tobytes())
     assert captions("--file", path, "-o", tmp_path) == errors.FAILED
     assert "failed in stage 'encode'" in capsys.readouterr().err
-    assert len(json.loads((tmp_path / "bad.json").read_text())["segments"]) == 1
+    form = json.loads((tmp_path / "bad.json").read_text())
+    assert len(form["segments"]) == 1
+    assert form["warnings"][0].startswith("unfinished: ") and "encode" in form["warnings"][0]
 
 
 class FastCard:
@@ -244,37 +247,70 @@ def test_a_microphone_is_heard_as_fast_as_it_comes(tmp_path, capsys, monkeypatch
     assert (form["source"], len(form["segments"])) == ("card", 75)
 
 
-def test_ctrl_c_ends_cleanly_and_saves(tmp_path):
-    """In a process of its own: the signal, the code, the files, and the last words."""
-    talk = write_wav(tmp_path / "long.wav", 60)
-    script = f"""
-        import sys
-        from dragoman.demos import captions, cli
-        from tests.pipeline.chains import in_process
-        from tests.pipeline.fake_stages import fakes
-        captions.start = lambda request: in_process(fakes())
-        sys.exit(cli.main(["captions", "--file", {str(talk)!r}, "--json", "-o", {str(tmp_path)!r}]))
-    """
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    for _ in range(CHUNKS_A_SEGMENT + 1):
-        line = process.stdout.readline()
-    assert json.loads(line)["segment"] == 1
-    process.send_signal(signal.SIGINT)
-    begin = time.monotonic()
-    out, err = process.communicate(timeout=10)
-    assert process.returncode == errors.INTERRUPTED and err == ""
-    assert time.monotonic() - begin < 5
+class Going:
+    """`dragoman captions` of a minute of sound, in a process of its own, in its second segment."""
+
+    def __init__(self, folder: Path) -> None:
+        talk = write_wav(folder / "long.wav", 60)
+        script = f"""
+            import sys
+            from dragoman.demos import captions, cli
+            from tests.pipeline.chains import in_process
+            from tests.pipeline.fake_stages import fakes
+            captions.start = lambda request: in_process(fakes())
+            args = ["captions", "--file", {str(talk)!r}, "--json", "-o", {str(folder)!r}]
+            sys.exit(cli.main(args))
+        """
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(script)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        for _ in range(CHUNKS_A_SEGMENT + 1):
+            line = self.process.stdout.readline()
+        assert json.loads(line)["segment"] == 1
+
+    def end(self, number: signal.Signals) -> tuple[str, str]:
+        self.process.send_signal(number)
+        begin = time.monotonic()
+        out, err = self.process.communicate(timeout=10)
+        assert time.monotonic() - begin < 5
+        return out, err
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_ends_cleanly_and_saves(name, tmp_path):
+    """The code, the files, and the last words."""
+    going, number = Going(tmp_path), signal.Signals[name]
+    out, err = going.end(number)
+    assert going.process.returncode == 128 + number and err == ""
     assert json.loads(out.splitlines()[-1])["kind"] == "final"
-    saved = json.loads((tmp_path / "long.json").read_text())
-    assert [segment["start"] for segment in saved["segments"]] == [0.0, 0.8]
-    assert (tmp_path / "long.en.srt").is_file()
+    form = json.loads((tmp_path / "long.json").read_text())
+    assert [segment["start"] for segment in form["segments"]] == [0.0, 0.8]
+    assert "ended by" in form["warnings"][0]
+    assert not list(tmp_path.glob("*unfinished*"))
+
+
+def test_what_was_final_survives_a_kill(tmp_path):
+    going = Going(tmp_path)
+    going.end(signal.SIGKILL)
+    form = json.loads((tmp_path / "long.unfinished.json").read_text())
+    assert [segment["start"] for segment in form["segments"]] == [0.0]
+    assert "going on" in form["warnings"][0]
+    assert (tmp_path / "long.unfinished.es.srt").is_file()
+
+
+def test_outputs_that_were_edited_are_refused_before_anything_starts(talk, tmp_path, capsys):
+    assert captions("--file", talk, "-o", tmp_path) == errors.OK
+    assert captions("--file", talk, "-o", tmp_path) == errors.OK
+    (tmp_path / "talk.es.srt").write_text("by hand")
+    assert captions("--file", talk, "-o", tmp_path) == errors.NO_INPUT
+    assert "talk.es.srt is there already" in capsys.readouterr().err
+    assert captions("--file", talk, "-o", tmp_path, "--overwrite") == errors.OK
+    assert (tmp_path / "talk.es.srt").read_text() != "by hand"
 
 
 def test_a_reader_that_leaves_is_no_crash(talk):

@@ -61,3 +61,24 @@ def test_an_actor_that_is_killed_leaves_json_lines_only(deadly):
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert [event["kind"] for event in events].count("final") >= 1
     assert {event["segment"] for event in events} <= {0, 1, 2}
+
+
+LETTERS = "mañana œ 日本 🙂"
+PRINTING = """
+    import json, sys
+    from dragoman.demos.stdout import escape_what_cannot_be_encoded
+    escape_what_cannot_be_encoded()
+    print(json.dumps(sys.argv[1], ensure_ascii=False))
+    print(sys.argv[1], file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_letters_that_an_encoding_lacks_are_written_as_json_writes_them(encoding):
+    env = {"PYTHONIOENCODING": encoding, "PYTHONPATH": str(media_files.ROOT)}
+    program = [sys.executable, "-c", textwrap.dedent(PRINTING), LETTERS]
+    done = subprocess.run(program, capture_output=True, env=env)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.decode(encoding)
+    assert json.loads(said) == LETTERS and ("ñ" in said) == (encoding != "ascii")
+    assert "ma" in done.stderr.decode(encoding)
