@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -90,7 +91,7 @@ class LogMel(StreamingLayer[MelState]):
 
 def _magnitudes(frames: Tensor) -> Tensor:
     """Of the spectrum; by its parts, as torch's `abs` of complex numbers is slow."""
-    spectrum: Tensor = torch.fft.rfft(frames, n=FFT_SAMPLES)  # pyright: ignore  # has no types
+    spectrum = cast(Tensor, torch.fft.rfft(frames, n=FFT_SAMPLES))  # pyright: ignore  # untyped
     return torch.view_as_real(spectrum).square().sum(-1).sqrt()
 
 

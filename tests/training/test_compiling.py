@@ -19,7 +19,8 @@ def models(tokenizer):
     prompt = prompts.build(tokenizer, "es", "en")
     torch.manual_seed(0)
     soft_token = tokenizer.special("<audio_soft_token>")
-    model = Nano(nano.config(tokenizer), prompt.after, soft_token)
+    shape = nano.Shape(audio_width=64, audio_blocks=1, width=128, layers=6, shared=1, ffn=128)
+    model = Nano(nano.config(tokenizer, shape), prompt.after, soft_token)
     return model, copy.deepcopy(model)
 
 
