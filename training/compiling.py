@@ -15,16 +15,19 @@ from training.model import Nano
 SHAPES = 256  # most versions of one function
 
 
-def compile_parts(model: Nano) -> None:
-    """Replaces what takes most of a step by compiled functions with the same results."""
+def compile_parts(model: Nano, backend: str = "inductor") -> None:
+    """Replaces what takes most of a step by compiled functions with the same results.
+
+    backend: a name that `torch.compile` knows.
+    """
     torch._dynamo.config.recompile_limit = SHAPES
     torch._dynamo.config.accumulated_recompile_limit = 8 * SHAPES
     for block in model.audio_tower.conformer:
-        _compile(block, "forward", dynamic=False)
+        _compile(block, "forward", backend, dynamic=False)
     for layer in model.language_model.layers:
-        _compile(layer, "begin", dynamic=True)
-        _compile(layer, "finish", dynamic=True)
+        _compile(layer, "begin", backend, dynamic=True)
+        _compile(layer, "finish", backend, dynamic=True)
 
 
-def _compile(module: nn.Module, name: str, dynamic: bool) -> None:
-    setattr(module, name, torch.compile(getattr(module, name), dynamic=dynamic))
+def _compile(module: nn.Module, name: str, backend: str, dynamic: bool) -> None:
+    setattr(module, name, torch.compile(getattr(module, name), backend=backend, dynamic=dynamic))
