@@ -52,6 +52,7 @@ class CaptionsOptions:
     reference: Path | None = None
     pace: Pace = "real-time"
     pad_audio: bool = False
+    prompt_style: str = "short"
     min_confidence: float | None = None
     overwrite: bool = False
     spec: ModelSpec = ModelSpec()
@@ -65,6 +66,7 @@ class CaptionsOptions:
             language=self.language,
             target_language=self.target_language,
             pad_audio=self.pad_audio,
+            prompt_style=self.prompt_style,
             min_confidence=self.min_confidence,
         )
 

@@ -31,10 +31,10 @@ class SessionOptions:
     processor shows it. ``size`` is the part of the model that runs (see :mod:`models.sizes`;
     `auto`: smaller while the session lags, empty: all of it), ``draft_size`` another one for
     partial captions. ``prompt_style`` words the instruction: `short`, `long`, or one's own
-    text (:func:`models.prompt.style_of`). ``commit_policy`` is one of
-    :data:`stages.policies.commit.POLICIES`. Subtitles leave out a segment whose transcript
-    has a lower mean confidence than ``min_confidence``; None: than the model's folder names
-    (:mod:`models.confidence`).
+    text (the public API reads it from a file as well, see :func:`models.prompt.style_of`).
+    ``commit_policy`` is one of :data:`stages.policies.commit.POLICIES`. Subtitles leave out a
+    segment whose transcript has a lower mean confidence than ``min_confidence``; None: than the
+    model's folder names (:mod:`models.confidence`).
     """
 
     language: str = "es"
