@@ -13,6 +13,7 @@ from os.path import commonprefix
 
 from dragoman.models.answers import Answer, Flag, Part, read
 from dragoman.models.tokenizer import Tokenizer
+from dragoman.models.words import one_line
 from dragoman.stages.messages import Text
 from dragoman.stages.policies.commit import without_loop
 
@@ -66,7 +67,7 @@ class Reader:
         if not sure.startswith(shown):
             sure = shown
         if not whole.startswith(sure):
-            whole = f"{sure} {whole}".rstrip()
+            whole = one_line((sure, whole))
         return Text(whole) if committed == len(ids) else Text(sure, whole[len(sure) :])
 
     def has_words(self, ids: Sequence[int]) -> bool:

@@ -37,6 +37,7 @@ from dragoman.models.answers import Flag, Part
 from dragoman.models.checkpoint import Checkpoint
 from dragoman.models.prompt import AUDIO_TOKENS, Prompt
 from dragoman.models.tokenizer import Tokenizer
+from dragoman.models.words import words
 from dragoman.stages.confidence import word_confidences
 from dragoman.stages.messages import (
     SAMPLE_RATE_HZ,
@@ -393,7 +394,7 @@ class TranslateStage:
         text = state.reader.text(said.ids, said.committed, said.shown, part)
         said.shown = text.committed
         pieces = [self.tokenizer.piece(token) for token in said.ids]
-        confidences = word_confidences(text.whole.split(), pieces, said.chances)
+        confidences = word_confidences(words(text.whole), pieces, said.chances)
         return replace(text, confidences=confidences)
 
     def _size(self, state: TranslateState) -> str:
