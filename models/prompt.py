@@ -35,11 +35,11 @@ IMAGE_SPECIALS = ("<start_of_image>", "<image_soft_token>", "<end_of_image>")
 IMAGE_TOKENS = 256  # soft tokens of a picture
 AUDIO_TOKENS = 188  # soft tokens of 30 s of sound, to which the reference fills up
 MANY = range(1, 32)  # newlines in a row that may be one token
-SHORT = "short"
+SHORT, LONG = "short", "long"
 STYLES = {
     SHORT: "Transcribe the following speech segment in {language}, then translate it into "
     "{target_language}:",
-    "long": "Transcribe the following speech segment in {language}, then translate it into "
+    LONG: "Transcribe the following speech segment in {language}, then translate it into "
     "{target_language}.\nWhen formatting the answer, first output the transcription in {language}, "
     "then one newline, then output the string '{target_language}: ', then the translation in "
     "{target_language}.",
