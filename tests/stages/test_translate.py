@@ -296,7 +296,7 @@ def test_asked_again_it_is_as_if_it_had_been_asked_so_from_the_first(stage, monk
     monkeypatch.setattr(spoken.Reader, "in_wrong_language", lambda *_: True)
     captions, states = run(stage, [*items, *segment([2])], replace(OPTIONS, **sizes))
     assert texts(captions[:3]) == texts(expected)
-    before = prompts.build(stage._tokenizer, "es", "en", style="long").before
+    before = prompts.build(stage.tokenizer, "es", "en", style="long").before
     assert states[2].cache.length == states[2].heard == len(before) + 6
     assert states[-1].guarded == {Flag.WRONG_LANGUAGE: 2}, "once a segment"
 
