@@ -49,6 +49,7 @@ def demo(
     size: options.Size = "",
     draft_size: options.DraftSize = "",
     pad_audio: options.PadAudio = False,
+    prompt_style: options.PromptStyle = "short",
     threads: options.Threads = None,
     address: options.Address = None,
     no_ray: options.NoRay = False,
@@ -66,7 +67,11 @@ def demo(
     check(spec, language, target_language)
     _check(host, port, ssl_certfile, ssl_keyfile)
     session = session_options(
-        spec, language=language, target_language=target_language, pad_audio=pad_audio
+        spec,
+        language=language,
+        target_language=target_language,
+        pad_audio=pad_audio,
+        prompt_style=prompt_style,
     )
     if sys.stderr.isatty():
         print(f"loading {model} ...", file=sys.stderr)

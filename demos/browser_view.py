@@ -73,8 +73,8 @@ def table(captions: Sequence[Caption], options: SessionOptions) -> str:
     head = "".join(f"<th>{name}</th>" for name in ("Time", *names))
     rows = "".join(
         f'<tr data-seek="{_seconds(caption.start)}"><td>{clock(caption.start)}–'
-        f"{clock(caption.end)}</td><td>{escape(caption.transcript.whole)}</td>"
-        f"<td>{escape(caption.translation.whole)}</td></tr>"
+        f'{clock(caption.end)}</td><td dir="auto">{escape(caption.transcript.whole)}</td>'
+        f'<td dir="auto">{escape(caption.translation.whole)}</td></tr>'
         for caption in captions
     )
     return f'<table class="dg-table"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
@@ -159,9 +159,9 @@ def tracks(paths: Sequence[Path], options: SessionOptions) -> list[tuple[str, st
 def _segment(caption: Caption) -> str:
     return (
         f'<div class="dg-segment dg-{caption.kind}"><time>{clock(caption.start)}</time>'
-        f'<p class="dg-transcript" lang="{escape(caption.language)}">'
+        f'<p class="dg-transcript" dir="auto" lang="{escape(caption.language)}">'
         f"{_text(caption.transcript)}</p>"
-        f'<p class="dg-translation" lang="{escape(caption.target_language)}">'
+        f'<p class="dg-translation" dir="auto" lang="{escape(caption.target_language)}">'
         f"{_text(caption.translation)}</p></div>"
     )
 

@@ -25,6 +25,7 @@ from dragoman.demos.score import word_error_rate
 from dragoman.demos.stdout import own_stdout
 from dragoman.demos.terminal import JsonLines, LiveView, PlainLines, View, clock
 from dragoman.errors import OK, InputError
+from dragoman.models import languages
 from dragoman.pipeline import start as pipeline
 from dragoman.pipeline.chain import Chain
 from dragoman.pipeline.devices import choose, devices
@@ -52,6 +53,7 @@ class CaptionsOptions:
     reference: Path | None = None
     pace: Pace = "real-time"
     pad_audio: bool = False
+    prompt_style: str = "short"
     min_confidence: float | None = None
     overwrite: bool = False
     spec: ModelSpec = ModelSpec()
@@ -65,6 +67,7 @@ class CaptionsOptions:
             language=self.language,
             target_language=self.target_language,
             pad_audio=self.pad_audio,
+            prompt_style=self.prompt_style,
             min_confidence=self.min_confidence,
         )
 
@@ -173,7 +176,8 @@ def _caption(
         _say(f"no speech was heard in {source.name}")
     if reference is not None:
         heard = " ".join(caption.transcript.whole for caption in kept.finals)
-        _say(f"WER {word_error_rate(reference, heard):.1%} against {asked.reference}")
+        measure = "WER" if languages.find(asked.language).spaced else "CER"
+        _say(f"{measure} {word_error_rate(reference, heard):.1%} against {asked.reference}")
     return ending.exit_code
 
 
@@ -190,9 +194,9 @@ def _finish(source: AudioSource, saving: Saving | None, duration_s: float, early
         if line:
             _say(line)
     if source.microphone is not None and not told:
-        languages = ",".join((saving.options.language, saving.options.target_language))
+        codes = ",".join((saving.options.language, saving.options.target_language))
         path = saving.folder / saving.name
-        _say(f"saved {path}.{{{languages}}}.{{srt,vtt}} and {path}.json")
+        _say(f"saved {path}.{{{codes}}}.{{srt,vtt}} and {path}.json")
 
 
 class _Kept:

@@ -3,16 +3,15 @@
 The terminal and the page lay out the same parts, each in its own way.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
+from dragoman.models.words import words
 from dragoman.stages.messages import Text
 
 UNSURE = 0.5  # a word is dimmed that is more likely wrong than right
-_WORDS = re.compile(r"\s*\S+|\s+")
 
 Kind = Literal["sure", "unsure", "tail"]
 
@@ -39,9 +38,12 @@ def parts(text: Text) -> list[Part]:
 def _words(text: Text) -> Iterator[tuple[str, bool]]:
     """The committed words with the spaces before them, and whether each is unsure."""
     known = iter(text.confidences)
-    for word in _WORDS.findall(text.committed):
-        unsure = False if word.isspace() else next(known, 1.0) < UNSURE
-        yield word, unsure
+    at = 0
+    for word in words(text.committed):
+        begin, at = at, text.committed.index(word, at) + len(word)
+        yield text.committed[begin:at], next(known, 1.0) < UNSURE
+    if at < len(text.committed):
+        yield text.committed[at:], False
 
 
 def _kind(word: tuple[str, bool]) -> Kind:

@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 
 from dragoman.demos import models, options
 from dragoman.demos.browser import demo
+from dragoman.demos.doctor import doctor
 from dragoman.demos.stdout import escape_what_cannot_be_encoded
 from dragoman.demos.translate import translate
 from dragoman.errors import FAILED, INTERRUPTED, OK, USAGE, DragomanError, exit_code
@@ -160,6 +161,7 @@ def captions(
     size: options.Size = "",
     draft_size: options.DraftSize = "",
     pad_audio: options.PadAudio = False,
+    prompt_style: options.PromptStyle = "short",
     min_confidence: options.MinConfidence = None,
     threads: options.Threads = None,
     address: options.Address = None,
@@ -191,6 +193,7 @@ def captions(
             reference=reference,
             pace=pace,
             pad_audio=pad_audio,
+            prompt_style=prompt_style,
             min_confidence=min_confidence,
             overwrite=overwrite,
             spec=ModelSpec(model, device, dtype, size, draft_size, threads, address),
@@ -201,6 +204,7 @@ def captions(
 
 app.command()(translate)
 app.command()(demo)
+app.command()(doctor)
 app.add_typer(models.app, name="models")
 
 

@@ -17,6 +17,13 @@ def _code(said: str) -> str:
     return languages.find(said).code
 
 
+def _style(said: str) -> str:
+    """A style or an instruction, as sessions take it; raises UsageError."""
+    from dragoman.models.prompt import style_of
+
+    return style_of(said)
+
+
 Language = Annotated[
     str, typer.Option(callback=_code, help="Language that is spoken: a code or an English name.")
 ]
@@ -39,6 +46,15 @@ PadAudio = Annotated[
         "--pad-audio/--no-pad-audio",
         help="Show the model every segment filled up to 30 s, as the reference does; slower. "
         "Not for nano, which has learnt without.",
+    ),
+]
+PromptStyle = Annotated[
+    str,
+    typer.Option(
+        callback=_style,
+        metavar="short|long|FILE",
+        help="Wording of the instruction: long says what the answer looks like; a file holds your "
+        "own, with {language} and {target_language}. Nano has learnt the short one.",
     ),
 ]
 Size = Annotated[

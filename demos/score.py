@@ -1,4 +1,6 @@
-"""The word error rate of a session against a transcript of what was said."""
+"""The word error rate of a session against a transcript of what was said; in languages without
+spaces between words their letters are counted, which is a character error rate.
+"""
 
 from dragoman.models.words import normalized
 

@@ -52,6 +52,7 @@ def translate(
     dtype: options.Dtype = "auto",
     size: options.Size = "",
     pad_audio: options.PadAudio = False,
+    prompt_style: options.PromptStyle = "short",
     min_confidence: options.MinConfidence = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes; else one for each core or GPU.")
@@ -80,6 +81,7 @@ def translate(
             language=language,
             target_language=target_language,
             pad_audio=pad_audio,
+            prompt_style=prompt_style,
             min_confidence=min_confidence,
         ),
         spec=spec,

@@ -143,8 +143,10 @@ def translate(
 
 
 def _with_sizes(options: Options | None, spec: ModelSpec) -> Options:
-    """``options``, languages as codes, with the sizes of the spec where they name none."""
-    from dragoman.models import languages
+    """``options``, languages as codes, the instruction read, with the sizes of the spec where they
+    name none.
+    """
+    from dragoman.models import languages, prompt
     from dragoman.stages.messages import SessionOptions
 
     options = options or SessionOptions()
@@ -152,6 +154,7 @@ def _with_sizes(options: Options | None, spec: ModelSpec) -> Options:
         options,
         language=languages.find(options.language).code,
         target_language=languages.find(options.target_language).code,
+        prompt_style=prompt.style_of(options.prompt_style),
         size=options.size or spec.size,
         draft_size=options.draft_size or spec.draft_size,
     )

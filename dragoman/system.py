@@ -7,6 +7,7 @@ with more memory or without a lock. Nothing else in the project calls these part
 import ctypes
 import mmap
 import os
+import platform
 import sys
 import tempfile
 from io import FileIO
@@ -18,6 +19,7 @@ except ImportError:  # Windows
     fcntl = None
 
 SMAPS = Path("/proc/self/smaps")
+CPUINFO, MEMINFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")
 POPULATE_READ = 22  # of madvise since Linux 5.14: maps pages as if they had been read
 
 
@@ -27,6 +29,29 @@ def cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS and Windows
         return os.cpu_count() or 1
+
+
+def processor() -> str:
+    """What the processor is called; where Linux does not tell, its architecture."""
+    try:
+        lines = CPUINFO.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.machine())
+
+
+def memory() -> tuple[int, int] | None:
+    """Bytes of memory that this machine has, and that are free for use; None where unknown."""
+    try:
+        lines = MEMINFO.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    kilobytes = {name: int(rest.split()[0]) for name, _, rest in (x.partition(":") for x in lines)}
+    try:
+        return 1024 * kilobytes["MemTotal"], 1024 * kilobytes["MemAvailable"]
+    except KeyError:
+        return None
 
 
 def lock(file: int | FileIO, wait: bool = True) -> None:

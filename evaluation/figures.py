@@ -10,6 +10,7 @@ from dataclasses import asdict
 from statistics import mean
 from typing import Any
 
+from dragoman.models.words import words
 from evaluation import confidence
 from evaluation.scores import Confusions, by_voice, translation_scores, word_errors
 from evaluation.store import Part, Row, Store
@@ -148,7 +149,7 @@ def _invented_row(parts: Iterable[Part]) -> Figures:
         length, *segments = part.rows
         minutes += length["seconds"] / 60
         shown += sum(row["shown"] for row in segments)
-        final += sum(len(row["transcript"].split()) for row in segments)
+        final += sum(len(words(row["transcript"])) for row in segments)
         confidences += [c for row in segments for c in row["transcript_confidences"]]
     row = {
         "minutes": round(minutes, 2),
@@ -163,14 +164,14 @@ def _invented_row(parts: Iterable[Part]) -> Figures:
 
 def _confidence(rows: list[Row]) -> Figures:
     """The curve, how well it is calibrated, and the two thresholds; empty without confidences."""
-    words = confidence.words(rows)
-    if not words:
+    known = confidence.words(rows)
+    if not known:
         return {}
-    points = confidence.curve(words)
+    points = confidence.curve(known)
     sure = confidence.sure_threshold(points, SURE_RIGHT)
     return {
         "curve": [asdict(point) for point in points],
-        "calibration_error": round(confidence.calibration(words), 4),
+        "calibration_error": round(confidence.calibration(known), 4),
         "cue_threshold": confidence.cue_threshold(rows),
         "sure_threshold": None if sure is None else sure.threshold,
         "right_of_shown": None if sure is None else round(sure.right_of_shown, 4),

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dragoman.pipeline.logs import EVALUATION, SimulstreamLog
+from dragoman.pipeline.logs import SimulstreamLog, evaluation
 from dragoman.stages.messages import Caption
 from evaluation.noise import pieces
 from evaluation.talk import SAMPLE_RATE_HZ, Talk
@@ -84,7 +84,7 @@ def scored(
                 writer.write(caption)
         if not _any_words(log):
             return {}
-        (folder / "eval.yaml").write_text(EVALUATION, encoding="utf-8")
+        (folder / "eval.yaml").write_text(evaluation(target_language), encoding="utf-8")
         _write_references(folder, talk, target_language)
         return {**_omnisteval(folder), **_stream_laal(folder), **_stats(folder)}
 

@@ -113,7 +113,7 @@ def _invented(bench: Bench, sound: np.ndarray, spoken: str, written: str) -> Ite
     shown = 0
     with bench.captioner() as captioner:
         for caption in captioner.caption(pieces(sound), options, pace="fast"):
-            shown = max(shown, len(caption.transcript.whole.split()))
+            shown = max(shown, len(caption.transcript.words))
             if caption.kind == "final":
                 yield {
                     "shown": shown,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import jiwer
 import sacrebleu
 
-from dragoman.models.words import normalized
+from dragoman.models.words import normalized, words
 from evaluation.store import Row
 
 
@@ -86,12 +86,12 @@ def aligned_words(rows: Iterable[Row]) -> Iterator[tuple[str, str]]:
 
 
 def right_words(row: Row) -> list[bool]:
-    """For each whitespace-separated word of the transcript whether it was said.
+    """For each word of the transcript, as confidences count them, whether it was said.
 
     A word such as `dall'orbita` is right if all of its parts are; one without letters or digits is
     right, as nobody can mistake it.
     """
-    parts = [normalized(word).split() for word in row["transcript"].split()]
+    parts = [normalized(word).split() for word in words(row["transcript"])]
     if not any(parts):
         return [True] * len(parts)
     found = jiwer.process_words(normalized(row["said"]), " ".join(sum(parts, [])))

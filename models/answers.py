@@ -43,12 +43,15 @@ MOST_PREFACE = 160  # characters up to the colon of "Here is the transcription .
 
 
 class Flag(StrEnum):
-    """What an answer has that is neither transcript nor translation."""
+    """What an answer has that is neither transcript nor translation; or that one of these is in
+    the wrong language, which :mod:`models.written` tells.
+    """
 
     REFUSAL = "refusal"
     CHATTER = "chatter"
     THOUGHT = "thought"
     NO_TRANSLATION = "no_translation"
+    WRONG_LANGUAGE = "wrong_language"
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,13 @@
 The instruction stands before the audio, so that every soft token can enter the cache as it comes;
 pictures stand between the two. Unusual: newlines where two parts meet may be one token, so a prompt
 with pictures is another list of ids and not a list with pictures put in.
-The instruction has a short wording, that of the Gemma 3n guide (ai.google.dev/gemma/docs), and a
-long one, of Gemma 4's model card, that says what the answer looks like: the transcript, one
-newline, ``English: `` and the translation. Or it is anybody's own.
+The instruction has a short wording and a long one, which says what the answer looks like: the
+transcript, one newline, ``English: `` and the translation. Or it is anybody's own.
+
+Sources: the short wording is that of "Introducing Gemma 3n: The developer guide", section "Audio
+understanding" (developers.googleblog.com); nothing longer was published for Gemma 3n. The long one
+is, word for word, the prompt for "Automatic Speech Translation (AST)" in section "Audio" of the
+"Gemma 4 model card" (ai.google.dev/gemma/docs/core/model_card_4).
 """
 
 import re
@@ -31,11 +35,11 @@ IMAGE_SPECIALS = ("<start_of_image>", "<image_soft_token>", "<end_of_image>")
 IMAGE_TOKENS = 256  # soft tokens of a picture
 AUDIO_TOKENS = 188  # soft tokens of 30 s of sound, to which the reference fills up
 MANY = range(1, 32)  # newlines in a row that may be one token
-SHORT = "short"
+SHORT, LONG = "short", "long"
 STYLES = {
     SHORT: "Transcribe the following speech segment in {language}, then translate it into "
     "{target_language}:",
-    "long": "Transcribe the following speech segment in {language}, then translate it into "
+    LONG: "Transcribe the following speech segment in {language}, then translate it into "
     "{target_language}.\nWhen formatting the answer, first output the transcription in {language}, "
     "then one newline, then output the string '{target_language}: ', then the translation in "
     "{target_language}.",
@@ -101,18 +105,22 @@ def label(target_language: str) -> str:
 
 
 def style_of(said: str) -> str:
-    """The style that ``--prompt-style`` names: `short`, `long`, or the instruction in a file.
+    """The style that is meant by `short`, `long`, an instruction itself, which has braces, or else
+    the path of a file that holds one.
 
-    Raises UsageError for a file that cannot be read or holds no instruction.
+    Raises UsageError for a file that cannot be read, or an instruction that cannot be meant.
     """
     if said in STYLES:
+        return said
+    if "{" in said:
+        _check_instruction(said, "the instruction")
         return said
     try:
         text = Path(said).expanduser().read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise UsageError(
-            f"--prompt-style {said}: {reason}: choose {', '.join(STYLES)}, or a text file with "
+            f"prompt style {said}: {reason}: choose {', '.join(STYLES)}, or a text file with "
             f"{' and '.join(PLACEHOLDERS)}"
         ) from None
     _check_instruction(text, said)

@@ -16,6 +16,7 @@ from pathlib import Path
 from tokenizers import Tokenizer as _Tokenizer
 
 from dragoman.errors import TokenizerError
+from dragoman.models import words
 
 WORD_START = "▁"
 AT_ONCE = 4096  # pieces that are strings at a time, while they are packed
@@ -68,12 +69,15 @@ class Tokenizer:
         return self._decoding.text([token])
 
     def begins_word(self, token: int) -> bool:
-        """Whether ``token`` cannot continue a word: it starts with a space, or is punctuation."""
+        """Whether ``token`` cannot continue a word: it starts with a space, is punctuation, or
+        begins with a letter of a script that puts no spaces between words (`models.words`).
+        """
         piece = self._decoding[token]
         if piece.startswith("<0x"):  # a byte of a longer character
             return False
         # An accent may be a character of its own, after the letter it belongs to.
-        return not (piece[:1].isalnum() or unicodedata.category(piece[:1] or " ").startswith("M"))
+        inside = piece[:1].isalnum() or unicodedata.category(piece[:1] or " ").startswith("M")
+        return not inside or words.begins_word(piece)
 
     def rest(self) -> None:
         """Keeps only what decoding needs. To encode once more reads the file once more."""

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import pysubs2
 
+from dragoman.models.words import one_line
+
 
 @dataclass(frozen=True)
 class Cue:
@@ -45,12 +47,12 @@ def _escaped(line: str, name: str) -> str:
 
 def _plain(cues: Sequence[Cue]) -> str:
     """One cue a line, without times."""
-    return "".join(" ".join(cue.lines) + "\n" for cue in cues)
+    return "".join(one_line(cue.lines) + "\n" for cue in cues)
 
 
 def _table(cues: Sequence[Cue]) -> str:
     """Tab-separated, as whisper writes it: start and end in milliseconds, text."""
-    rows = [(str(cue.start_ms), str(cue.end_ms), " ".join(cue.lines)) for cue in cues]
+    rows = [(str(cue.start_ms), str(cue.end_ms), one_line(cue.lines)) for cue in cues]
     return "".join(
         "\t".join(part.replace("\t", " ") for part in row) + "\n"
         for row in [("start", "end", "text"), *rows]

@@ -5,7 +5,8 @@ Place: behind a session, beside the screens and files; one log holds one text of
 simulstream 1.0 (https://github.com/hlt-mt/simulstream, metrics/readers.py) writes a JSON object a
 line. The first names the sound; every later one is a step: how much audio it rests on, what it
 cost, and which tokens it deletes from the end of what stands and which it adds. Tokens here are
-words, so its readers want `EVALUATION` as their configuration.
+words, in languages without spaces letters (:mod:`models.words`), so its readers want what
+`evaluation` gives as their configuration.
 
 Unusual: `computation_time` is the time that a listener waits, from the arrival of the last sound
 that a caption rests on to the caption (`partial_ms`). It holds what a step waits in queues, so a
@@ -15,12 +16,19 @@ session that falls behind is seen to. Sessions at the pace "fast" have no such t
 import json
 from typing import Any, Literal, TextIO
 
+from dragoman.models import languages
+from dragoman.models.words import words
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Text
 
-# What simulstream and OmniSTEval have to be told about these logs, as YAML.
-EVALUATION = "detokenizer_type: simuleval\nlatency_unit: word\n"
-
 Which = Literal["transcript", "translation"]
+
+
+def evaluation(language: str) -> str:
+    """What simulstream and OmniSTEval have to be told about a log in ``language`` (a code), as
+    YAML; raises LanguageError.
+    """
+    unit = "word" if languages.find(language).spaced else "char"
+    return f"detokenizer_type: simuleval\nlatency_unit: {unit}\n"
 
 
 class SimulstreamLog:
@@ -47,19 +55,19 @@ class SimulstreamLog:
     def write(self, caption: Caption) -> None:
         """Logs a caption as a step; captions come in the order of their session."""
         text: Text = getattr(caption, self._which)
-        words = (text.committed if self._committed_only else text.whole).split()
-        words = self._finished + words
-        kept = _common_prefix(self._standing, words)
+        said = text.committed if self._committed_only else text.whole
+        logged = self._finished + words(said)
+        kept = _common_prefix(self._standing, logged)
         self._line(
             id=0,
             total_audio_processed=round(caption.end / SAMPLE_RATE_HZ, 3),
             computation_time=caption.latency.get("partial_ms", 0) / 1000,
-            generated_tokens=words[kept:],
+            generated_tokens=logged[kept:],
             deleted_tokens=self._standing[kept:],
         )
-        self._standing = words
+        self._standing = logged
         if caption.kind == "final":
-            self._finished = words
+            self._finished = logged
 
     def _line(self, **entry: Any) -> None:
         self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from dragoman.models.words import words
+
 if TYPE_CHECKING:  # a process that only passes messages on, or shows captions, needs no torch
     from torch import Tensor
 
@@ -31,10 +33,10 @@ class SessionOptions:
     processor shows it. ``size`` is the part of the model that runs (see :mod:`models.sizes`;
     `auto`: smaller while the session lags, empty: all of it), ``draft_size`` another one for
     partial captions. ``prompt_style`` words the instruction: `short`, `long`, or one's own
-    text (:func:`models.prompt.style_of`). ``commit_policy`` is one of
-    :data:`stages.policies.commit.POLICIES`. Subtitles leave out a segment whose transcript
-    has a lower mean confidence than ``min_confidence``; None: than the model's folder names
-    (:mod:`models.confidence`).
+    text (the public API reads it from a file as well, see :func:`models.prompt.style_of`).
+    ``commit_policy`` is one of :data:`stages.policies.commit.POLICIES`. Subtitles leave out a
+    segment whose transcript has a lower mean confidence than ``min_confidence``; None: than the
+    model's folder names (:mod:`models.confidence`).
     """
 
     language: str = "es"
@@ -155,8 +157,9 @@ class Text:
     """Words for people: ``committed`` is never retracted inside a segment, ``tail`` may change.
 
     ``confidences`` are the probabilities that the words are right, as the model sees it: one for
-    each whitespace-separated word of ``whole``, or none where they are not known. Texts that say
-    the same are equal whatever these are: the last digits depend on who shared a pass.
+    each word of ``whole`` as :mod:`models.words` counts them, or none where they are not known.
+    Texts that say the same are equal whatever these are: the last digits depend on who shared a
+    pass.
     """
 
     committed: str = ""
@@ -169,9 +172,9 @@ class Text:
 
     @property
     def words(self) -> tuple[tuple[str, float | None], ...]:
-        """The whitespace-separated words of ``whole``, each with its confidence if it is known."""
-        words = self.whole.split()
-        return tuple(zip(words, self.confidences or [None] * len(words), strict=True))
+        """The words of ``whole``, each with its confidence if it is known."""
+        said = words(self.whole)
+        return tuple(zip(said, self.confidences or [None] * len(said), strict=True))
 
     @property
     def confidence(self) -> float | None:

@@ -13,6 +13,8 @@ from os.path import commonprefix
 
 from dragoman.models.answers import Answer, Flag, Part, read
 from dragoman.models.tokenizer import Tokenizer
+from dragoman.models.words import one_line
+from dragoman.models.written import is_other
 from dragoman.stages.messages import Text
 from dragoman.stages.policies.commit import without_loop
 
@@ -56,6 +58,17 @@ class Reader:
         """What an answer that begins with ``ids`` has besides its texts."""
         return self._read(ids, Part.TRANSCRIPT, True).flags & GUARDED
 
+    def in_wrong_language(self, transcript: Sequence[int], translation: Sequence[int]) -> bool:
+        """Whether one of two texts is plainly in the language of the other one, or the transcript
+        in English, which models fall back to.
+        """
+        source, target = self.language, self.target_language
+        heard, meant = (
+            self._said(transcript, Part.TRANSCRIPT),
+            self._said(translation, Part.TRANSLATION),
+        )
+        return is_other(heard, source, (target, "en")) or is_other(meant, target, (source,))
+
     def text(self, ids: Sequence[int], committed: int, shown: str, part: Part) -> Text:
         """What people see of one text, of whose ``ids`` the first so many are committed; ``shown``
         was committed before.
@@ -66,7 +79,7 @@ class Reader:
         if not sure.startswith(shown):
             sure = shown
         if not whole.startswith(sure):
-            whole = f"{sure} {whole}".rstrip()
+            whole = one_line((sure, whole))
         return Text(whole) if committed == len(ids) else Text(sure, whole[len(sure) :])
 
     def has_words(self, ids: Sequence[int]) -> bool:

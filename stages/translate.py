@@ -14,7 +14,8 @@ Unusual: what was heard is translated from its transcript, so where there is no 
 no translation either, whatever the model would say. On request the audio is filled up to 30 s as
 the reference processor does it; the filling is computed anew for every update, as it stands behind
 audio that grows. A segment may be drafted at one size of the model and decoded at another when it
-closes: its audio is then heard once more.
+closes: its audio is then heard once more. So it is where an answer is in the wrong language: once a
+segment, before anything of it is committed, it is asked for again in the longer wording.
 """
 
 import logging
@@ -37,6 +38,7 @@ from dragoman.models.answers import Flag, Part
 from dragoman.models.checkpoint import Checkpoint
 from dragoman.models.prompt import AUDIO_TOKENS, Prompt
 from dragoman.models.tokenizer import Tokenizer
+from dragoman.models.words import words
 from dragoman.stages.confidence import word_confidences
 from dragoman.stages.messages import (
     SAMPLE_RATE_HZ,
@@ -90,9 +92,11 @@ class Hypothesis:
 
 @dataclass
 class Again:
-    """What a segment that is drafted at one size needs to be decoded at another when it closes."""
+    """What a segment needs to be heard once more: its pictures and its audio, and the size at which
+    it is decoded when it closes; None: the one that it has.
+    """
 
-    size: Slice
+    size: Slice | None
     pictures: tuple[Picture, ...]
     audio: list[Tensor] = field(default_factory=list[Tensor])
 
@@ -101,7 +105,8 @@ class Again:
 class TranslateState:
     """One session's open segment: its cache, the soft tokens that are not in it yet, how much was
     heard, its hypotheses, and the pictures that its captions name; and the sizes that the session
-    chooses from. ``guarded`` counts the segments whose answers were none, by what they were.
+    chooses from. ``guarded`` counts the segments whose answers were none, or were tried again, by
+    what they were. ``style`` words the instruction of this segment.
     """
 
     options: SessionOptions
@@ -111,6 +116,7 @@ class TranslateState:
     guarded: Counter[Flag] = field(default_factory=Counter[Flag])
     pressure: Pressure = field(default_factory=Pressure)
     cache: KVCache | None = None
+    style: str = prompts.SHORT
     again: Again | None = None
     fresh: list[Tensor] = field(default_factory=list[Tensor])  # [K, D], together < MOST_WAITING
     heard: int = 0  # positions of prompt and audio
@@ -169,7 +175,8 @@ class TranslateStage:
         sizes = Sizes.of(options, self.model.config)
         self._commit(options)  # an unknown one shall be known now
         self._instruction(prompt.before, sizes.draft or sizes.steps[0])
-        return TranslateState(options, prompt, Reader(self.tokenizer, *languages), sizes)
+        reader = Reader(self.tokenizer, *languages)
+        return TranslateState(options, prompt, reader, sizes, style=options.prompt_style)
 
     @torch.inference_mode()
     def step(self, item: SoftTokens, state: TranslateState) -> tuple[list[Caption], TranslateState]:
@@ -191,8 +198,10 @@ class TranslateStage:
         if state.cache is None:
             raise ValueError(f"segment {item.segment} is not open: feed its tokens from the first")
         state.pressure.note(item.late)
-        if state.again is not None:
-            yield from self._heard_again(item, state, state.again)
+        assert state.again is not None
+        if item.closes and state.again.size is not None:
+            yield from self._hear_again(state, state.again, state.again.size)
+        state.again.audio.append(item.tokens)
         count = len(item.tokens)
         state.fresh = [*state.fresh, item.tokens]
         state.heard, state.audio = state.heard + count, state.audio + count
@@ -209,6 +218,7 @@ class TranslateStage:
     def _opened(self, item: SoftTokens, state: TranslateState) -> Decoding[TranslateState]:
         size, pictures = state.pressure.next_segment(state.sizes), item.pictures
         drafts = None if item.closes else state.sizes.draft
+        state.style = state.options.prompt_style
         cache = yield from self._begun(drafts or size, pictures, state)
         return TranslateState(
             state.options,
@@ -218,20 +228,17 @@ class TranslateStage:
             state.guarded,
             state.pressure,
             cache,
-            Again(size, pictures) if drafts not in (None, size) else None,
+            state.style,
+            Again(size if drafts not in (None, size) else None, pictures),
             heard=cache.length,
             frames=tuple(picture.frame for picture in pictures),
         )
 
-    def _heard_again(self, item: SoftTokens, state: TranslateState, again: Again) -> Decoding[None]:
-        """Remembers the item's audio; when the segment closes, all of it is heard once more, at the
-        size of the final caption.
-        """
-        if not item.closes:
-            again.audio.append(item.tokens)
-            return
-        state.cache = yield from self._begun(again.size, again.pictures, state)
-        state.fresh = again.audio
+    def _hear_again(self, state: TranslateState, again: Again, size: Slice) -> Decoding[None]:
+        """Begins anew at ``size``, in the state's style; all audio so far is fresh again."""
+        state.cache = yield from self._begun(size, again.pictures, state)
+        state.fresh = [*again.audio]
+        state.heard = state.cache.length + state.audio
 
     def _begun(
         self, size: Slice, pictures: Sequence[Picture], state: TranslateState
@@ -239,12 +246,10 @@ class TranslateStage:
         """A cache of ``size`` that holds what stands before the audio."""
         soft = [picture.tokens for picture in pictures if picture.tokens is not None]
         ends = [picture.end for picture in pictures if picture.end is not None]
+        languages = state.options.language, state.options.target_language
+        prompt = self._prompt(*languages, state.style, len(soft))
         if not soft:
-            return self._instruction(state.prompt.before, size).copy()
-        options = state.options
-        prompt = self._prompt(
-            options.language, options.target_language, options.prompt_style, len(soft)
-        )
+            return self._instruction(prompt.before, size).copy()
         ids = self._row(prompt.before)
         embeddings = self.model.embed(ids)
         for token, rows in (("<image_soft_token>", soft), ("<end_of_image>", ends)):
@@ -297,12 +302,43 @@ class TranslateStage:
 
     def _update(self, item: SoftTokens, state: TranslateState) -> Decoding[None]:
         """Decodes both texts anew behind what is committed, and commits what agrees."""
+        texts = yield from self._answered(item, state)
+        if (yield from self._asked_again(texts, item, state)):
+            texts = yield from self._answered(item, state)
+        state.transcript, state.translation = texts
+
+    def _asked_again(
+        self, texts: tuple[Hypothesis, Hypothesis], item: SoftTokens, state: TranslateState
+    ) -> Decoding[bool]:
+        """Whether an answer in the wrong language is to be given once more, in the longer wording:
+        once a segment, and not if it was promised already.
+        """
+        promised = state.transcript.committed or state.translation.committed
+        if promised or state.style == prompts.LONG:
+            return False
+        if not state.reader.in_wrong_language(*(text.ids for text in texts)):
+            return False
+        state.guarded[Flag.WRONG_LANGUAGE] += 1
+        log.warning(
+            "segment %d: the answer was in the wrong language, so it was asked for in the longer "
+            "wording",
+            item.segment,
+        )
+        assert state.cache is not None and state.again is not None
+        state.style = prompts.LONG
+        yield from self._hear_again(state, state.again, state.cache.size)
+        return True
+
+    def _answered(
+        self, item: SoftTokens, state: TranslateState
+    ) -> Decoding[tuple[Hypothesis, Hypothesis]]:
+        """The new hypotheses. What was fresh of the audio is in the cache then."""
         prompt, last, fresh = state.prompt, state.translation, torch.cat(state.fresh)
         ahead = self._asked(fresh, state)
         most, commit = _most_tokens(item, state.options), self._commit(state.options)
         said = yield from self._transcript(ahead, most, item, state)
         known = ahead.chances(0, said)
-        state.transcript = state.transcript.updated(said, known, commit, item.closes)
+        transcript = state.transcript.updated(said, known, commit, item.closes)
         if state.reader.has_words(said):
             behind = [*said, *prompt.separator]
             text = partial(
@@ -318,9 +354,10 @@ class TranslateStage:
         else:
             meant = last.ids[: last.committed]
             known = [None] * len(meant)
-        state.translation = last.updated(meant, known, commit, item.closes)
+        translation = last.updated(meant, known, commit, item.closes)
         yield from ahead.keep(len(fresh))
         state.fresh = []
+        return transcript, translation
 
     def _transcript(
         self, ahead: Lookahead, most: int, item: SoftTokens, state: TranslateState
@@ -393,7 +430,7 @@ class TranslateStage:
         text = state.reader.text(said.ids, said.committed, said.shown, part)
         said.shown = text.committed
         pieces = [self.tokenizer.piece(token) for token in said.ids]
-        confidences = word_confidences(text.whole.split(), pieces, said.chances)
+        confidences = word_confidences(words(text.whole), pieces, said.chances)
         return replace(text, confidences=confidences)
 
     def _size(self, state: TranslateState) -> str:

@@ -26,6 +26,7 @@ TIERS = {
         "test_wheel.py",
         "demos/test_cli.py",
         "demos/test_demo.py",
+        "demos/test_doctor.py",
         "demos/test_loading.py",
         "demos/test_pad_audio.py",
         "demos/test_stdout.py",

@@ -19,6 +19,10 @@ TEXT = Text("El tren sale", " hoy", (0.9, 0.2, 0.3, 0.1))
         (Text("", "El", (0.1,)), [("El", "tail")]),
         (Text("El ", "", (0.1,)), [("El", "unsure"), (" ", "sure")]),
         (Text(), []),
+        (
+            Text("今日は。", "雨", (0.9, 0.2, 0.9, 0.1)),
+            [("今", "sure"), ("日", "unsure"), ("は。", "sure"), ("雨", "tail")],
+        ),
     ],
 )
 def test_parts_join_to_the_text(text, expected):

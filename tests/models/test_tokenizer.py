@@ -160,6 +160,14 @@ def test_a_rest_frees_the_library(tiny_folder):
     assert sys.getrefcount(plain) == before - 1
 
 
+def test_words_begin_without_spaces_where_a_script_has_none():
+    pieces = ["<unk>", "今日", "は", "ーク", "ไป", "า", "่", "▁GPU", "GPU", "、", "မ", "န်", "가"]
+    plain = Plain(WordLevel({piece: i for i, piece in enumerate(pieces)}, unk_token="<unk>"))
+    tokenizer = Tokenizer(lambda: plain)
+    begins = [piece for i, piece in enumerate(pieces) if tokenizer.begins_word(i)]
+    assert begins == ["<unk>", "今日", "は", "ไป", "▁GPU", "、", "မ"]
+
+
 def test_errors(tokenizer, tmp_path):
     with pytest.raises(TokenizerError, match="no <nonsense>.*same place as the weights"):
         tokenizer.special("<nonsense>")

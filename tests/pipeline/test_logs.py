@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dragoman.pipeline.logs import EVALUATION, SimulstreamLog
+from dragoman.pipeline.logs import SimulstreamLog, evaluation
 from dragoman.stages.messages import Caption, Text
 
 
@@ -67,7 +67,7 @@ def test_a_transcript_is_logged_like_a_translation():
 def test_simulstream_rebuilds_what_was_shown(tmp_path: Path):
     readers = pytest.importorskip("simulstream.metrics.readers")
     config = pytest.importorskip("simulstream.config")
-    (tmp_path / "eval.yaml").write_text(EVALUATION, encoding="utf-8")
+    (tmp_path / "eval.yaml").write_text(evaluation("en"), encoding="utf-8")
     lines = "\n".join(json.dumps(step) for step in steps())
     (tmp_path / "log.jsonl").write_text(lines + "\n", encoding="utf-8")
     reader = readers.LogReader(
@@ -78,3 +78,20 @@ def test_simulstream_rebuilds_what_was_shown(tmp_path: Path):
     assert output.ideal_delays == [1.0, 2.0, 2.0, 2.5, 4.0, 5.0, 5.0]
     assert output.computational_aware_delays[-1] == pytest.approx(5.15)
     assert reader.num_deleted_tokens() == 1
+
+
+def test_without_spaces_letters_are_logged(tmp_path: Path):
+    readers = pytest.importorskip("simulstream.metrics.readers")
+    config = pytest.importorskip("simulstream.config")
+    (tmp_path / "eval.yaml").write_text(evaluation("ja"), encoding="utf-8")
+    with (tmp_path / "log.jsonl").open("w", encoding="utf-8") as file:
+        log = SimulstreamLog(file, "talk.wav")
+        log.write(caption("partial", 0, 16_000, "今日", "も雨"))
+        log.write(caption("final", 0, 32_000, "今日は晴れです。"))
+    reader = readers.LogReader(
+        config.yaml_config(str(tmp_path / "eval.yaml")), str(tmp_path / "log.jsonl"), "char"
+    )
+    (output,) = reader.final_outputs_and_latencies().values()
+    assert output.final_text == "今日は晴れです。"
+    assert output.ideal_delays == [1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]
+    assert reader.num_deleted_tokens() == 2

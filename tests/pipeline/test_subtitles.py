@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dragoman.pipeline.subtitles import LINE_CHARS, MAX_MS, MIN_MS, Cue, cues, write
+from dragoman.pipeline.lines import LINE_CHARS
+from dragoman.pipeline.subtitles import MAX_MS, MIN_MS, Cue, cues, write
 from dragoman.stages.messages import Caption, Text
 
 Kind = Literal["partial", "final"]

@@ -1,7 +1,11 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as Plain
+from tokenizers.models import WordLevel
 
-from dragoman.stages.policies.commit import LocalAgreement, without_loop
+from dragoman.models.tokenizer import Tokenizer
+from dragoman.stages.policies.commit import POLICIES, LocalAgreement, without_loop
 
 IDS = st.lists(st.integers(0, 5), max_size=40)
 
@@ -85,3 +89,26 @@ def test_people_may_repeat_themselves():
         assert without_loop(ids) == ids
     assert without_loop([4] * 12) == [4]
     assert without_loop([8, *[1, 2, 3, 4] * 3, 9]) == [8, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "agreed", "held"),
+    [
+        ("今日|は|雨|が|降|り", "今日|は|雨|が|降|る|でしょう", "今日は雨が", "今日は雨が"),
+        ("วัน|นี้|ฝน|ตก", "วัน|นี้|ฝน|จะ|ตก", "วันนี้", "วันนี้"),
+        (
+            "今日|のニュ|ース|です",
+            "今日|のニュ|ース",
+            "今日",
+            "",
+        ),  # a long sound goes on with its letter
+    ],
+)
+def test_without_spaces_words_are_committed_as_they_come(earlier, later, agreed, held):
+    pieces = list(dict.fromkeys(["<unk>", *earlier.split("|"), *later.split("|")]))
+    ids = {piece: i for i, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(lambda: Plain(WordLevel(ids, unk_token="<unk>")))
+    previous, current = ([ids[piece] for piece in text.split("|")] for text in (earlier, later))
+    for name, expected in (("local-agreement", agreed), ("hold-3", held)):
+        committed = POLICIES[name](tokenizer.begins_word)(previous, current, 0)
+        assert "".join(later.split("|")[:committed]) == expected, name

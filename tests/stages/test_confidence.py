@@ -1,5 +1,7 @@
 """Words have the probabilities of their tokens."""
 
+from dataclasses import replace
+
 import pytest
 
 from dragoman.stages.confidence import word_confidences
@@ -45,6 +47,14 @@ def test_a_text_pairs_its_words_with_their_confidences():
     assert text.words == (("The", 0.9), ("train", 0.85), ("leaves", 0.234))
     assert text.confidence == pytest.approx((0.9 + 0.85 + 0.234) / 3)
     assert text.to_event()["confidence"] == [0.9, 0.85, 0.23]
+
+
+def test_without_spaces_each_letter_has_a_confidence():
+    pieces, chances = ["今日", "は", "雨", "。"], [0.9, 0.8, 0.5, 0.5]
+    text = Text("今日は雨。")
+    found = word_confidences([word for word, _ in text.words], pieces, chances)
+    assert found == pytest.approx((0.9, 0.9, 0.8, 0.25))
+    assert replace(text, confidences=found).words[-1] == ("雨。", 0.25)
 
 
 def test_confidences_may_be_unknown():

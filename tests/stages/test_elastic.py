@@ -68,7 +68,7 @@ def test_a_segment_in_one_piece_has_no_draft(stage):
     (item,) = segment([5])
     captions, states = run(stage, [item], replace(OPTIONS, draft_size="half"))
     assert sizes_of(captions) == [("final", "full")]
-    assert states[0].again is None
+    assert states[0].again.size is None
 
 
 @pytest.mark.parametrize("field", ["size", "draft_size"])

@@ -262,6 +262,45 @@ def test_a_refusal_is_counted_and_not_shown(stage, monkeypatch, caplog):
     assert states[-1].guarded == {}
 
 
+WRONG = "The dog sleeps in the garden and the cat is here.\nEnglish: The dog sleeps."
+RIGHT = "El perro duerme en el jardín.\nEnglish: The dog sleeps in the garden."
+
+
+def test_an_answer_in_the_wrong_language_is_asked_for_in_the_longer_wording(
+    stage, monkeypatch, caplog
+):
+    captions, states = scripted(stage, monkeypatch, segment([9, 9]), WRONG, RIGHT, RIGHT)
+    assert [c.transcript.whole for c in captions] == ["El perro duerme en el jardín."] * 2
+    assert states[-1].guarded == {Flag.WRONG_LANGUAGE: 1} and states[-1].style == "long"
+    assert "segment 1: the answer was in the wrong language" in caplog.text
+
+
+def test_it_is_asked_for_once_and_then_taken(stage, monkeypatch):
+    captions, states = scripted(stage, monkeypatch, segment([9, 9]), WRONG, WRONG, WRONG)
+    assert captions[-1].transcript.whole.startswith("The dog sleeps in the garden")
+    assert states[-1].guarded == {Flag.WRONG_LANGUAGE: 1}
+
+
+def test_what_was_promised_is_not_asked_for_again(stage, monkeypatch):
+    short = "The dog sleeps\nEnglish: The dog"
+    captions, states = scripted(stage, monkeypatch, segment([9, 9, 9]), short, short, WRONG)
+    assert captions[1].transcript.committed == "The dog"
+    assert captions[-1].transcript.whole == "The dog sleeps in the garden and the cat is here."
+    assert states[-1].guarded == {}
+
+
+@pytest.mark.parametrize("sizes", [{}, {"draft_size": "half"}])
+def test_asked_again_it_is_as_if_it_had_been_asked_so_from_the_first(stage, monkeypatch, sizes):
+    items = segment([2, 1, 3], seed=7)
+    expected, _ = run(stage, items, replace(OPTIONS, prompt_style="long", **sizes))
+    monkeypatch.setattr(spoken.Reader, "in_wrong_language", lambda *_: True)
+    captions, states = run(stage, [*items, *segment([2])], replace(OPTIONS, **sizes))
+    assert texts(captions[:3]) == texts(expected)
+    before = prompts.build(stage.tokenizer, "es", "en", style="long").before
+    assert states[2].cache.length == states[2].heard == len(before) + 6
+    assert states[-1].guarded == {Flag.WRONG_LANGUAGE: 2}, "once a segment"
+
+
 def test_what_was_shown_as_committed_stays_whatever_the_rest_becomes():
     letters: Any = Letters()
     reader = spoken.Reader(letters, "es", "en")
