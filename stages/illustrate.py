@@ -45,10 +45,11 @@ class IllustrateStage:
         if item.pictures:
             item = replace(item, pictures=())
         out, state.segments = self._segments.step(item, state.segments)
-        return _illustrated(out, state), state
+        return _illustrated(out, state.pictures) if state.pictures else out, state
 
     def flush(self, state: IllustrateState) -> list[Speech]:
-        return _illustrated(self._segments.flush(state.segments), state)
+        out = self._segments.flush(state.segments)
+        return _illustrated(out, state.pictures) if state.pictures else out
 
 
 def choose(pictures: Iterable[Picture], start: int) -> tuple[Picture, ...]:
@@ -69,10 +70,8 @@ def _check_order(picture: Picture, state: IllustrateState) -> None:
         )
 
 
-def _illustrated(pieces: list[Speech], state: IllustrateState) -> list[Speech]:
-    if not state.pictures:
-        return pieces
+def _illustrated(pieces: list[Speech], pictures: Iterable[Picture]) -> list[Speech]:
     return [
-        replace(piece, pictures=choose(state.pictures, piece.start)) if piece.opens else piece
+        replace(piece, pictures=choose(pictures, piece.start)) if piece.opens else piece
         for piece in pieces
     ]

@@ -19,7 +19,7 @@ sound whose level hardly moves is no speech here, whatever the detector says.
 import math
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -57,22 +57,20 @@ SMOOTHING_FRAMES = 2  # on either side of a possible cut
 
 
 @dataclass(frozen=True)
-class Frame:
+class VadFrame:
     """20 ms: ``samples`` float32 [320], ``power`` without offset, ``voiced`` by the detector.
 
     ``level_db`` is that of the differences between samples; ``steady`` says that it has hardly
-    moved for half a second.
+    moved for half a second. ``sounds`` says that this may be speech: voiced, loud, and not steady.
     """
 
     samples: np.ndarray
     power: float
     level_db: float
     voiced: bool
+    loud: bool
     steady: bool
-
-    @property
-    def loud(self) -> bool:
-        return self.power > FLOOR_POWER
+    sounds: bool
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ class SegmentState:
     levels_db: deque[float] = field(default_factory=lambda: deque(maxlen=STEADY_FRAMES))
     position: int | None = None
     rest: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
-    frames: deque[Frame] = field(default_factory=deque[Frame])
+    frames: deque[VadFrame] = field(default_factory=deque[VadFrame])
     segment: int = 0
     is_open: bool = False
     joined: bool = False
@@ -124,15 +122,16 @@ class SegmentStage:
         for at in range(0, whole, FRAME_SAMPLES):
             out += _advance(_frame(heard[at : at + FRAME_SAMPLES], state), state, item.late)
         state.rest = heard[whole:].copy()
-        return out + _hand_on(state, item.late), state
+        if state.is_open and (count := _before_the_cut(state)) > 0:
+            out.append(_take(state, count, item.late))
+        return out, state
 
     def flush(self, state: SegmentState) -> list[Speech]:
         """Closes the open segment with all that is left of the stream."""
         if not state.is_open:
             return []
-        start, opens = _start(state), not state.begun
-        samples = np.concatenate([*(frame.samples for frame in state.frames), state.rest])
-        return [Speech(state.segment, start, samples, opens=opens, closes=True)]
+        last = _take(state, len(state.frames), late=False, closes=True)
+        return [replace(last, samples=np.concatenate([last.samples, state.rest]))]
 
 
 def _limits(options: SessionOptions) -> Limits:
@@ -165,7 +164,7 @@ def _follow(chunk: Chunk, state: SegmentState) -> np.ndarray:
     return np.concatenate([state.rest, chunk.samples])
 
 
-def _frame(samples: np.ndarray, state: SegmentState) -> Frame:
+def _frame(samples: np.ndarray, state: SegmentState) -> VadFrame:
     pcm = (np.clip(samples, -1.0, 1.0) * 32767).astype(np.int16)
     voiced = state.vad.is_speech(pcm.tobytes(), SAMPLE_RATE_HZ)
     # The variance, because a microphone's constant offset is not sound.
@@ -173,23 +172,20 @@ def _frame(samples: np.ndarray, state: SegmentState) -> Frame:
     level_db = max(SILENT_DB, 10 * math.log10(edges)) if edges else SILENT_DB
     state.levels_db.append(level_db)
     steady = len(state.levels_db) == STEADY_FRAMES and _is_steady(state.levels_db)
-    return Frame(samples.copy(), power, level_db, voiced, steady)
+    loud = power > FLOOR_POWER
+    sounds = voiced and loud and not steady
+    return VadFrame(samples.copy(), power, level_db, voiced, loud, steady, sounds)
 
 
 def _is_steady(levels_db: Iterable[float]) -> bool:
     return float(np.std(list(levels_db))) < STEADY_DB
 
 
-def _start(state: SegmentState) -> int:
-    """Sample index of the first of ``frames``."""
-    assert state.position is not None
-    return state.position - len(state.frames) * FRAME_SAMPLES
-
-
-def _advance(frame: Frame, state: SegmentState, late: bool) -> list[Speech]:
+def _advance(frame: VadFrame, state: SegmentState, late: bool) -> list[Speech]:
     """Takes one frame; returns the segment's last piece where one ends."""
     assert state.position is not None
-    speech = _is_speech(state.frames[-1] if state.frames else None, frame)
+    # Two in a row: a single one is a click, and neither opens a segment nor keeps it open.
+    speech = frame.sounds and bool(state.frames) and state.frames[-1].sounds
     state.frames.append(frame)
     state.position += FRAME_SAMPLES
     hindsight = STEADY_FRAMES // 2 if frame.steady else 0  # all of them is too many in loud noise
@@ -203,12 +199,6 @@ def _advance(frame: Frame, state: SegmentState, late: bool) -> list[Speech]:
     if state.length >= state.limits.segment:
         return [_cut(state, late)]
     return []
-
-
-def _is_speech(before: Frame | None, frame: Frame) -> bool:
-    """Two sounding frames in a row: a single one is a click, and does not keep a segment open."""
-    pair = () if before is None else (before, frame)
-    return bool(pair) and all(f.voiced and f.loud and not f.steady for f in pair)
 
 
 def _listen(state: SegmentState, speech: bool) -> None:
@@ -245,16 +235,16 @@ def _open(state: SegmentState) -> None:
     state.length = len(state.frames)
 
 
-def _hand_on(state: SegmentState, late: bool) -> list[Speech]:
-    """The open segment's audio up to where the place of a cut may lie."""
+def _before_the_cut(state: SegmentState) -> int:
+    """How many frames stand before where the place of a cut may lie."""
     handed = state.length - len(state.frames)
-    count = min(len(state.frames), state.limits.segment - state.limits.hold - handed)
-    return [_take(state, count, late)] if state.is_open and count > 0 else []
+    return min(len(state.frames), state.limits.segment - state.limits.hold - handed)
 
 
 def _take(state: SegmentState, count: int, late: bool, closes: bool = False) -> Speech:
     """The first ``count`` frames as a piece of the open segment."""
-    start, opens = _start(state), not state.begun
+    assert state.position is not None
+    start, opens = state.position - len(state.frames) * FRAME_SAMPLES, not state.begun
     samples = [state.frames.popleft().samples for _ in range(count)]
     joined = np.concatenate(samples) if samples else np.zeros(0, np.float32)
     state.begun = True
@@ -274,12 +264,12 @@ def _cut(state: SegmentState, late: bool) -> Speech:
     held = list(state.frames)[-state.limits.hold :]
     last = _end(state, len(state.frames) - len(held) + _quietest(held), late)
     state.joined = True
-    if any(_is_speech(a, b) for a, b in pairwise(state.frames)):
+    if any(a.sounds and b.sounds for a, b in pairwise(state.frames)):
         _open(state)
     return last
 
 
-def _quietest(frames: list[Frame]) -> int:
+def _quietest(frames: list[VadFrame]) -> int:
     """Before which of ``frames`` to cut: least power around, the latest of equals."""
     power = np.array([frame.power for frame in frames])
     around = np.convolve(power, np.ones(2 * SMOOTHING_FRAMES), mode="valid")
