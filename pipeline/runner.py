@@ -73,7 +73,13 @@ class _Hosted:
         out = dict(zip((b[0] for b in batches), self.sessions.step_many(batches), strict=True))
         if self._leaves_holes and any(map(bool, out.values())):
             resident.trim()
-        return [p._replace(items=self._ended(p, out.get(p.session, p.items))) for p in opened]
+        stepped = [(p, out.get(p.session, p.items)) for p in opened]
+        return [
+            p._replace(items=made)
+            if isinstance(made, list) and not p.last
+            else p._replace(items=self._ended(p, made))
+            for p, made in stepped
+        ]
 
     def _opened(self, packet: Packet) -> Packet:
         """``packet``, with its session open; with a failure where that cannot be opened."""
@@ -87,7 +93,7 @@ class _Hosted:
         return packet
 
     def _ended(self, packet: Packet, out: Batch | Exception) -> Batch:
-        """``out`` and, after the last batch, what was still held back."""
+        """Of the last batch ``out`` and what was still held back; of a failed one, that."""
         try:
             if packet.last and isinstance(out, list):
                 return out + self.sessions.close(packet.session)

@@ -4,8 +4,9 @@ A stage holds weights and settings; the state of a stream lives with the caller.
 mutable home of state: it keeps one state per open session, refuses gaps in the sequence, and a
 session that fails is closed without touching the others. A Ray actor wraps one host.
 
-Unusual: a stage may offer to step many streams at once, where that is cheaper than one by one. What
-comes out is the same either way, and a stream that fails still fails alone.
+Unusual: a stage may offer to step many streams at once, where that is cheaper than one by one; then
+it is always asked so. What comes out is the same either way, and a stream that fails still fails
+alone.
 """
 
 from collections.abc import Sequence
@@ -53,20 +54,15 @@ class BatchStage(Stage[Taken, Out, StateT], Protocol[Taken, Out, StateT]):
 
 
 @dataclass
-class _Run(Generic[In, Out, StateT]):
+class _Batch(Generic[In, Out, StateT]):
     """A batch under way: what is left of it, and what came of it so far."""
 
+    session: str
+    seq: int
     state: StateT
     rest: list[In]
     out: list[Out] = field(default_factory=list[Out])
     error: Exception | None = None
-
-    def take(self, stepped: tuple[list[Out], StateT] | Exception) -> None:
-        if isinstance(stepped, Exception):
-            self.error, self.rest = stepped, []
-        else:
-            produced, self.state = stepped
-            self.out += produced
 
 
 class StageHost(Generic[In, Out, StateT]):
@@ -74,6 +70,7 @@ class StageHost(Generic[In, Out, StateT]):
 
     def __init__(self, stage: Stage[In, Out, StateT]) -> None:
         self._stage = stage
+        self._batch_stage = stage if isinstance(stage, BatchStage) else None
         self._open: dict[str, tuple[StateT, int]] = {}  # the state, and the next batch's number
 
     @property
@@ -108,17 +105,21 @@ class StageHost(Generic[In, Out, StateT]):
 
         A session that comes twice is refused the second time.
         """
-        runs = [self._begin(*batch) for batch in batches]
-        under_way = [run for run in runs if isinstance(run, _Run)]
-        while moving := [run for run in under_way if run.rest]:
-            items = [run.rest.pop(0) for run in moving]
-            stepped = self._step(items, [run.state for run in moving])
-            for run, result in zip(moving, stepped, strict=True):
-                run.take(result)
-        return [
-            self._end(run, session, seq) if isinstance(run, _Run) else run
-            for run, (session, seq, _) in zip(runs, batches, strict=True)
-        ]
+        begun = [self._begin(*batch) for batch in batches]
+        under_way = [batch for batch in begun if isinstance(batch, _Batch)]
+        while moving := [batch for batch in under_way if batch.rest]:
+            items = [batch.rest.pop(0) for batch in moving]
+            stepped = self._stepped(items, [batch.state for batch in moving])
+            for batch, result in zip(moving, stepped, strict=True):
+                if isinstance(result, Exception):
+                    batch.error, batch.rest = result, []
+                else:
+                    out, batch.state = result
+                    batch.out += out
+        for batch in under_way:
+            if batch.error is None:
+                self._open[batch.session] = batch.state, batch.seq + 1
+        return [(b.error or b.out) if isinstance(b, _Batch) else b for b in begun]
 
     def close(self, session: str) -> list[Out]:
         """Ends ``session`` and returns what was held back; an unknown session yields nothing."""
@@ -133,7 +134,7 @@ class StageHost(Generic[In, Out, StateT]):
 
     def _begin(
         self, session: str, seq: int, items: Sequence[In]
-    ) -> _Run[In, Out, StateT] | SessionError:
+    ) -> _Batch[In, Out, StateT] | SessionError:
         """Takes the session out until its batch is done: one that fails stays closed."""
         if session not in self._open:
             return SessionError(f"session {session!r} is not open: open it before its first step")
@@ -144,26 +145,21 @@ class StageHost(Generic[In, Out, StateT]):
                 "feed every batch once and in order, or reopen the session"
             )
         del self._open[session]
-        return _Run(state, list(items))
+        return _Batch(session, seq, state, list(items))
 
-    def _end(self, run: _Run[In, Out, StateT], session: str, seq: int) -> list[Out] | Exception:
-        if run.error is not None:
-            return run.error
-        self._open[session] = run.state, seq + 1
-        return run.out
-
-    def _step(
+    def _stepped(
         self, items: list[In], states: list[StateT]
     ) -> Sequence[tuple[list[Out], StateT] | Exception]:
-        if len(items) > 1 and isinstance(self._stage, BatchStage):
+        """One message of each of several streams through the stage; a failure becomes a value."""
+        if self._batch_stage is not None:
             try:
-                return self._stage.step_batch(items, states)
+                return self._batch_stage.step_batch(items, states)
             except Exception as error:  # against its contract: nobody knows what became of states
                 return [error] * len(items)
-        return [self._step_one(item, state) for item, state in zip(items, states, strict=True)]
-
-    def _step_one(self, item: In, state: StateT) -> tuple[list[Out], StateT] | Exception:
-        try:
-            return self._stage.step(item, state)
-        except Exception as error:
-            return error
+        stepped: list[tuple[list[Out], StateT] | Exception] = []
+        for item, state in zip(items, states, strict=True):
+            try:
+                stepped.append(self._stage.step(item, state))
+            except Exception as error:
+                stepped.append(error)
+        return stepped
