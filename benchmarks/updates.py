@@ -14,9 +14,10 @@ from benchmarks.passes import Watched
 from benchmarks.rows import Measurement, Result, Row
 from dragoman.models.checkpoint import Checkpoint
 from dragoman.stages.encode import EncodeStage
+from dragoman.stages.hypothesis import Hypothesis
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Chunk, SessionOptions, SoftTokens
 from dragoman.stages.segment import SegmentStage
-from dragoman.stages.translate import Hypothesis, TranslateStage, TranslateState
+from dragoman.stages.translate import TranslateStage, TranslateState
 
 PASSES = Row(
     "live_passes_nano",

@@ -70,6 +70,10 @@ class Answer:
     over: bool
     flags: frozenset[Flag]
 
+    def text(self, part: Part) -> str:
+        """One of the two texts."""
+        return self.transcript if part is Part.TRANSCRIPT else self.translation
+
 
 def read(
     text: str, source: str, target: str, done: bool = False, part: Part = Part.TRANSCRIPT

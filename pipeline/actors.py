@@ -3,9 +3,11 @@
 `Host` is all that differs between one process (`InProcess`) and a Ray cluster
 (:mod:`pipeline.ray_actors`): how an actor is spawned, placed, called and killed. What is above,
 chains and batches, uses an `ActorGroup`, and knows of neither. A process that ends takes its
-sessions with it; the next call of that actor meets a new process, which loads its stages first.
+sessions with it; the next call of that actor meets a new process, which loads its stages first, and
+tells those sessions.
 """
 
+import contextlib
 import logging
 import threading
 from abc import ABC, abstractmethod
@@ -15,7 +17,7 @@ from typing import Any
 
 from dragoman.errors import PipelineError
 from dragoman.pipeline.recipes import Recipe, use_threads
-from dragoman.pipeline.runner import Failure, Packet, Runner
+from dragoman.pipeline.runner import Failure, Runner
 from dragoman.pipeline.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
@@ -59,8 +61,10 @@ class Host(ABC):
         """``stages`` for each of ``count`` actors that hold all of them; None: as many as fit."""
 
     @abstractmethod
-    def spawn(self, stages: Sequence[Recipe]) -> Actor:
-        """An actor for ``stages``, which are not loaded yet. Does not wait."""
+    def spawn(self, stages: Sequence[Recipe], successor: bool = False) -> Actor:
+        """An actor for ``stages``, which are not loaded yet; does not wait. ``successor`` says that
+        it takes the place of one that has ended.
+        """
 
     @abstractmethod
     def place(self, actors: Sequence[Actor]) -> None:
@@ -108,8 +112,8 @@ class InProcess(Host):
         """One, whatever was asked for: more would wait for one another."""
         return [self.fit(stages)]
 
-    def spawn(self, stages: Sequence[Recipe]) -> Actor:
-        return _Here(Runner(stages), self._thread)
+    def spawn(self, stages: Sequence[Recipe], successor: bool = False) -> Actor:
+        return _Here(Runner(stages, successor), self._thread)
 
     def place(self, actors: Sequence[Actor]) -> None:
         """They are here."""
@@ -142,9 +146,15 @@ class _Supervised:
                 names = ", ".join(stage.name for stage in self._stages)
                 log.warning("the process of %s ended: a new one takes its place", names)
                 self._actor.kill()
-                self._actor = self._host.spawn(self._stages)
+                self._actor = self._host.spawn(self._stages, successor=True)
                 self.load()
             return self._actor
+
+    def visit(self) -> None:
+        """Waits for an answer, and so finds out where the process has ended meanwhile."""
+        if self._actor.alive:
+            with contextlib.suppress(ActorDied):
+                self._actor.call("pid").result()
 
     def drop(self, session: str) -> None:
         if self._actor.alive:
@@ -163,7 +173,7 @@ class ActorGroup:
         """``most`` sessions share a call; None: all that wait."""
         self._host = host
         self._actors: list[_Supervised] = []
-        self._scheduler = Scheduler(self._run, most)
+        self.scheduler = Scheduler(self._run, most)
 
     def __len__(self) -> int:
         return len(self._actors)
@@ -188,23 +198,25 @@ class ActorGroup:
         """Waits until all actors have a process, also those whose last one has ended."""
         self._host.place([actor.living() for actor in self._actors])
 
+    def visit(self, actor: int) -> None:
+        """Finds out whether ``actor``, which is idle, still has a process; what is sent to it next
+        meets a new one if not.
+        """
+        self._actors[actor].visit()
+
     def ask(self, method: str) -> list[Any]:
         """What a method of each runner gives."""
         return [future.result() for future in [a.living().call(method) for a in self._actors]]
 
-    def send(self, packet: Packet, route: tuple[int, ...]) -> Future:
-        """Sends ``packet`` through the actors of ``route``: see `Scheduler.send`."""
-        return self._scheduler.send(packet, route)
-
     def forget(self, session: str) -> None:
         """Forgets ``session`` in every stage, and what of it has not set out."""
-        self._scheduler.forget(session)
+        self.scheduler.forget(session)
         for actor in self._actors:
             actor.drop(session)
 
     def stop(self) -> None:
         """Fails what is on its way, ends the actors and what was started for them."""
-        self._scheduler.stop()
+        self.scheduler.stop()
         for actor in self._actors:
             actor.kill()
         self._host.close()

@@ -94,14 +94,26 @@ class Chain:
                     raise
                 self._actors.place()
 
-    def step(self, session: str, *chunks: Chunk) -> Future:
-        """Sends the next ``chunks`` of ``session``; :meth:`outcome` reads what comes of them."""
-        turning = any(chunk.pictures for chunk in chunks) and self._turn(session)
-        return self._send(session, [*chunks], opens=turning)
+    def step(self, session: str, *chunks: Chunk, opens: bool = False, last: bool = False) -> Future:
+        """Sends the next ``chunks`` of ``session``; :meth:`outcome` reads what comes of them.
+
+        ``opens``: the session is opened where it is not yet open; ``last``: it ends.
+        """
+        if any(chunk.pictures for chunk in chunks):
+            opens = self._turn(session) or opens
+        opened = self._opened.get(session)
+        if opened is None:  # dropped, which its feeder may not have noticed yet
+            refused: Future = Future()
+            refused.set_exception(SessionError(f"session {session!r} is not open: open it first"))
+            return refused
+        options = opened.options if opens else None
+        packet = Packet(opened.key, opened.sent, [*chunks], last, options)
+        opened.sent += 1
+        return self._actors.scheduler.send(packet, opened.route)
 
     def finish(self, session: str) -> Future:
         """Ends ``session``: each stage's remainder goes through the stages after it."""
-        last = self._send(session, [], last=True)
+        last = self.step(session, last=True)
         with self._changing:
             opened = self._opened.pop(session, None)
         # What did not come through has not told the stages behind it that the session is over.
@@ -149,23 +161,10 @@ class Chain:
             key = f"{session}/{next(self._numbers)}"
             self._opened[session] = _Opened(key, options, self._straight)
         try:
-            self.outcome(session, self._send(session, [], opens=True))
+            self.outcome(session, self.step(session, opens=True))
         except BaseException:
             self.drop(session)
             raise
-
-    def _send(
-        self, session: str, items: list[Chunk], last: bool = False, opens: bool = False
-    ) -> Future:
-        opened = self._opened.get(session)
-        if opened is None:  # dropped, which its feeder may not have noticed yet
-            refused: Future = Future()
-            refused.set_exception(SessionError(f"session {session!r} is not open: open it first"))
-            return refused
-        options = opened.options if opens else None
-        packet = Packet(opened.key, opened.sent, items, last, options)
-        opened.sent += 1
-        return self._actors.send(packet, opened.route)
 
     def _turn(self, session: str) -> bool:
         """Leads ``session`` through the lane from now on; False where it goes there already."""
@@ -196,9 +195,9 @@ class Chain:
         key, (first, *behind) = self._opened[session].key, self._straight
         noise = Packet(key, 1, [Chunk(0, _noise(CHUNK_SAMPLES))], last=True)
         try:
-            self.outcome(session, self._actors.send(noise, (first,)))
+            self.outcome(session, self._actors.scheduler.send(noise, (first,)))
             spoken = Packet(key, 1, _utterance(), last=True)
-            self.outcome(session, self._actors.send(spoken, tuple(behind)))
+            self.outcome(session, self._actors.scheduler.send(spoken, tuple(behind)))
         finally:
             self.drop(session)
         self._actors.ask("settle")

@@ -9,6 +9,8 @@ import json
 from dragoman.errors import PipelineError
 from dragoman.stages.messages import Caption
 
+TEXTS = ("transcript", "translation")
+
 
 def to_json(caption: Caption) -> str:
     """One line of the event stream."""
@@ -23,24 +25,18 @@ class Ledger:
 
     def check(self, caption: Caption) -> None:
         """Raises PipelineError when ``caption`` takes back what an earlier one promised."""
-        for name, text in _texts(caption):
-            if caption.kind == "final" and text.tail:
-                raise _broken(caption, f"its final {name} has a tail {text.tail!r}")
+        for name in TEXTS:
+            if caption.kind == "final" and (tail := getattr(caption, name).tail):
+                raise _broken(caption, f"its final {name} has a tail {tail!r}")
         last, self._last = self._last, caption
         if last is None or caption.segment > last.segment:
             return
         if caption.segment < last.segment or last.kind == "final":
             raise _broken(caption, f"it comes after a {last.kind} of segment {last.segment}")
-        for (name, text), (_, before) in zip(_texts(caption), _texts(last), strict=True):
-            if not text.committed.startswith(before.committed):
-                raise _broken(
-                    caption,
-                    f"its {name} {text.committed!r} retracts the committed {before.committed!r}",
-                )
-
-
-def _texts(caption: Caption):
-    return ("transcript", caption.transcript), ("translation", caption.translation)
+        for name in TEXTS:
+            now, before = getattr(caption, name).committed, getattr(last, name).committed
+            if not now.startswith(before):
+                raise _broken(caption, f"its {name} {now!r} retracts the committed {before!r}")
 
 
 def _broken(caption: Caption, what: str) -> PipelineError:

@@ -94,6 +94,8 @@ class Pool:
     def submit(self, job: Job) -> None:
         """Gives ``job`` to the replica that has the least to do."""
         replica = min(range(len(self)), key=self._given.__getitem__)
+        if not self._given[replica]:
+            self._actors.visit(replica)  # a process that ended before is not this segment's fault
         self._given[replica] += 1
         self._send(job, replica)
 
@@ -124,7 +126,7 @@ class Pool:
     def _send(self, job: Job, replica: int) -> None:
         key = f"segment/{next(self._numbers)}"
         packet = Packet(key, 0, [job.speech], last=True, options=job.options)
-        future = self._actors.send(packet, (replica,))
+        future = self._actors.scheduler.send(packet, (replica,))
         future.add_done_callback(lambda done: self._done.put((job, replica, done)))
 
     def _load(self, replicas: Sequence[Sequence[Recipe]]) -> None:

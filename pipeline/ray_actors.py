@@ -16,7 +16,7 @@ from dragoman import system
 from dragoman.errors import DeviceError, PipelineError
 from dragoman.pipeline.actors import Actor, ActorDied, Host
 from dragoman.pipeline.recipes import Recipe, use_threads
-from dragoman.pipeline.runner import Failure, Packet, Runner
+from dragoman.pipeline.runner import ENDED, Failure, Packet, Runner
 from dragoman.pipeline.turns import Turns, needed, spared
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -36,8 +36,8 @@ PLACEMENT_S = 60.0
 class RayRunner(Runner):
     """A runner in a process of its own, which works only in its turn, where there are turns."""
 
-    def __init__(self, recipes: Sequence[Recipe], turns: Turns | None = None) -> None:
-        super().__init__(recipes)
+    def __init__(self, recipes: Sequence[Recipe], successor: bool, turns: Turns | None) -> None:
+        super().__init__(recipes, successor)
         heavy = any(recipe.threads for recipe in recipes)
         self._turn = turns if turns is not None and heavy else contextlib.nullcontext()
 
@@ -124,12 +124,12 @@ class RayHost(Host):
             first = replace(first, gpus=share)
         return [(first, *rest)] * count
 
-    def spawn(self, stages: Sequence[Recipe]) -> _There:
+    def spawn(self, stages: Sequence[Recipe], successor: bool = False) -> _There:
         actor = ray.remote(RayRunner).options(
             num_cpus=max(stage.cpus for stage in stages),
             num_gpus=sum(stage.gpus for stage in stages),
         )
-        return _There(actor.remote(stages, self._turns))
+        return _There(actor.remote(stages, successor, self._turns))
 
     def place(self, actors: Sequence[Actor]) -> None:
         waiting = [actor.placed for actor in actors if isinstance(actor, _There)]
@@ -152,12 +152,7 @@ class RayHost(Host):
 
 
 def _died(error: Exception) -> ActorDied:
-    return ActorDied(
-        "the process of a stage ended (killed, or out of memory), and what it had not finished is "
-        "lost: start again",
-        kind=type(error).__name__,
-        trace=str(error),
-    )
+    return ActorDied(ENDED, kind=type(error).__name__, trace=str(error))
 
 
 def connect(address: str | None, processes: int) -> bool:

@@ -103,14 +103,11 @@ class Reel:
 
 def illustrated(
     chunks: Iterable[Chunk],
-    pictures: Iterable[Picture] | None,
+    pictures: Iterable[Picture],
     stopping: threading.Event,
     warn: Warn = log.warning,
 ) -> Iterator[Chunk]:
-    """``chunks`` with the pictures that came up in each; as they are where there can be none."""
-    if pictures is None:
-        yield from chunks
-        return
+    """``chunks`` with the pictures that came up in each."""
     reel = Reel(pictures, stopping, warn)
     try:
         for chunk in chunks:

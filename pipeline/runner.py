@@ -43,6 +43,10 @@ class Failure:
 
 
 Batch = list[Any] | Failure
+ENDED = (
+    "the process of a stage ended (killed, or out of memory), and what it had not finished is "
+    "lost: start again"
+)
 
 
 class Packet(NamedTuple):
@@ -109,8 +113,9 @@ class _Hosted:
 class Runner:
     """A route of stages and their open sessions. Never raises."""
 
-    def __init__(self, recipes: Sequence[Recipe]) -> None:
-        self.recipes = recipes
+    def __init__(self, recipes: Sequence[Recipe], successor: bool = False) -> None:
+        """``successor``: another process ended, and took its sessions along."""
+        self.recipes, self._successor = recipes, successor
         self._stages: list[_Hosted] = []
         self._failure: Failure | None = None
 
@@ -139,9 +144,20 @@ class Runner:
                 p if isinstance(p.items, Failure) else p._replace(items=self._failure)
                 for p in packets
             ]
+        if self._successor:
+            packets = [packet._replace(items=self._remembered(packet)) for packet in packets]
         for stage in self._stages:
             packets = stage.run(packets)
         return packets
+
+    def _remembered(self, packet: Packet) -> Batch:
+        """The items of ``packet``; a failure where its session was open in the last process."""
+        if packet.options or isinstance(packet.items, Failure):
+            return packet.items
+        if any(packet.session in stage.sessions for stage in self._stages):
+            return packet.items
+        names = ", ".join(stage.name for stage in self._stages)
+        return Failure(names, "ActorDied", ENDED, "")
 
     def drop(self, session: str) -> None:
         for stage in self._stages:

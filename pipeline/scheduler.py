@@ -21,12 +21,12 @@ from typing import Any
 
 from dragoman.pipeline.runner import Packet
 
-# Loads in front of the next actor for which one rests. Without rest, a actor ahead of the next one
+# Loads in front of the next actor for which one rests. Without rest, an actor ahead of the next one
 # takes processor time for many small calls that gain nothing; with one already, the next may run
 # dry while the first collects.
 AHEAD = 4
 
-# Starts a call of a actor with some batches of packets, or handles of such; gives a handle of the
+# Starts a call of an actor with some batches of packets, or handles of such; gives a handle of the
 # packets that come out, and a future that tells when (the last actor's: the packets themselves).
 Start = Callable[[int, list[Any], bool], tuple[Any, Future]]
 
@@ -84,7 +84,7 @@ class Scheduler:
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None:
             task()
-            # From the last: what a actor takes may let the one before it go on.
+            # From the last: what an actor takes may let the one before it go on.
             while any([self._call(actor) for actor in sorted(self._queues, reverse=True)]):
                 pass
         waiting = [load for queue in self._queues.values() for load in queue]
@@ -101,10 +101,11 @@ class Scheduler:
         if not loads:
             return False
         self._queues[actor] = [load for load in self._queues[actor] if load not in loads]
+        cargoes = [load.cargo for load in loads]
         waiting = {name: future for load in loads for name, future in load.waiting.items()}
         under_way = _Load(None, waiting, loads[0].ahead[1:])
         try:
-            under_way.cargo, done = self._start(actor, _batches(loads), not under_way.ahead)
+            under_way.cargo, done = self._start(actor, cargoes, not under_way.ahead)
         except Exception as error:  # the pipeline is being stopped
             _fail(under_way, error)
             return True
@@ -141,13 +142,6 @@ class Scheduler:
             for load in [load for load in queue if set(load.waiting) == {session}]:
                 queue.remove(load)
                 _fail(load, RuntimeError("the session was dropped"))
-
-
-def _batches(loads: list[_Load]) -> list[Any]:
-    """What a actor is called with: new packets as one list, others as the handles they are."""
-    cargoes = [load.cargo for load in loads]
-    new = [packet for cargo in cargoes if isinstance(cargo, list) for packet in cargo]
-    return [new] if new else cargoes
 
 
 def _fail(load: _Load, error: BaseException) -> None:

@@ -27,7 +27,9 @@ def segments(
     warn: Warn = log.warning,
 ) -> Generator[Speech, None, None]:
     """The segments of a stream, one after the other; ``warn`` hears why pictures ended early."""
-    chunks = illustrated(_chunks(pieces, options), pictures, threading.Event(), warn)
+    chunks = _chunks(pieces, options)
+    if pictures is not None:
+        chunks = illustrated(chunks, pictures, threading.Event(), warn)
     parts: list[Speech] = []
     for part in _parts(chunks, stage, options):
         parts.append(part)

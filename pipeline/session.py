@@ -126,9 +126,14 @@ class Session:
         self._chain.open(self.name, self._options)
         feeder = threading.Thread(target=self._feed, name=f"feed-{self.name}", daemon=True)
         feeder.start()
-        finished = False
+        ledger, count, finished = Ledger(), 0, False
         try:
-            yield from self._captions()
+            for batch in self._in_order():
+                for caption in self._chain.outcome(self.name, batch.future):
+                    ledger.check(caption)
+                    latency = {} if self._pace == "fast" else self._latency(caption, batch)
+                    yield replace(caption, session=self.name, seq=count, latency=latency)
+                    count += 1
             finished = True
         finally:
             self._abandoned.set()
@@ -137,14 +142,6 @@ class Session:
                 self._chain.drop(self.name)
 
     # The caller's thread.
-
-    def _captions(self) -> Generator[Caption, None, None]:
-        ledger, count = Ledger(), 0
-        for batch in self._in_order():
-            for caption in self._chain.outcome(self.name, batch.future):
-                ledger.check(caption)
-                yield caption.stamped(self.name, count, self._latency(caption, batch))
-                count += 1
 
     def _in_order(self) -> Iterator[_Arrived]:
         """Batches as they were sent; raises the source's error after the last one."""
@@ -163,14 +160,13 @@ class Session:
             raise ended.error
 
     def _latency(self, caption: Caption, batch: _Arrived) -> dict[str, int]:
+        """Of sound that somebody waits for: in milliseconds, see :class:`Session`."""
         latency = {}
-        if self._pace == "fast":  # sound that nobody waits for is early: that tells of no delay
-            return latency
         heard = self._arrivals.get((caption.end - 1) // CHUNK_SAMPLES)
         if heard is not None:
-            latency["partial_ms"] = _ms(batch.time - heard)
+            latency["partial_ms"] = round(1000 * (batch.time - heard))
         if caption.kind == "final":
-            latency["response_ms"] = _ms(batch.time - batch.since)
+            latency["response_ms"] = round(1000 * (batch.time - batch.since))
         return latency
 
     # The feeder's thread.
@@ -179,7 +175,12 @@ class Session:
         """Feeds all chunks, then ends the session; whatever fails here ends up in `_Ended`."""
         error = None
         try:
-            for chunk in illustrated(self._chunks(), self._frames, self._stopping):
+            chunks = self._chunks()
+            if self._pace == "real-time":
+                chunks = paced(chunks, self._stopping)
+            if self._frames is not None:
+                chunks = illustrated(chunks, self._frames, self._stopping)
+            for chunk in chunks:
                 if not self._take_slot():
                     return
                 self._take(chunk)
@@ -198,10 +199,9 @@ class Session:
             self._events.put(_Ended(self._sent, error))
 
     def _chunks(self) -> Iterator[Chunk]:
-        """Chunks of the source, each at its time; an error of the source comes after the last."""
+        """Chunks of the source; an error of the source comes after the last."""
         chunker = Chunker()
         state = chunker.init_state(self._options)
-        clock = _Clock(self._pace, self._stopping)
         pieces, error = iter(self._pieces), None
         while not self._stopping.is_set():
             try:
@@ -213,7 +213,6 @@ class Session:
                 break
             chunks, state = chunker.step(piece, state)
             for chunk in chunks:
-                clock.wait_for(chunk)
                 if self._stopping.is_set():
                     return
                 yield chunk
@@ -237,14 +236,13 @@ class Session:
         chunks, self._held = self._held, []
         if chunks:
             since = self._arrivals[chunks[0].start // CHUNK_SAMPLES]
-            batch = chunks if self._pace == "fast" else self._in_time(chunks)
+            lags = self._pace != "fast" and self._in_flight + len(chunks) > LAG_CHUNKS
+            batch = self._catching_up(chunks) if lags else chunks
             self._watch(chunks, since, self._chain.step(self.name, *batch))
 
-    def _in_time(self, chunks: list[Chunk]) -> list[Chunk]:
-        """``chunks``; in few pieces, with one update at most, when the session lags."""
+    def _catching_up(self, chunks: list[Chunk]) -> list[Chunk]:
+        """``chunks`` in few pieces, with one update at most."""
         late = self._in_flight > LAG_CHUNKS
-        if self._in_flight + len(chunks) <= LAG_CHUNKS:
-            return chunks
         self.skipped_updates += len(chunks) - (not late)
         *older, newest = map(_joined, _pieces(chunks))
         return [*(replace(piece, late=True) for piece in older), replace(newest, late=late)]
@@ -278,23 +276,16 @@ class Session:
         return not self._abandoned.is_set()
 
 
-class _Clock:
-    """At the pace "real-time", holds back chunk k until k times 160 ms after the first."""
-
-    def __init__(self, pace: Pace, stopping: threading.Event) -> None:
-        self._paced = pace == "real-time"
-        self._stopping = stopping
-        self._begin: float | None = None
-
-    def wait_for(self, chunk: Chunk) -> None:
-        if not self._paced:
-            return
+def paced(chunks: Iterable[Chunk], stopping: threading.Event) -> Iterator[Chunk]:
+    """``chunks`` as if they were spoken now: number k not before k times 160 ms after the first."""
+    begin: float | None = None
+    for chunk in chunks:
         now = time.monotonic()
-        if self._begin is None:
-            self._begin = now
-        due = self._begin + chunk.start // CHUNK_SAMPLES * CHUNK_MS / 1000
-        if due > now:
-            self._stopping.wait(due - now)
+        begin = now if begin is None else begin
+        stopping.wait(max(0.0, begin + chunk.start // CHUNK_SAMPLES * CHUNK_MS / 1000 - now))
+        if stopping.is_set():
+            return
+        yield chunk
 
 
 def _pieces(chunks: list[Chunk]) -> list[list[Chunk]]:
@@ -311,7 +302,3 @@ def _pieces(chunks: list[Chunk]) -> list[list[Chunk]]:
 
 def _joined(piece: list[Chunk]) -> Chunk:
     return replace(piece[0], samples=np.concatenate([chunk.samples for chunk in piece]))
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)

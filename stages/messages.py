@@ -195,7 +195,8 @@ class Caption:
     """The current best transcript and translation of one segment, and what it cost.
 
     ``partial`` captions replace each other; the ``final`` one has empty tails. ``frames`` are the
-    pictures that the segment is about, also where the model cannot see.
+    pictures that the segment is about, also where the model cannot see. ``session``, ``seq`` and
+    ``latency`` are what only the session knows, which adds them.
     """
 
     kind: Literal["partial", "final"]
@@ -211,10 +212,6 @@ class Caption:
     size: str = ""
     session: str = ""
     seq: int = 0
-
-    def stamped(self, session: str, seq: int, latency: dict[str, int]) -> Caption:
-        """The caption with what only its session knows: name, place in the stream, latencies."""
-        return replace(self, session=session, seq=seq, latency={**self.latency, **latency})
 
     def to_event(self) -> dict[str, Any]:
         """The JSON object of the event stream; ``start`` and ``end`` in seconds."""

@@ -29,34 +29,32 @@ class Reader:
     language: str
     target_language: str
 
-    def transcript_ended(self, ids: Sequence[int]) -> bool:
-        """Whether the transcript that begins with ``ids`` is through: its translation's label came,
-        or it is no transcript, or it repeats itself.
+    def ended(self, part: Part, ids: Sequence[int]) -> bool:
+        """Whether nothing behind ``ids`` belongs to the text that begins with them: the label of
+        another came, or it is no such text, or it repeats itself.
         """
         if len(without_loop(list(ids))) < len(ids):
             return True
-        return self._may_end(ids) and self._read(ids, Part.TRANSCRIPT, False).ended
+        # Saves reading the whole answer after most tokens: a word of a sentence that goes on is no
+        # end of a label, nor of a refusal.
+        if len(ids) % 8 and self.tokenizer.decode(list(ids[-1:])).strip().isalpha():
+            return False
+        answer = self._read(ids, part, done=False)
+        return answer.ended if part is Part.TRANSCRIPT else answer.over or bool(answer.transcript)
 
     def transcript(self, ids: Sequence[int]) -> list[int]:
         """The ids of the transcript in an answer that begins with them; none of a refusal."""
         ids = without_loop(list(ids))
-        answer = self._read(ids, Part.TRANSCRIPT, True)
+        answer = self._read(ids, Part.TRANSCRIPT)
         if not answer.transcript and answer.flags & GUARDED:
             return []
         while ids and len(self.tokenizer.decode(ids)) > answer.end:
             ids = ids[:-1]
         return ids
 
-    def translation_ended(self, ids: Sequence[int]) -> bool:
-        """Whether nothing behind ``ids`` belongs to the translation that begins with them."""
-        if len(without_loop(list(ids))) < len(ids):
-            return True
-        answer = self._read(ids, Part.TRANSLATION, False) if self._may_end(ids) else None
-        return answer is not None and (answer.over or bool(answer.transcript))
-
     def flags(self, ids: Sequence[int]) -> frozenset[Flag]:
         """What an answer that begins with ``ids`` has besides its texts."""
-        return self._read(ids, Part.TRANSCRIPT, True).flags & GUARDED
+        return self._read(ids, Part.TRANSCRIPT).flags & GUARDED
 
     def in_wrong_language(self, transcript: Sequence[int], translation: Sequence[int]) -> bool:
         """Whether one of two texts is plainly in the language of the other one, or the transcript
@@ -64,8 +62,8 @@ class Reader:
         """
         source, target = self.language, self.target_language
         heard, meant = (
-            self._said(transcript, Part.TRANSCRIPT),
-            self._said(translation, Part.TRANSLATION),
+            self._read(transcript, Part.TRANSCRIPT).transcript,
+            self._read(translation, Part.TRANSLATION).translation,
         )
         return is_other(heard, source, (target, "en")) or is_other(meant, target, (source,))
 
@@ -73,8 +71,8 @@ class Reader:
         """What people see of one text, of whose ``ids`` the first so many are committed; ``shown``
         was committed before.
         """
-        whole = self._said(ids, part)
-        alone = whole if committed == len(ids) else self._said(ids[:committed], part)
+        whole = self._read(ids, part).text(part)
+        alone = whole if committed == len(ids) else self._read(ids[:committed], part).text(part)
         sure = commonprefix((alone, whole))
         if not sure.startswith(shown):
             sure = shown
@@ -84,19 +82,8 @@ class Reader:
 
     def has_words(self, ids: Sequence[int]) -> bool:
         """Whether anything that sounds is in a transcript."""
-        return any(map(str.isalnum, self._said(ids, Part.TRANSCRIPT)))
+        return any(map(str.isalnum, self._read(ids, Part.TRANSCRIPT).transcript))
 
-    def _said(self, ids: Sequence[int], part: Part) -> str:
-        answer = self._read(ids, part, True)
-        return answer.transcript if part is Part.TRANSCRIPT else answer.translation
-
-    def _read(self, ids: Sequence[int], part: Part, done: bool) -> Answer:
+    def _read(self, ids: Sequence[int], part: Part, done: bool = True) -> Answer:
         text = self.tokenizer.decode(list(ids))
         return read(text, self.language, self.target_language, done, part)
-
-    def _may_end(self, ids: Sequence[int]) -> bool:
-        """Whether the last of ``ids`` can be the end of a label or of a refusal: it is no word of a
-        sentence that goes on. Saves reading the whole answer after most tokens.
-        """
-        last = self.tokenizer.decode(list(ids[-1:]))
-        return len(ids) % 8 == 0 or not last.strip().isalpha()

@@ -6,10 +6,6 @@ committed of it forced; decoding goes on from the first mismatch; the previous t
 and the cache is cut back to the audio. The result equals greedy decoding from scratch behind the
 committed text.
 
-The transcript ends where :mod:`models.answers` reads its translation's label, whatever markup that
-has; behind a newline the label we would write is guessed, so looking whether the model writes it
-takes no pass of its own. Then our own separator asks for the translation.
-
 Unusual: what was heard is translated from its transcript, so where there is no transcript there is
 no translation either, whatever the model would say. On request the audio is filled up to 30 s as
 the reference processor does it; the filling is computed anew for every update, as it stands behind
@@ -20,9 +16,8 @@ segment, before anything of it is committed, it is asked for again in the longer
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -40,6 +35,8 @@ from dragoman.models.prompt import AUDIO_TOKENS, Prompt
 from dragoman.models.tokenizer import Tokenizer
 from dragoman.models.words import words
 from dragoman.stages.confidence import word_confidences
+from dragoman.stages.context import Context
+from dragoman.stages.hypothesis import Answering, Hypothesis
 from dragoman.stages.messages import (
     SAMPLE_RATE_HZ,
     Caption,
@@ -61,33 +58,6 @@ TOKENS_AT_LEAST = 12
 # whatever the model and the machine; so many are a pass, where no update comes for long.
 MOST_WAITING = 8
 LARGE_VOCABULARY = 2**17  # the logits of a position are half a megabyte
-INSTRUCTIONS = 16  # kept in memory: one for each pair of languages, and each size that runs
-
-
-@dataclass
-class Hypothesis:
-    """The current best tokens of one text, of which the first ``committed`` are promised;
-    ``shown`` is what people were promised of their text. ``chances`` says how probable each token
-    was when the model was last asked.
-    """
-
-    ids: list[int] = field(default_factory=list[int])
-    committed: int = 0
-    shown: str = ""
-    chances: list[float] = field(default_factory=list[float])
-
-    def updated(
-        self, ids: list[int], chances: Sequence[float | None], policy: CommitPolicy, final: bool
-    ) -> "Hypothesis":
-        """The hypothesis after a new decoding; a final one is committed whole. What has no new
-        chance was given, and keeps the one that it had.
-        """
-        known = [
-            self.chances[place] if chance is None else chance
-            for place, chance in enumerate(chances)
-        ]
-        committed = len(ids) if final else policy(self.ids, ids, self.committed)
-        return Hypothesis(ids, committed, self.shown, known)
 
 
 @dataclass
@@ -113,6 +83,7 @@ class TranslateState:
     prompt: Prompt
     reader: Reader
     sizes: Sizes
+    commit: CommitPolicy
     guarded: Counter[Flag] = field(default_factory=Counter[Flag])
     pressure: Pressure = field(default_factory=Pressure)
     cache: KVCache | None = None
@@ -122,6 +93,7 @@ class TranslateState:
     heard: int = 0  # positions of prompt and audio
     audio: int = 0  # soft tokens among what was heard
     shown: bool = False
+    size: str = ""  # of what runs, as `dragoman models` calls it
     frames: tuple[Frame, ...] = ()
     transcript: Hypothesis = field(default_factory=Hypothesis)
     translation: Hypothesis = field(default_factory=Hypothesis)
@@ -141,15 +113,13 @@ class TranslateStage:
     ) -> None:
         """``temperature``: what logits are divided by for the confidences of words."""
         self.model, self.embedder, self.tokenizer = model, embedder, tokenizer
+        self.context = Context(model, embedder, tokenizer)
         self.temperature = temperature
         # Whether the logits of an update are so large that memory is worth giving back after it.
         self.leaves_holes = model.config.vocab_size >= LARGE_VOCABULARY
-        self._soft_token = tokenizer.special("<audio_soft_token>")
         ids = torch.arange(model.config.vocab_size)
         never = ids >= model.config.vocab_size_per_layer_input  # image and audio rows
         self._never = never.to(model.device)
-        self._prompt = lru_cache(INSTRUCTIONS)(self._read_prompt)
-        self._instruction = lru_cache(INSTRUCTIONS)(self._prefilled)
 
     @classmethod
     def load(cls, model: str, device: str = "cpu", dtype: str = "auto") -> "TranslateStage":
@@ -168,15 +138,15 @@ class TranslateStage:
 
     def init_state(self, options: SessionOptions) -> TranslateState:
         """The prompt is read now, ahead of the speech. Raises LanguageError for an unknown
-        language, SizeError for an unknown size.
+        language, SizeError for an unknown size, UsageError for an unknown commit policy.
         """
         languages = options.language, options.target_language
-        prompt = self._prompt(*languages, options.prompt_style)
+        prompt = self.context.prompt(*languages, options.prompt_style, 0)
         sizes = Sizes.of(options, self.model.config)
-        self._commit(options)  # an unknown one shall be known now
-        self._instruction(prompt.before, sizes.draft or sizes.steps[0])
+        commit = policy(options.commit_policy, self.tokenizer.begins_word)
+        self.context.instruction(prompt.before, sizes.draft or sizes.steps[0])
         reader = Reader(self.tokenizer, *languages)
-        return TranslateState(options, prompt, reader, sizes, style=options.prompt_style)
+        return TranslateState(options, prompt, reader, sizes, commit, style=options.prompt_style)
 
     @torch.inference_mode()
     def step(self, item: SoftTokens, state: TranslateState) -> tuple[list[Caption], TranslateState]:
@@ -219,84 +189,37 @@ class TranslateStage:
         size, pictures = state.pressure.next_segment(state.sizes), item.pictures
         drafts = None if item.closes else state.sizes.draft
         state.style = state.options.prompt_style
-        cache = yield from self._begun(drafts or size, pictures, state)
+        cache = yield from self.context.begun(drafts or size, pictures, state.options, state.style)
         return TranslateState(
             state.options,
             state.prompt,
             state.reader,
             state.sizes,
+            state.commit,
             state.guarded,
             state.pressure,
             cache,
             state.style,
             Again(size if drafts not in (None, size) else None, pictures),
             heard=cache.length,
+            size=sizes.name(drafts or size, self.model.config),
             frames=tuple(picture.frame for picture in pictures),
         )
 
     def _hear_again(self, state: TranslateState, again: Again, size: Slice) -> Decoding[None]:
         """Begins anew at ``size``, in the state's style; all audio so far is fresh again."""
-        state.cache = yield from self._begun(size, again.pictures, state)
+        pictures, options = again.pictures, state.options
+        state.cache = yield from self.context.begun(size, pictures, options, state.style)
+        state.size = sizes.name(size, self.model.config)
         state.fresh = [*again.audio]
         state.heard = state.cache.length + state.audio
-
-    def _begun(
-        self, size: Slice, pictures: Sequence[Picture], state: TranslateState
-    ) -> Decoding[KVCache]:
-        """A cache of ``size`` that holds what stands before the audio."""
-        soft = [picture.tokens for picture in pictures if picture.tokens is not None]
-        ends = [picture.end for picture in pictures if picture.end is not None]
-        languages = state.options.language, state.options.target_language
-        prompt = self._prompt(*languages, state.style, len(soft))
-        if not soft:
-            return self._instruction(prompt.before, size).copy()
-        ids = self._row(prompt.before)
-        embeddings = self.model.embed(ids)
-        for token, rows in (("<image_soft_token>", soft), ("<end_of_image>", ends)):
-            places = ids == self.tokenizer.special(token)
-            embeddings[places] = self._placed(rows, int(places.sum()))
-        cache = self.model.new_cache(size=size)
-        yield Request(cache, ids, embeddings, 0)
-        return cache
-
-    def _commit(self, options: SessionOptions) -> CommitPolicy:
-        """The policy of a session; raises UsageError for one that is not known."""
-        return policy(options.commit_policy, self.tokenizer.begins_word)
-
-    def _read_prompt(
-        self, language: str, target_language: str, style: str, images: int = 0
-    ) -> Prompt:
-        """The prompt. Only decoding comes after it, unless there are pictures: of these there may
-        be more or fewer the next time.
-        """
-        prompt = prompts.build(self.tokenizer, language, target_language, images, style)
-        if not images:
-            self.tokenizer.rest()
-        return prompt
-
-    @torch.inference_mode()
-    def _prefilled(self, before: tuple[int, ...], size: Slice) -> KVCache:
-        """A cache of ``size`` that holds the prompt ``before``, to be copied."""
-        ids, cache = self._row(before), self.model.new_cache(1, len(before), size)
-        self.model.extend(self.model.embed(ids), ids, cache)
-        return cache
-
-    def _placed(self, rows: list[Tensor], wanted: int) -> Tensor:
-        """``rows`` joined, where the model is; raises ValueError unless they are ``wanted``."""
-        joined = torch.cat(rows)
-        if len(joined) != wanted:
-            raise ValueError(
-                f"pictures came with {len(joined)} soft tokens, expected {wanted}: "
-                "the vision tower is of another model"
-            )
-        return joined.to(device=self.model.device, dtype=self.model.dtype)
 
     def _hear(self, state: TranslateState) -> Decoding[None]:
         """Puts audio into the cache that has waited for an update in vain."""
         assert state.cache is not None
         tokens = torch.cat(state.fresh)
         if len(tokens) >= MOST_WAITING:
-            embeddings, ids = self._audio(tokens)
+            embeddings, ids = self.context.audio(tokens)
             yield Request(state.cache, ids, embeddings, 0)
             state.fresh = []
 
@@ -335,72 +258,28 @@ class TranslateStage:
         """The new hypotheses. What was fresh of the audio is in the cache then."""
         prompt, last, fresh = state.prompt, state.translation, torch.cat(state.fresh)
         ahead = self._asked(fresh, state)
-        most, commit = _most_tokens(item, state.options), self._commit(state.options)
-        said = yield from self._transcript(ahead, most, item, state)
+        most = _most_tokens(item, state.options)
+        answer = Answering(ahead, prompt, state.reader, most, item.closes)
+        found = yield from answer.transcript(state.transcript, last)
+        if item.closes:
+            self._note(found, item, state)
+        said = _kept(state.reader.transcript(found), found, state.transcript)
         known = ahead.chances(0, said)
-        transcript = state.transcript.updated(said, known, commit, item.closes)
+        transcript = state.transcript.updated(said, known, state.commit, item.closes)
+        meant = last.ids[: last.committed]
+        known = [None] * len(meant)
         if state.reader.has_words(said):
-            behind = [*said, *prompt.separator]
-            text = partial(
-                ahead.text,
-                before=behind,
-                max_tokens=most,
-                stop_ids=prompt.stop,
-                halt=state.reader.translation_ended,
-                judge=item.closes,
-            )
-            meant = yield from _decoded(text, last)
-            known = ahead.chances(len(behind), meant)
-        else:
-            meant = last.ids[: last.committed]
-            known = [None] * len(meant)
-        translation = last.updated(meant, known, commit, item.closes)
+            found = yield from answer.translation(last, said)
+            meant = _kept(without_loop(found), found, last)
+            known = ahead.chances(len(said) + len(prompt.separator), meant)
+        translation = last.updated(meant, known, state.commit, item.closes)
         yield from ahead.keep(len(fresh))
         state.fresh = []
         return transcript, translation
 
-    def _transcript(
-        self, ahead: Lookahead, most: int, item: SoftTokens, state: TranslateState
-    ) -> Decoding[list[int]]:
-        """The ids of the new transcript; what is committed stays.
-
-        A newline belongs to it unless the label of the translation follows, which is guessed with
-        the old translation behind it: of an answer in the form that was asked for the pass that
-        reads the label is the one that begins the translation.
-        """
-        prompt, reader, last = state.prompt, state.reader, state.transcript
-        behind, found = [*prompt.separator, *state.translation.ids], last.ids[: last.committed]
-        guess = last.ids[last.committed :]
-        judge = (
-            item.closes
-        )  # a final caption is judged by all of its sound, committed words as well
-        # After the silence that closes a segment both texts stay as a rule: one pass checks both.
-        # And where nothing was said as yet, mostly nothing is said.
-        if (item.closes and state.translation.ids) or not last.ids:
-            guess = [*guess, *behind]
-        while True:
-            found = yield from ahead.text(
-                before=[],
-                forced=found,
-                guess=guess,
-                max_tokens=most,
-                stop_ids=(*prompt.newlines, *prompt.stop),
-                halt=reader.transcript_ended,
-                judge=judge,
-            )
-            if len(found) >= most or reader.transcript_ended(found):
-                break
-            chosen = yield from ahead.after(found)  # known: it is what the text stopped at
-            if chosen in prompt.stop:
-                break
-            found, guess, judge = [*found, chosen], behind[1:], False
-        self._note(found, item, state)
-        ids = reader.transcript(found)
-        return ids + found[len(ids) : last.committed]
-
     def _note(self, answer: list[int], item: SoftTokens, state: TranslateState) -> None:
         """Counts a final answer that is something else than was asked for."""
-        flags = state.reader.flags(answer) if item.closes else frozenset[Flag]()
+        flags = state.reader.flags(answer)
         state.guarded.update(flags)
         for flag in sorted(flags):
             log.warning("segment %d: the model gave a %s, which is not shown", item.segment, flag)
@@ -408,23 +287,9 @@ class TranslateStage:
     def _asked(self, fresh: Tensor, state: TranslateState) -> Lookahead:
         """What the model says to the audio in the cache and ``fresh``, float [K, D], behind it."""
         assert state.cache is not None
-        audio, suffix = self._audio(fresh), self._suffix(state)
-        embeddings, ids = (torch.cat(parts, dim=1) for parts in zip(audio, suffix, strict=True))
-        return Lookahead(self.model, state.cache, embeddings, ids, self._never, self.temperature)
-
-    def _audio(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Soft tokens [K, D] as they enter the cache: embeddings [1, K, D], ids [1, K]."""
-        embeddings = tokens[None].to(device=self.model.device, dtype=self.model.dtype)
-        return embeddings, self._row([self._soft_token] * len(tokens))
-
-    def _suffix(self, state: TranslateState) -> tuple[Tensor, Tensor]:
-        """What stands between the audio and the answer: embeddings [1, L, D], ids [1, L]."""
         missing = max(0, AUDIO_TOKENS - state.audio) if state.options.pad_audio else 0
-        end, *text = state.prompt.after
-        filling = self.embedder.vocab_offset + self.embedder.vocab_size - 1
-        hard = self.embedder.hard(self._row([filling] * missing + [end]))
-        embeddings = torch.cat((hard.to(self.model.dtype), self.model.embed(self._row(text))), 1)
-        return embeddings, self._row([self._soft_token] * missing + [end, *text])
+        embeddings, ids = self.context.question(fresh, state.prompt, missing)
+        return Lookahead(self.model, state.cache, embeddings, ids, self._never, self.temperature)
 
     def _text(self, said: Hypothesis, part: Part, state: TranslateState) -> Text:
         text = state.reader.text(said.ids, said.committed, said.shown, part)
@@ -432,15 +297,6 @@ class TranslateStage:
         pieces = [self.tokenizer.piece(token) for token in said.ids]
         confidences = word_confidences(words(text.whole), pieces, said.chances)
         return replace(text, confidences=confidences)
-
-    def _size(self, state: TranslateState) -> str:
-        """What runs, as `dragoman models` calls it."""
-        assert state.cache is not None
-        return sizes.name(state.cache.size, self.model.config)
-
-    def _row(self, ids: Sequence[int]) -> Tensor:
-        """Ids [1, L] where the model is."""
-        return torch.tensor([ids], dtype=torch.long, device=self.model.device)
 
     def _captions(self, item: SoftTokens, state: TranslateState) -> list[Caption]:
         state.shown = state.shown or state.reader.has_words(state.transcript.ids)
@@ -457,17 +313,14 @@ class TranslateStage:
                 transcript=self._text(state.transcript, Part.TRANSCRIPT, state),
                 translation=self._text(state.translation, Part.TRANSLATION, state),
                 frames=state.frames,
-                size=self._size(state),
+                size=state.size,
             )
         ]
 
 
-def _decoded(text: Callable[..., Decoding[list[int]]], last: Hypothesis) -> Decoding[list[int]]:
-    """The new hypothesis, which ``text`` (`Lookahead.text`) finds; what is committed stays."""
-    promised, draft = last.ids[: last.committed], last.ids[last.committed :]
-    found = yield from text(forced=promised, guess=draft)
-    ids = without_loop(found)
-    return ids + found[len(ids) : last.committed]
+def _kept(cut: list[int], found: list[int], last: Hypothesis) -> list[int]:
+    """``cut``, the beginning of what was ``found``; what is committed of it stays in any case."""
+    return cut + found[len(cut) : last.committed]
 
 
 def _most_tokens(item: SoftTokens, options: SessionOptions) -> int:

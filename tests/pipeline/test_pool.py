@@ -5,11 +5,12 @@ import pytest
 
 from dragoman.errors import PipelineError
 from dragoman.pipeline.batch import Advanced
-from dragoman.pipeline.pool import TRIES
+from dragoman.pipeline.pool import TRIES, Job
 from dragoman.pipeline.recipes import Recipe
+from dragoman.stages.messages import Caption, SessionOptions, Speech
 from tests.pipeline.batches import batch, ray_of_our_own, records, run, sound
 from tests.pipeline.chains import pool_of
-from tests.pipeline.fake_stages import Deadly, Making, fakes
+from tests.pipeline.fake_stages import Deadly, Making, fakes, tone
 from tests.pipeline.slow_cli import Pausing
 
 
@@ -56,6 +57,21 @@ def test_a_segment_that_kills_every_worker_is_given_up(tmp_path):
     assert f"its segment at 0.0 s failed: the process that worked on it ended {TRIES} times" in (
         bad.reason
     )
+
+
+def test_a_segment_is_not_blamed_for_a_process_that_ended_while_it_was_idle():
+    workers = pool_of(fakes()[1:], workers=1)
+    (victim,) = workers.pids()
+    os.kill(victim, signal.SIGKILL)
+    piece = Speech(0, 0, tone(1), opens=True, closes=True)
+    workers.submit(Job("a.wav", piece, SessionOptions()))
+    done = []
+    while workers.busy:
+        done += workers.collect()
+    ((job, outcome),) = done
+    assert isinstance(outcome, Caption) and job.deaths == 0
+    assert workers.pids() != [victim]
+    workers.stop()
 
 
 def test_a_model_that_cannot_be_loaded_stops_the_start():

@@ -133,6 +133,27 @@ def test_a_killed_actor_is_a_clear_error_and_replaced_for_the_next_session():
     graph.stop()
 
 
+def test_a_neighbour_of_a_killed_actor_s_session_hears_why_it_is_lost():
+    """Also where it had nothing under way when the process ended."""
+    graph = on_ray((Recipe("segment", Making(Dying())), *fakes()[1:]))
+    go_on = threading.Event()
+
+    def source():
+        yield tone(1)
+        go_on.wait(20)
+        yield tone(1)
+
+    captions = iter(Session(graph, source(), pace="fast"))
+    next(captions)
+    with pytest.raises(PipelineError, match="process of a stage ended"):
+        list(run(graph, [tone(1, POISON)], pace="fast"))
+    go_on.set()
+    with pytest.raises(PipelineError, match="process of a stage ended.*start again"):
+        list(captions)
+    assert graph.sessions() == []
+    graph.stop()
+
+
 def end(process: int) -> None:
     """Kills a process, and waits until it is gone."""
     os.kill(process, signal.SIGKILL)

@@ -164,6 +164,17 @@ def test_a_session_that_cannot_be_opened_is_a_failure_of_its_own():
     assert good == [] and made.sessions() == ["es"]
 
 
+def test_a_successor_tells_those_whose_sessions_ended_with_the_last_process():
+    made = Runner([Recipe("encode", Making(CountingTokens()))], successor=True)
+    made.load()
+    opened(made, "b")
+    lost, known = (p.items for p in made.run([Packet("a", 3, speech()), Packet("b", 1, speech())]))
+    assert isinstance(lost, Failure) and "process of a stage ended" in lost.message
+    assert lost.stage == "encode" and isinstance(known, list)
+    (new,) = made.run([Packet("a", 0, speech(), options=SessionOptions())])
+    assert isinstance(new.items, list) and made.sessions() == ["a", "b"]
+
+
 def test_packets_go_through_all_stages_of_a_route():
     made = Runner(fakes())
     made.load()

@@ -161,11 +161,12 @@ def test_a_killed_actor_gives_its_turn_back(tmp_path):
             actors.add([stage])
         actors.load()
         bad = [Chunk(0, tone(1, POISON))]
-        lost = actors.send(Packet("a", 0, bad, options=SessionOptions()), (0, 1))
+        lost = actors.scheduler.send(Packet("a", 0, bad, options=SessionOptions()), (0, 1))
         pid = tmp_path / "encode.pid"
         _wait_for(lambda: pid.exists() and pid.read_text())
         light, opened = (
-            actors.send(Packet("b", 0, [], options=SessionOptions()), (actor,)) for actor in (0, 2)
+            actors.scheduler.send(Packet("b", 0, [], options=SessionOptions()), (actor,))
+            for actor in (0, 2)
         )
         assert light.result(SOON_S) == [], "a stage without threads waits for nobody"
         time.sleep(NEVER_S)

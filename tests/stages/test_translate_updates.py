@@ -86,7 +86,7 @@ def test_audio_does_not_wait_for_ever(stage, entered):
 def test_a_prompt_is_read_before_anyone_speaks_and_once(make, monkeypatch):
     """In whatever session it is met first."""
     stage, read = make(2), []
-    stage._instruction.cache_clear()
+    stage.context.instruction.cache_clear()
     extend = stage.model.extend
 
     def spy(embeddings, ids, cache):
@@ -103,14 +103,18 @@ def test_a_prompt_is_read_before_anyone_speaks_and_once(make, monkeypatch):
 
 
 @pytest.mark.parametrize("heard, missing", [(2, 186), (187, 1), (188, 0), (190, 0)])
-def test_audio_is_filled_up_on_request(stage, heard, missing):
+def test_audio_is_filled_up_on_request(stage, monkeypatch, heard, missing):
     """Behind the audio, in front of what ends it; never in what is kept."""
-    rows = {}
+    rows, asked, question = {}, [], stage.context.question
+    monkeypatch.setattr(
+        stage.context, "question", lambda *given: asked.append(question(*given)) or asked[-1]
+    )
     for pad in (False, True):
         state = stage.init_state(replace(NEVER_EARLY, pad_audio=pad))
         _, state = stage.step(replace(segment([heard, 1])[0], update=False), state)
-        rows[pad] = [part[0] for part in stage._suffix(state)]
+        waiting = sum(map(len, state.fresh))
         _, state = stage.step(segment([0, 0])[1], state)
+        rows[pad] = [part[0, waiting:] for part in asked[-1]]
         assert state.cache.length == state.heard == len(state.prompt.before) + heard
     (plain, plain_ids), (filled, ids) = rows[False], rows[True]
     assert ids.tolist() == [457] * missing + plain_ids.tolist()
@@ -192,7 +196,7 @@ def test_a_large_vocabulary_asks_for_memory_to_be_given_back(tiny_folder, monkey
 
 def test_a_prompt_is_encoded_once_for_a_pair_of_languages(make, monkeypatch):
     stage, built, build = make(2), [], prompts.build
-    stage._prompt.cache_clear()
+    stage.context.prompt.cache_clear()
 
     def counted(*args):
         built.append(args[1:])
