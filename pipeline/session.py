@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from queue import SimpleQueue
 from typing import Literal
 
@@ -249,24 +250,24 @@ class Session:
 
     def _watch(self, chunks: list[Chunk], since: float, future: Future) -> None:
         """Notes that the next batch was sent, and when its result is there."""
-        seq = self._sent
-
-        def arrived(done: Future) -> None:
-            now = time.monotonic()
-            with self._lock:
-                self._under_way -= 1
-                self._in_flight -= len(chunks)
-                try:
-                    self._send_held()
-                except Exception as error:
-                    self._events.put(_Ended(self._sent, error))
-            self._slots.release(max(1, len(chunks)))
-            self._events.put(_Arrived(seq, since, now, done))
-
+        through = partial(self._through, self._sent, since, len(chunks))
         self._sent += 1
         self._under_way += 1
         self._in_flight += len(chunks)
-        future.add_done_callback(arrived)
+        future.add_done_callback(through)
+
+    def _through(self, seq: int, since: float, chunks: int, done: Future) -> None:
+        """Batch ``seq`` of so many ``chunks`` is done: there is room for what waits."""
+        now = time.monotonic()
+        with self._lock:
+            self._under_way -= 1
+            self._in_flight -= chunks
+            try:
+                self._send_held()
+            except Exception as error:
+                self._events.put(_Ended(self._sent, error))
+        self._slots.release(max(1, chunks))
+        self._events.put(_Arrived(seq, since, now, done))
 
     def _take_slot(self) -> bool:
         """Waits until one more chunk may be in flight; False when nobody listens any more."""
