@@ -26,7 +26,7 @@ SECONDS = 30
 SESSIONS = 4
 WINDOW = 20  # steps at either end that are compared
 
-FORMS = ("bf16", "bf12", "int8")  # of the tower
+TOWER_FORMS = ("bf16", "bf12", "int8")  # of the tower
 
 
 def _stream_row(form: str) -> Row:
@@ -44,8 +44,8 @@ def _step_row(form: str) -> Row:
     return Row(f"encoder_step_{form}", title, "ms", higher=False, peer="bf16")
 
 
-STREAM = {form: _stream_row(form) for form in FORMS}
-STEP = {form: _step_row(form) for form in FORMS[1:]}
+STREAM = {form: _stream_row(form) for form in TOWER_FORMS}
+STEP = {form: _step_row(form) for form in TOWER_FORMS[1:]}
 OFFLINE = Row("encoder_offline_30s", "30 s of sound in one pass", "s", higher=False)
 FLAT = Row(
     "encoder_step_flat",
@@ -70,18 +70,18 @@ def encoder(bench: Bench) -> Iterable[Result]:
     checkpoint, theirs = bench.checkpoint("E2B"), bench.peer("E2B")
     ours = {
         form: audio_encoder(checkpoint, bench.device, None if form == "bf16" else form)
-        for form in FORMS
+        for form in TOWER_FORMS
     }
     samples = sounds.noise(4 if bench.small else SECONDS)
     clip = torch.from_numpy(samples)[None].to(bench.device)
     rounds = 1 if bench.small else 3 if bench.quick else 5
-    steps: dict[str, list[list[float]]] = {form: [] for form in FORMS}
+    steps: dict[str, list[list[float]]] = {form: [] for form in TOWER_FORMS}
     beside = bench.beside(products=True)
     spent = alternate(
         {
             **{
                 form: Contender(lambda _, form=form: steps[form].append(stream(ours[form], clip)))
-                for form in FORMS
+                for form in TOWER_FORMS
             },
             "offline": Contender(lambda _: _whole(ours["bf16"], clip)),
             "theirs": Contender(lambda _: _finished(theirs.encode(samples))),
@@ -91,7 +91,7 @@ def encoder(bench: Bench) -> Iterable[Result]:
     )
     streamed = Streamed(medians(spent), steps, clip.shape[1] // CHUNK_SAMPLES, rounds, beside)
     yield from _plain(ours["bf16"], streamed)
-    for form in FORMS[1:]:
+    for form in TOWER_FORMS[1:]:
         yield from _other(ours[form], form, streamed)
     yield _together(bench, ours["bf16"], clip)
 
@@ -238,5 +238,5 @@ def _one_step(encoder: StreamingAudioEncoder) -> None:
     encoder.step(samples, state)
 
 
-_FORMS = tuple(row for form in FORMS[1:] for row in (STREAM[form], STEP[form]))
+_FORMS = tuple(row for form in TOWER_FORMS[1:] for row in (STREAM[form], STEP[form]))
 MEASUREMENTS = (Measurement("encoder", (STREAM["bf16"], OFFLINE, FLAT, *_FORMS, BATCH), encoder),)

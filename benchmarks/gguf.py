@@ -37,7 +37,7 @@ class Form:
     bytes: int
 
 
-FORMS = {
+GGUF_TYPES = {
     "f32": Form(0, 1, 4),
     "q4_0": Form(2, 32, 18),
     "q8_0": Form(8, 32, 34),
@@ -68,10 +68,10 @@ def ensure(
         return path
     listed = [(name, shape, form_of(name, shape, kind)) for name, shape in tensors(size).items()]
     for name, shape, form in listed:
-        if shape[0] % FORMS[form].values:
+        if shape[0] % GGUF_TYPES[form].values:
             raise ValueError(
-                f"{name} has rows of {shape[0]}, no multiple of the {FORMS[form].values} values "
-                f"in a block of {form}: take another kind than {kind}"
+                f"{name} has rows of {shape[0]}, no multiple of the {GGUF_TYPES[form].values} "
+                f"values in a block of {form}: take another kind than {kind}"
             )
     make_room(sum(nbytes(shape, form) for _, shape, form in listed))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -173,7 +173,7 @@ def pairs(size: Size) -> dict[str, tuple[int, Any]]:
 
 def nbytes(shape: tuple[int, ...], form: str) -> int:
     """Bytes of a tensor's data."""
-    return int(np.prod(shape)) // FORMS[form].values * FORMS[form].bytes
+    return int(np.prod(shape)) // GGUF_TYPES[form].values * GGUF_TYPES[form].bytes
 
 
 def _write_head(
@@ -192,7 +192,7 @@ def _write_head(
     offset = 0
     for name, shape, form in listed:
         file.write(_string(name) + struct.pack(f"<I{len(shape)}Q", len(shape), *shape))
-        file.write(struct.pack("<IQ", FORMS[form].number, offset))
+        file.write(struct.pack("<IQ", GGUF_TYPES[form].number, offset))
         offset += -(-nbytes(shape, form) // ALIGNMENT) * ALIGNMENT
     file.write(b"\0" * (-file.tell() % ALIGNMENT))
 
@@ -203,7 +203,7 @@ def _write_data(file: BinaryIO, shape: tuple[int, ...], form: str, blocks: int, 
     if len(shape) == 1:
         file.write(np.ones(shape, np.float32).tobytes())
     else:
-        for piece in _pieces(_random(form, blocks), count, start * FORMS[form].bytes):
+        for piece in _pieces(_random(form, blocks), count, start * GGUF_TYPES[form].bytes):
             file.write(piece)
     file.write(b"\0" * (-count % ALIGNMENT))
 
@@ -227,7 +227,7 @@ def _random(form: str, blocks: int) -> memoryview:
             drawn = rng.normal(0, 0.02, blocks * 32).astype(np.float32)
             data = drawn if form == "f32" else (drawn.view(np.uint32) >> 16).astype(np.uint16)
         else:
-            data = rng.integers(0, 256, (blocks, FORMS[form].bytes), dtype=np.uint8)
+            data = rng.integers(0, 256, (blocks, GGUF_TYPES[form].bytes), dtype=np.uint8)
             scale = np.frombuffer(np.float16(SCALE).tobytes(), np.uint8)
             place = slice(-2, None) if form == "q6_k" else slice(0, 2)
             data[:, place] = scale

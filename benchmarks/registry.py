@@ -33,7 +33,7 @@ MEASUREMENTS: tuple[Measurement, ...] = (
     *text.LARGE,
 )
 
-GROUPS: tuple[tuple[str, tuple[Measurement, ...]], ...] = (
+SECTIONS: tuple[tuple[str, tuple[Measurement, ...]], ...] = (
     ("Prompts", (*text.PREFILL.values(), text.LARGE[0])),
     ("Decoding", (*text.DECODE.values(), text.LARGE[1])),
     ("Against llama.cpp", tuple(llama.MEASUREMENTS.values())),
@@ -57,7 +57,7 @@ def rows() -> dict[str, Row]:
     """All rows by name, in the order of the table."""
     return {
         row.name: row
-        for _, measurements in GROUPS
+        for _, measurements in SECTIONS
         for measurement in measurements
         for row in measurement.rows
     }

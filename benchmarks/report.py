@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.registry import GROUPS
+from benchmarks.registry import SECTIONS
 from benchmarks.results import Published, met
 
 HEAD = """# Benchmarks
@@ -24,7 +24,7 @@ measured, stands in the modules of `benchmarks/`.
 def markdown(rows: Published) -> str:
     """The whole document."""
     parts = [HEAD, _machines(rows.values())]
-    for title, measurements in GROUPS:
+    for title, measurements in SECTIONS:
         lines = [
             _line(row.title, rows[row.name])
             for measurement in measurements

@@ -1,7 +1,7 @@
 """Sessions for a page: each runs in a thread of its own while the page looks at its captions.
 
 Between :mod:`demos.browser_page` and the pipeline. Every visitor has a `Live` transcript and at
-most one `Run` over a file; all share one chain.
+most one `PageSession` over a file; all share one chain.
 
 What is unusual: a browser does not always say that recording has stopped (a laptop closes, a
 network breaks), so a microphone's session ends when no sound has come for a while; if sound comes
@@ -33,7 +33,7 @@ WAITING_S = 60.0  # sound kept for a pipeline that lags
 RETRY_S = 5.0  # after a failure
 
 
-class Run:
+class PageSession:
     """A session that has been started; ``error`` says why it ended early, if it did."""
 
     def __init__(
@@ -169,7 +169,7 @@ class _Recording:
 
     start: int
     feed: Feed
-    run: Run
+    run: PageSession
 
 
 class Live:
@@ -275,6 +275,6 @@ class Live:
         if self._recordings:
             start = self._recordings[-1].start + self._recordings[-1].feed.samples
         feed = Feed(rate_hz)
-        run = Run(self._chain, feed, self._options, "live")
+        run = PageSession(self._chain, feed, self._options, "live")
         self._recordings.append(_Recording(start, feed, run))
         return feed

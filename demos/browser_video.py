@@ -11,11 +11,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from dragoman.demos.browser_runs import Run
+from dragoman.demos.browser_runs import PageSession
 from dragoman.pipeline.chain import Chain
 from dragoman.pipeline.frames import read_frames
 from dragoman.pipeline.media import probe, read_audio
-from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Frame, Picture, SessionOptions
+from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Picture, SessionOptions, VideoFrame
 
 PICTURE_SIZE = 320, 320
 MAX_PICTURES = 60
@@ -31,7 +31,7 @@ class Video:
         pieces = read_audio(media, language=options.language, warn=self._warn)
         options = replace(options, finals_only=True)
         frames = self._kept(read_frames(media)) if self.info.has_video else None
-        self.run = Run(chain, pieces, options, "fast", frames)
+        self.run = PageSession(chain, pieces, options, "fast", frames)
 
     @property
     def problem(self) -> str:
@@ -53,7 +53,7 @@ class Video:
         """The final captions so far, numbered from 0."""
         return [replace(c, segment=at, seq=at) for at, c in enumerate(self.run.captions())]
 
-    def pictures(self) -> list[tuple[Frame, Path]]:
+    def pictures(self) -> list[tuple[VideoFrame, Path]]:
         """The frames that the captions name, each once, in order of time, and their files."""
         named = {frame for caption in self.captions() for frame in caption.frames}
         found = [(frame, self._path(frame)) for frame in sorted(named, key=lambda f: f.time)]
@@ -67,7 +67,7 @@ class Video:
             image.save(self._path(picture.frame), quality=85)
             yield picture
 
-    def _path(self, frame: Frame) -> Path:
+    def _path(self, frame: VideoFrame) -> Path:
         return self.media.parent / f"frame-{frame.index:06}.jpg"
 
     def _warn(self, sentence: str) -> None:

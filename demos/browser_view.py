@@ -14,7 +14,7 @@ from dragoman.demos.terminal import clock
 from dragoman.models import languages
 from dragoman.pipeline import outputs
 from dragoman.pipeline.formats import USUAL
-from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Frame, SessionOptions, Text
+from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, SessionOptions, Text, VideoFrame
 
 MICROPHONE_PROBLEM = '<div id="dg-mic" class="dg-help" role="alert" hidden></div>'
 MICROPHONE = (
@@ -97,7 +97,7 @@ def player(media: Path, tracks: Sequence[tuple[str, str, Path]], has_video: bool
     )
 
 
-def gallery(pictures: Sequence[tuple[Frame, Path]]) -> str:
+def gallery(pictures: Sequence[tuple[VideoFrame, Path]]) -> str:
     """The frames that captions name; a click on one moves the player there."""
     if not pictures:
         return ""

@@ -23,7 +23,7 @@ from dragoman.demos.listening import announce, hearing, loss, told
 from dragoman.demos.loading import bar
 from dragoman.demos.score import word_error_rate
 from dragoman.demos.stdout import own_stdout
-from dragoman.demos.terminal import JsonLines, LiveView, PlainLines, View, clock
+from dragoman.demos.terminal import CaptionView, JsonLines, LiveView, PlainLines, clock
 from dragoman.errors import OK, InputError
 from dragoman.models import languages
 from dragoman.pipeline import start as pipeline
@@ -221,7 +221,7 @@ class _Kept:
         return caption
 
 
-def _show(kept: _Kept, view: View, status: "_Status", ending: "_Ending") -> None:
+def _show(kept: _Kept, view: CaptionView, status: "_Status", ending: "_Ending") -> None:
     """Shows all captions as they come; where the terminal is closed meanwhile, the rest is kept."""
     try:
         with view:
@@ -271,7 +271,7 @@ def _is_live(asked: CaptionsOptions, console: Console) -> bool:
     return not asked.as_json and console.is_terminal
 
 
-def _view(asked: CaptionsOptions, status: Callable[[], str], console: Console) -> View:
+def _view(asked: CaptionsOptions, status: Callable[[], str], console: Console) -> CaptionView:
     if _is_live(asked, console):
         return LiveView(console, status)
     return JsonLines(console.file) if asked.as_json else PlainLines(console.file)

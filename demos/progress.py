@@ -18,10 +18,10 @@ from dragoman.pipeline.batch import Advanced, Result
 from dragoman.stages.messages import SAMPLE_RATE_HZ
 
 
-class View:
+class BatchView:
     """Shows nothing: the base of all views, a context manager, open while the batch runs."""
 
-    def __enter__(self) -> "View":
+    def __enter__(self) -> "BatchView":
         return self
 
     def __exit__(self, kind, error, trace) -> None:
@@ -40,7 +40,7 @@ class View:
         """A file is finished with."""
 
 
-class Paths(View):
+class Paths(BatchView):
     """The path of every output that is there, one a line."""
 
     def __init__(self, out: TextIO) -> None:
@@ -51,7 +51,7 @@ class Paths(View):
             print(path, file=self._out, flush=True)
 
 
-class Lines(View):
+class Lines(BatchView):
     """A line for each file, for logs and pipes."""
 
     def __init__(self, out: TextIO, files: int) -> None:
@@ -62,7 +62,7 @@ class Lines(View):
         print(f"[{self._shown}/{self._files}] {line(result)}", file=self._out, flush=True)
 
 
-class Bars(View):
+class Bars(BatchView):
     """A bar for each file under way, and one for all."""
 
     def __init__(self, console: Console, files: int, with_lines: bool) -> None:
@@ -144,13 +144,13 @@ class Bars(View):
         )
 
 
-def view(*, as_json: bool, quiet: bool, files: int) -> View:
+def view(*, as_json: bool, quiet: bool, files: int) -> BatchView:
     """The view that fits what was asked for and where stdout goes, as it is now."""
     if quiet:
         return Paths(sys.stdout)
     if as_json:
         errors = Console(stderr=True)
-        return Bars(errors, files, with_lines=False) if errors.is_terminal else View()
+        return Bars(errors, files, with_lines=False) if errors.is_terminal else BatchView()
     console = Console(file=sys.stdout, highlight=False)
     return (
         Bars(console, files, with_lines=True) if console.is_terminal else Lines(sys.stdout, files)

@@ -24,7 +24,7 @@ UNSURE_STYLE = "dim"
 TRANSLATION_STYLE = "bold"
 
 
-class View(Protocol):
+class CaptionView(Protocol):
     """Where captions are shown; a context manager, open while a session runs."""
 
     def __enter__(self) -> Self: ...

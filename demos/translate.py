@@ -20,7 +20,7 @@ from dragoman.pipeline.start import check, session_options
 from dragoman.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from dragoman.demos.progress import View
+    from dragoman.demos.progress import BatchView
     from dragoman.pipeline.batch import BatchOptions, Result
     from dragoman.pipeline.translate import Event
 
@@ -164,7 +164,7 @@ def _formats(text: str) -> tuple[str, ...]:
     return tuple(asked)
 
 
-def _show(event: "Event", results: "list[Result]", screen: "View") -> None:
+def _show(event: "Event", results: "list[Result]", screen: "BatchView") -> None:
     from dragoman.pipeline.batch import Advanced, Result
     from dragoman.pipeline.translate import Planned, Ready
 

@@ -27,7 +27,7 @@ from dragoman.errors import InputError
 from dragoman.models.hub import here
 from dragoman.pipeline.formats import USUAL
 from dragoman.pipeline.frames import read_frames
-from dragoman.pipeline.inputs import Missing, Source
+from dragoman.pipeline.inputs import InputFile, Missing
 from dragoman.pipeline.journal import Entry, Finished, Journal, foreign, not_ours, relative
 from dragoman.pipeline.media import probe, read_audio
 from dragoman.pipeline.outputs import Output, asked, confident, document, planned, write_all
@@ -87,7 +87,7 @@ class Advanced:
 class _File:
     """A file that has work to do."""
 
-    source: Source
+    source: InputFile
     outputs: list[Output]
     journal: Journal
     work: str
@@ -115,7 +115,7 @@ class Batch:
 
     def __init__(
         self,
-        sources: Iterable[Source],
+        sources: Iterable[InputFile],
         options: BatchOptions,
         stages: Sequence[Recipe] | None = None,
         look: Recipe | None = None,
@@ -175,7 +175,7 @@ class Batch:
 
     # Before the work.
 
-    def _prepare(self, source: Source) -> Result | None:
+    def _prepare(self, source: InputFile) -> Result | None:
         work = self._work(source)
         outputs = planned(
             source.name, self._options.session, self._options.formats, self._options.bilingual
@@ -208,7 +208,7 @@ class Batch:
             self._journals[key] = Journal(folder, self._run)
         return self._journals[key]
 
-    def _work(self, source: Source) -> str:
+    def _work(self, source: InputFile) -> str:
         """A digest of all that the captions of ``source`` depend on."""
         try:
             status = source.path.stat()

@@ -24,7 +24,7 @@ from av.stream import Disposition
 
 from dragoman.errors import InputError
 from dragoman.pipeline.media import SHORT_BY_S, _open, left_out
-from dragoman.stages.messages import Frame, Picture
+from dragoman.stages.messages import Picture, VideoFrame
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ LONGEST = 1280
 def read_frames(path: str | Path, *, every_s: float = EVERY_S) -> Generator[Picture, None, None]:
     """Pictures of the file at ``path`` in the order of time; none where it has no video.
 
-    ``Frame.time`` is on the clock of ``read_audio``, to the millisecond; ``Frame.index`` counts the
+    ``time`` of a frame is on the clock of ``read_audio``, to the millisecond; ``index`` counts the
     track's frames from 0. Raises InputError at the end where a part could not be decoded.
     """
     try:
@@ -56,7 +56,8 @@ def read_frames(path: str | Path, *, every_s: float = EVERY_S) -> Generator[Pict
         for shown in chain(_shown(container, stream, damage), [None]):
             for taken in sampler.step(shown):
                 try:
-                    yield Picture(Frame(round(taken.time_s, 3), taken.index), _pixels(taken.frame))
+                    frame = VideoFrame(round(taken.time_s, 3), taken.index)
+                    yield Picture(frame, _pixels(taken.frame))
                 except (FFmpegError, ValueError) as error:
                     log.info("%s: a picture could not be converted (%s)", path, error)
         if damage.packets:

@@ -25,7 +25,7 @@ MEDIA_SUFFIXES = frozenset(f".{name}" for name in f"{AUDIO} {VIDEO}".split())
 
 
 @dataclass(frozen=True)
-class Source:
+class InputFile:
     """A file to work on; its outputs are ``folder / (name + ".es.srt")`` and so on."""
 
     path: Path
@@ -49,7 +49,7 @@ class _Found:
 
 def find(
     paths: Iterable[str | Path], output_dir: Path | None = None
-) -> tuple[list[Source], list[Missing]]:
+) -> tuple[list[InputFile], list[Missing]]:
     """The files behind ``paths``, each once, in the order given and by name within a folder.
 
     Of links and the file that they lead to the file counts, if both are there.
@@ -121,7 +121,7 @@ def _below(base: Path, file: Path) -> Path:
     return file.parent.relative_to(base)
 
 
-def _named(found: list[_Found]) -> list[Source]:
+def _named(found: list[_Found]) -> list[InputFile]:
     """Gives every file a name that no other has in its output folder."""
     names: dict[int, str] = {}
     folders: dict[Path, list[int]] = defaultdict(list)
@@ -129,7 +129,7 @@ def _named(found: list[_Found]) -> list[Source]:
         folders[file.folder.resolve()].append(at)
     for folder, members in folders.items():
         names.update(_names(folder, {at: found[at].path for at in members}))
-    return [Source(file.path, file.folder, names[at]) for at, file in enumerate(found)]
+    return [InputFile(file.path, file.folder, names[at]) for at, file in enumerate(found)]
 
 
 def _names(folder: Path, files: dict[int, Path]) -> dict[int, str]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dragoman import system
-from dragoman.stages.messages import Caption, Frame, Text
+from dragoman.stages.messages import Caption, Text, VideoFrame
 
 NAME = ".dragoman.jsonl"
 VERSION = 1  # of the records; those of another version are not read
@@ -219,7 +219,7 @@ def _apply(record: dict[str, Any], entries: dict[str, Entry]) -> None:
 
 def _caption(form: dict[str, Any]) -> Caption:
     texts = {key: _text(form[key]) for key in ("transcript", "translation")}
-    frames = tuple(Frame(**frame) for frame in form["frames"])
+    frames = tuple(VideoFrame(**frame) for frame in form["frames"])
     return Caption(**{**form, **texts, "frames": frames})
 
 

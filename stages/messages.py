@@ -57,7 +57,7 @@ class SessionOptions:
 
 
 @dataclass(frozen=True)
-class Frame:
+class VideoFrame:
     """A picture shown to the model: ``time`` in seconds from the start, ``index`` in the track."""
 
     time: float
@@ -73,7 +73,7 @@ class Picture:
     are gone, and there are no tokens, where a picture is only named.
     """
 
-    frame: Frame
+    frame: VideoFrame
     pixels: np.ndarray | None = None
     tokens: Tensor | None = None
     end: Tensor | None = None
@@ -207,7 +207,7 @@ class Caption:
     target_language: str
     transcript: Text
     translation: Text
-    frames: tuple[Frame, ...] = ()
+    frames: tuple[VideoFrame, ...] = ()
     latency: dict[str, int] = field(default_factory=dict[str, int])
     size: str = ""
     session: str = ""

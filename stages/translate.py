@@ -40,11 +40,11 @@ from dragoman.stages.hypothesis import Answering, Hypothesis
 from dragoman.stages.messages import (
     SAMPLE_RATE_HZ,
     Caption,
-    Frame,
     Picture,
     SessionOptions,
     SoftTokens,
     Text,
+    VideoFrame,
 )
 from dragoman.stages.policies.commit import CommitPolicy, policy, without_loop
 from dragoman.stages.policies.elastic import Pressure, Sizes
@@ -94,7 +94,7 @@ class TranslateState:
     audio: int = 0  # soft tokens among what was heard
     shown: bool = False
     size: str = ""  # of what runs, as `dragoman models` calls it
-    frames: tuple[Frame, ...] = ()
+    frames: tuple[VideoFrame, ...] = ()
     transcript: Hypothesis = field(default_factory=Hypothesis)
     translation: Hypothesis = field(default_factory=Hypothesis)
 

@@ -24,7 +24,7 @@ from training.speech_parts import SAMPLE_RATE_HZ
 
 PIECE_BYTES = 60 * 2**20
 OPUS_BITS_A_SECOND = 24_000
-FORMS = ("opus", "mulaw")
+CODECS = ("opus", "mulaw")
 _MU = 255.0
 _TAR_BLOCK = 512  # a member's header, and what its size is rounded up to
 
@@ -69,7 +69,7 @@ def encode(samples: np.ndarray, form: str) -> bytes:
         bent = np.sign(level) * np.log1p(_MU * np.abs(level)) / np.log1p(_MU)
         return np.round(bent * 127 + 128).astype(np.uint8).tobytes()
     if form != "opus":
-        raise ValueError(f"unknown form {form!r}: expected one of {FORMS}")
+        raise ValueError(f"unknown form {form!r}: expected one of {CODECS}")
     _check_opus()
     file = io.BytesIO()
     with av.open(file, "w", format="ogg") as container:
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, default=Path("build/speech"))
     parser.add_argument("--out", type=Path, default=Path("build/packed"))
     parser.add_argument("--unpack", type=Path, help="a folder of pieces")
-    parser.add_argument("--form", choices=FORMS, default="opus")
+    parser.add_argument("--form", choices=CODECS, default="opus")
     parser.add_argument("--processes", type=int, default=1)
     args = parser.parse_args()
     if args.unpack:

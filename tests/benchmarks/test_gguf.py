@@ -95,7 +95,7 @@ def test_quantized_blocks_have_sane_scales(tmp_path):
 def test_true_size_fits_every_kind():
     for kind in gguf.KINDS:
         for name, shape in gguf.tensors(SIZES["E2B"]).items():
-            values = gguf.FORMS[gguf.form_of(name, shape, kind)].values
+            values = gguf.GGUF_TYPES[gguf.form_of(name, shape, kind)].values
             assert shape[0] % values == 0, (kind, name)
     listed = gguf.tensors(SIZES["E2B"]).items()
     whole = sum(gguf.nbytes(shape, gguf.form_of(n, shape, "bf16")) for n, shape in listed)

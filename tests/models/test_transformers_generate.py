@@ -23,7 +23,7 @@ from dragoman.models.checkpoint import Checkpoint
 from dragoman.models.prompt import AUDIO_TOKENS
 from dragoman.stages.encode import EncodeStage
 from dragoman.stages.look import LookStage
-from dragoman.stages.messages import CHUNK_SAMPLES, Frame, Picture, SessionOptions, Speech
+from dragoman.stages.messages import CHUNK_SAMPLES, Picture, SessionOptions, Speech, VideoFrame
 from dragoman.stages.spoken import Reader
 from dragoman.stages.translate import TranslateStage, TranslateState
 from tests import nano_like, seeing
@@ -61,7 +61,7 @@ class Ours:
         options = SessionOptions(update_chunks=10_000, max_answer_tokens=MOST, pad_audio=pad)
         stages = (self.look, self.encode, self.translate)
         states: list[Any] = [stage.init_state(options) for stage in stages]
-        pictures = tuple(Picture(Frame(float(n), n), page) for n, page in enumerate(pixels))
+        pictures = tuple(Picture(VideoFrame(float(n), n), page) for n, page in enumerate(pixels))
         for start in range(0, len(samples), CHUNK_SAMPLES):
             piece = samples[start : start + CHUNK_SAMPLES]
             opens, closes = start == 0, start + CHUNK_SAMPLES >= len(samples)

@@ -15,11 +15,11 @@ from dragoman.stages.encode import EncodeStage
 from dragoman.stages.look import LookStage
 from dragoman.stages.messages import (
     CHUNK_SAMPLES,
-    Frame,
     Picture,
     SessionOptions,
     SoftTokens,
     Speech,
+    VideoFrame,
 )
 from dragoman.stages.translate import TranslateStage
 from tests import nano_like, seeing
@@ -47,7 +47,7 @@ class Ours:
         self.prompt = prompts.build(self.checkpoint.tokenizer, "es", "en", images=1)
 
     def hear(self, samples: np.ndarray, pixels: np.ndarray) -> SoftTokens:
-        pictures = (Picture(Frame(0.0, 0), pixels),)
+        pictures = (Picture(VideoFrame(0.0, 0), pixels),)
         speech = Speech(0, 0, samples, opens=True, closes=True, pictures=pictures)
         (speech,), _ = self.look.step(speech, self.look.init_state(OPTIONS))
         (heard,), _ = self.encode.step(speech, self.encode.init_state(OPTIONS))

@@ -15,11 +15,11 @@ from dragoman.stages.messages import (
     CHUNK_SAMPLES,
     Caption,
     Chunk,
-    Frame,
     Picture,
     SoftTokens,
     Speech,
     Text,
+    VideoFrame,
 )
 
 POISON = 0.875  # a sample value at which the encoder fails
@@ -234,4 +234,4 @@ def looking(error: Exception | None = None) -> Recipe:
 
 
 def picture(time_s: float, value: int = 100) -> Picture:
-    return Picture(Frame(time_s, round(25 * time_s)), np.full((4, 4, 3), value, np.uint8))
+    return Picture(VideoFrame(time_s, round(25 * time_s)), np.full((4, 4, 3), value, np.uint8))

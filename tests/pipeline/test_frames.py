@@ -10,7 +10,7 @@ from dragoman.errors import InputError
 from dragoman.pipeline import frames as frames_module
 from dragoman.pipeline.frames import read_frames
 from dragoman.pipeline.media import read_audio
-from dragoman.stages.messages import Frame
+from dragoman.stages.messages import VideoFrame
 from tests.pipeline.videos import garble, slide, write
 
 
@@ -134,7 +134,7 @@ def test_a_part_that_cannot_be_decoded_is_said_behind_what_can(tmp_path):
     path = write(tmp_path / "talk.mp4", [(0, slide(1)), (2, slide(3)), (4, slide(5))], 6)
     garble(path, 3.0)
     pictures = read_frames(path)
-    assert [next(pictures).frame for _ in range(2)] == [Frame(0, 0), Frame(2, 20)]
+    assert [next(pictures).frame for _ in range(2)] == [VideoFrame(0, 0), VideoFrame(2, 20)]
     with pytest.raises(InputError, match=r"talk\.mp4: \d+ damaged packets? of video w.* left out"):
         list(pictures)
 

@@ -13,7 +13,7 @@ from dragoman.pipeline.recipes import look_recipe
 from dragoman.pipeline.session import Session, run
 from dragoman.pipeline.start import start
 from dragoman.spec import ModelSpec
-from dragoman.stages.messages import Frame, SessionOptions
+from dragoman.stages.messages import SessionOptions, VideoFrame
 from tests.pipeline.chains import in_process, on_ray
 from tests.pipeline.fake_stages import POISON, bare, bursts, illustrated, looking, picture, tone
 from tests.pipeline.videos import slide, write
@@ -80,7 +80,7 @@ def test_without_a_stage_that_looks_pictures_are_only_named():
     chain = in_process(illustrated())
     captions = captions_of(chain, frames=[picture(0.0)])
     assert len(chain) == 3
-    assert {c.frames for c in captions} == {(Frame(0.0, 0),)}
+    assert {c.frames for c in captions} == {(VideoFrame(0.0, 0),)}
     chain.stop()
 
 
@@ -164,7 +164,7 @@ def test_a_video_through_the_real_stages(seeing_folder, tmp_path, monkeypatch):
     assert len(here) == 4
     here.stop()
     finals = [c for c in seen if c.kind == "final"]
-    assert [c.frames for c in finals] == [(Frame(0.0, 0),), (Frame(3.5, 35),)]
+    assert [c.frames for c in finals] == [(VideoFrame(0.0, 0),), (VideoFrame(3.5, 35),)]
     assert [c.transcript for c in seen] != [c.transcript for c in blind]
 
     there = start(ModelSpec(str(seeing_folder), threads=1))

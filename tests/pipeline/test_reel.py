@@ -7,13 +7,13 @@ import pytest
 from dragoman.errors import InputError
 from dragoman.pipeline.reel import AHEAD, Reel, illustrated
 from dragoman.stages.illustrate import REMEMBERED
-from dragoman.stages.messages import CHUNK_SAMPLES, Chunk, Frame, Picture
+from dragoman.stages.messages import CHUNK_SAMPLES, Chunk, Picture, VideoFrame
 
 SECOND = 16_000
 
 
 def picture(time_s: float, index: int = 0) -> Picture:
-    return Picture(Frame(time_s, index))
+    return Picture(VideoFrame(time_s, index))
 
 
 @pytest.fixture

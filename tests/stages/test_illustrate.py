@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from dragoman.stages.illustrate import REMEMBERED, IllustrateStage, choose
-from dragoman.stages.messages import CHUNK_SAMPLES, Chunk, Frame, Picture, SessionOptions, Speech
+from dragoman.stages.messages import (
+    CHUNK_SAMPLES,
+    Chunk,
+    Picture,
+    SessionOptions,
+    Speech,
+    VideoFrame,
+)
 from dragoman.stages.segment import SegmentStage
 from tests.pipeline.fake_stages import CountingSegments
 
@@ -12,7 +19,7 @@ OPTIONS = SessionOptions()
 
 
 def picture(time_s: float, index: int = 0) -> Picture:
-    return Picture(Frame(time_s, index), np.zeros((2, 2, 3), np.uint8))
+    return Picture(VideoFrame(time_s, index), np.zeros((2, 2, 3), np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -110,4 +117,4 @@ def test_a_last_piece_that_opens_its_segment_has_pictures_too():
             return [Speech(0, state.start, state.samples, opens=True, closes=True)]
 
     (piece,), _ = run(IllustrateStage(Late()), chunks(1, {0: [0.0]}))
-    assert replace(piece.pictures[0], pixels=None) == Picture(Frame(0.0, 0))
+    assert replace(piece.pictures[0], pixels=None) == Picture(VideoFrame(0.0, 0))

@@ -8,7 +8,7 @@ from dragoman.encoders.vision import prepare
 from dragoman.models.checkpoint import Checkpoint
 from dragoman.stages.contract import StageHost
 from dragoman.stages.look import LookStage
-from dragoman.stages.messages import Frame, Picture, SessionOptions, Speech
+from dragoman.stages.messages import Picture, SessionOptions, Speech, VideoFrame
 from tests import seeing
 
 OPTIONS = SessionOptions()
@@ -23,7 +23,7 @@ def picture(index: int, colour: int = 200) -> Picture:
     pixels = np.full((72, 128, 3), 230, np.uint8)
     pixels[20:40, 10 : 20 + 9 * index] = (colour, 10, 10)
     pixels.flags.writeable = False  # as it comes from another process
-    return Picture(Frame(float(index), 25 * index), pixels)
+    return Picture(VideoFrame(float(index), 25 * index), pixels)
 
 
 def speech(*pictures: Picture, opens: bool = True) -> Speech:
@@ -71,10 +71,10 @@ def test_without_a_tower_pictures_are_only_named(tiny_folder):
     blind = LookStage.load(str(tiny_folder))
     assert blind.look(torch.zeros(4, 4, 3, dtype=torch.uint8)) is None
     (out,), _ = blind.step(speech(picture(1)), blind.init_state(OPTIONS))
-    assert out.pictures == (Picture(Frame(1.0, 25)),)
+    assert out.pictures == (Picture(VideoFrame(1.0, 25)),)
 
 
 def test_what_is_no_picture_is_an_error(stage):
-    wrong = Picture(Frame(0.0, 0), np.zeros((4, 4), np.uint8))
+    wrong = Picture(VideoFrame(0.0, 0), np.zeros((4, 4), np.uint8))
     with pytest.raises(ValueError, match="expected a picture"):
         stage.step(speech(wrong), stage.init_state(OPTIONS))

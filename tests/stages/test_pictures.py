@@ -9,7 +9,7 @@ import torch
 
 from dragoman.models import prompt as prompts
 from dragoman.models.checkpoint import Checkpoint
-from dragoman.stages.messages import CHUNK_SAMPLES, Frame, Picture, SessionOptions, SoftTokens
+from dragoman.stages.messages import CHUNK_SAMPLES, Picture, SessionOptions, SoftTokens, VideoFrame
 from dragoman.stages.translate import TranslateStage
 from tests import nano_like
 from tests.stages.segments import paced
@@ -24,7 +24,7 @@ def stage(tiny_folder) -> TranslateStage:
 
 def picture(index: int, seed: int | None = None) -> Picture:
     """A picture that was looked at; with a seed of None one that was not."""
-    frame = Frame(2.0 * index, 50 * index)
+    frame = VideoFrame(2.0 * index, 50 * index)
     if seed is None:
         return Picture(frame)
     generator = torch.Generator().manual_seed(seed)
@@ -150,7 +150,8 @@ def test_captions_name_their_frames_seen_or_not(stage):
     ]
     captions, _ = run(stage, items)
     named = {c.segment: c.frames for c in captions}
-    assert named == {0: (Frame(2.0, 50), Frame(4.0, 100)), 1: (Frame(4.0, 100),), 2: ()}
+    early, newest = VideoFrame(2.0, 50), VideoFrame(4.0, 100)
+    assert named == {0: (early, newest), 1: (newest,), 2: ()}
     assert all(c.frames == named[c.segment] for c in captions)
     first = next(c for c in captions if c.segment == 0)
     assert first.to_event()["frames"] == [{"time": 2.0, "index": 50}, {"time": 4.0, "index": 100}]

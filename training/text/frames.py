@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from training.text.nouns import COUNTED_FORMS, FORMS, attach, is_feminine, phrase
+from training.text.nouns import COUNTED_FORMS, NOUN_FORMS, attach, is_feminine, phrase
 from training.text.tables import LANGUAGES, Entry, Filler, Row, TableError
 
 _MARK = re.compile(
@@ -111,8 +111,8 @@ def _parse(row: Row, cell: str) -> tuple[str | Slot | Agreement, ...]:
         position = match.end()
         if match["category"]:
             name, form = match["category"] + (match["number"] or ""), match["form"] or ""
-            if form not in FORMS:
-                raise TableError(f"{row.place}: expected a form among {FORMS}, got {form!r}")
+            if form not in NOUN_FORMS:
+                raise TableError(f"{row.place}: expected a form among {NOUN_FORMS}, got {form!r}")
             pieces.append(Slot(name, match["category"], form, match["noun"] or ""))
         else:
             pieces.append(Agreement(match["masculine"], match["feminine"], match["agrees"]))

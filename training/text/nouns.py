@@ -22,7 +22,7 @@ _PREPOSITIONS = {
     "for": {"en": "for", "es": "para", "fr": "pour", "it": "per", "pt": "para"},
     "on": {"en": "on", "es": "sobre", "fr": "sur", "it": "su", "pt": "sobre"},
 }
-FORMS = ("", "pl", "the", "a", "this", "my", "thes", "some", *_PREPOSITIONS)
+NOUN_FORMS = ("", "pl", "the", "a", "this", "my", "thes", "some", *_PREPOSITIONS)
 # By language and form: masculine and feminine, each before a plain onset, before one that Italian
 # treats as heavy (s + consonant, z, gn, ps), and before a vowel; a shorter row repeats its last.
 _DETERMINERS: dict[str, dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
@@ -125,7 +125,7 @@ _LAST_WORD = re.compile(r"(?:^|(?<=[\s¿¡']))(\w+) $")
 
 
 def phrase(language: str, noun: Entry, form: str, relative: bool = False) -> str:
-    """The noun in one of FORMS, such as `of`: "della macchina".
+    """The noun in one of NOUN_FORMS, such as `of`: "della macchina".
 
     relative: a member of the family, which stands without the article in Italian "mia madre".
     Raises KeyError for another form.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from training.text.nouns import FORMS, attach, phrase
+from training.text.nouns import NOUN_FORMS, attach, phrase
 from training.text.tables import LANGUAGES, Entry
 
 CASES = {
@@ -68,7 +68,7 @@ def test_phrases(language):
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_form_is_known(language):
     noun = Entry("mare", "m", "mari")
-    assert all(phrase(language, noun, form).endswith(("mare", "mari")) for form in FORMS)
+    assert all(phrase(language, noun, form).endswith(("mare", "mari")) for form in NOUN_FORMS)
     with pytest.raises(KeyError):
         phrase(language, noun, "thy")
 
