@@ -2,43 +2,31 @@
 
 A folder holds `config.json`, `tokenizer.json` and one or more `*.safetensors`. Every actor loads
 only the group it needs (one of the towers, or the language model), so memory follows the work.
-Names, shapes, types and lengths are compared with what the configuration calls for before any
-weight is read. Modules are built without memory (on the meta device) and take the tensors as
-:mod:`models.weights` reads them.
+Names, shapes, types and lengths are compared with what the configuration
+(:mod:`models.configuration`) calls for before any weight is read. Modules are built without memory
+(on the meta device) and take the tensors as :mod:`models.weights` reads them.
 
 Unusual: the table of per-layer embeddings, half of a true-size model, is never loaded. It stays in
 its file as it is stored, and each pass reads the rows of its tokens (:mod:`models.table`).
 """
 
-import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from dragoman.decoder import LanguageModel, TextConfig, unused_tensor_names
-from dragoman.decoder import config as decoder_config
+from dragoman.decoder import LanguageModel, unused_tensor_names
 from dragoman.decoder.quantize import QUANTIZED, Scheme, plan, quantize
-from dragoman.encoders import (
-    AudioConfig,
-    AudioEncoder,
-    MultimodalEmbedder,
-    VisionConfig,
-    VisionTower,
-    vision,
-)
-from dragoman.encoders import config as audio_config
+from dragoman.encoders import AudioEncoder, MultimodalEmbedder, VisionTower
 from dragoman.encoders.attention import RelativePosition
-from dragoman.encoders.vision import RESOLUTION, RESOLUTIONS
-from dragoman.errors import CheckpointError, TokenizerError
+from dragoman.errors import CheckpointError
 from dragoman.kernels import accelerate
-from dragoman.models import confidence, resident, weights
+from dragoman.models import resident, weights
+from dragoman.models.configuration import Configuration, check_keys
 from dragoman.models.folders import listed, model_folder, tensors
-from dragoman.models.hub import find, name_of, read_config
+from dragoman.models.hub import find, read_config
 from dragoman.models.quantized import (
     HEADS,
     LOSSLESS,
@@ -48,9 +36,8 @@ from dragoman.models.quantized import (
     tower_plan,
     widen_rests,
 )
-from dragoman.models.reading import GROUPS, TOKEN_TABLE, Stored, read_json
+from dragoman.models.reading import GROUPS, TOKEN_TABLE, Stored
 from dragoman.models.table import StoredTable
-from dragoman.models.tokenizer import Tokenizer
 
 __all__ = ["DTYPES", "GROUPS", "Checkpoint", "CheckpointError"]
 
@@ -60,56 +47,11 @@ DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 AUDIO, AUDIO_FORM = "+audio", "int8"  # with a quantized form the audio tower may be int8, too
 SMALL_BYTES = 2**30
 
-# The special tokens of every Gemma 3n, and the key under which config.json repeats an id.
-SPECIALS = {
-    "<bos>": None,
-    "<eos>": None,
-    "<start_of_turn>": None,
-    "<end_of_turn>": None,
-    "<start_of_image>": "boi_token_id",
-    "<image_soft_token>": "image_token_id",
-    "<end_of_image>": "eoi_token_id",
-    "<start_of_audio>": "boa_token_id",
-    "<audio_soft_token>": "audio_token_id",
-    "<end_of_audio>": "eoa_token_id",
-}
-# Keys of config.json that say something, and those that savers leave there.
-# fmt: off
-_KEYS = {
-    "model_type", "text_config", "audio_config", "vision_config", "tie_word_embeddings",
-    "eos_token_id", "audio_soft_tokens_per_image", "vision_soft_tokens_per_image",
-    "quantization_config", "language_pairs", confidence.TEMPERATURE, confidence.LEAST,
-    *filter(None, SPECIALS.values()),
-}
-_IGNORED = {
-    "_attn_implementation_autoset", "_name_or_path", "architectures", "bos_token_id",
-    "chunk_size_feed_forward", "dtype", "id2label", "ignore_index", "initializer_range",
-    "is_encoder_decoder", "label2id", "output_attentions", "output_hidden_states", "pad_token_id",
-    "problem_type", "return_dict", "torch_dtype", "transformers_version", "use_cache",
-    # Of tools that derive models: harmless, as they repeat what the sections say or name a class.
-    "auto_map", "hidden_size", "num_hidden_layers", "tokenizer_class", "unsloth_fixed",
-    "unsloth_version", "vocab_size",
-}
-# fmt: on
-
-# What of a section of config.json is not known.
-_SECTIONS = {
-    "text_config": decoder_config.unknown_keys,
-    "audio_config": audio_config.unknown_keys,
-    "vision_config": vision.unknown_keys,
-}
-
-# What `encoders.vision.prepare` does, as preprocessor_config.json calls it; resample 2: bilinear.
-PICTURES = {"do_resize": True, "resample": 2, "do_rescale": True, "do_normalize": False}
-
-log = logging.getLogger(__name__)
-
-ReadT = TypeVar("ReadT")
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(Configuration):
     """An opened model folder; nothing is read but its configuration and the files' headers.
 
     Modules come in evaluation mode and made quick (`kernels.accelerate`), with weights in ``dtype``
@@ -117,8 +59,6 @@ class Checkpoint:
     the folder is not as it should be.
     """
 
-    folder: Path
-    config: Mapping[str, Any]
     tensors: Mapping[str, Stored]
 
     @classmethod
@@ -128,7 +68,7 @@ class Checkpoint:
         """
         folder = find(model)
         config = read_config(folder)
-        _check_keys(config, folder)
+        check_keys(config, folder)
         return cls(model_folder(folder), config, tensors(folder))
 
     @classmethod
@@ -136,72 +76,13 @@ class Checkpoint:
         """The same to be counted only: of a model of the hub no weights are downloaded."""
         folder, found = listed(model)
         config = read_config(folder)
-        _check_keys(config, folder)
+        check_keys(config, folder)
         return cls(model_folder(folder), config, found)
-
-    @cached_property
-    def text_config(self) -> TextConfig:
-        return self._read("text_config", TextConfig.from_dict)
-
-    @cached_property
-    def audio_config(self) -> AudioConfig:
-        return self._read("audio_config", AudioConfig.from_dict)
-
-    @cached_property
-    def vision_config(self) -> VisionConfig:
-        return self._read("vision_config", VisionConfig.from_dict)
 
     @property
     def has_vision(self) -> bool:
         """Whether the folder holds a vision tower."""
         return any(name.startswith(GROUPS["vision_tower"]) for name in self.tensors)
-
-    @cached_property
-    def resolution(self) -> int:
-        """Pixels a side that pictures are brought to; `preprocessor_config.json` may say."""
-        path = self.folder / "preprocessor_config.json"
-        said = read_json(path) if path.is_file() else {}
-        for key, ours in PICTURES.items():
-            if said.get(key, ours) not in (ours, None):
-                log.warning("%s: %s is %r; pictures are seen with %r", path, key, said[key], ours)
-        size = said.get("size")
-        if size is None:
-            return RESOLUTION
-        if not isinstance(size, dict) or size.get("height") not in RESOLUTIONS:
-            raise CheckpointError(
-                f"{path}: size is {size!r}, expected a height and width of {RESOLUTIONS}"
-            )
-        return size["height"]
-
-    @cached_property
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer; it has the special tokens, at the places that `config.json` says."""
-        path = self.folder / "tokenizer.json"
-        try:
-            tokenizer = Tokenizer.from_file(path)
-        except TokenizerError as error:
-            raise CheckpointError(str(error)) from error
-        for token, key in SPECIALS.items():
-            try:
-                found = tokenizer.special(token)
-            except TokenizerError as error:
-                raise CheckpointError(f"{path}: {error}") from error
-            said = self.config.get(key, found) if key else found
-            if found != said:
-                raise CheckpointError(
-                    f"{path} has {token} at {found}, but {key} in config.json is {said}: take both "
-                    "from the same place"
-                )
-        return tokenizer
-
-    @property
-    def name(self) -> str:
-        return name_of(self.folder)
-
-    @property
-    def confidence_temperature(self) -> float:
-        """What the decoder's logits are divided by before they are probabilities of words."""
-        return confidence.temperature(self.config)
 
     def dtype(self, form: str = "auto") -> torch.dtype:
         """What weights of the ``form`` are in memory.
@@ -216,7 +97,7 @@ class Checkpoint:
             whole = all(stored.dtype == "F32" for stored in self.tensors.values())
             form = "float32" if small or whole else "bf16"
         if form not in DTYPES:
-            forms = _listed((*DTYPES, *QUANTIZED))
+            forms = ", ".join((*DTYPES, *QUANTIZED))
             raise CheckpointError(
                 f"no weights of the form {form!r}: choose auto, {forms} (or {QUANTIZED[0]}{AUDIO})"
             )
@@ -235,7 +116,7 @@ class Checkpoint:
         """
         layers = form.removesuffix(AUDIO)
         if "quantization_config" in self.config:
-            scheme = self._read("quantization_config", Scheme.from_dict)
+            scheme = self.section("quantization_config", Scheme.from_dict)
             if layers not in ("auto", scheme.layers):
                 raise CheckpointError(
                     f"{self.folder} is in {scheme.layers} already: take the original weights for "
@@ -319,7 +200,7 @@ class Checkpoint:
         if not self.has_vision:
             return None
         with weights.shapes_only():
-            module = self._read("vision_config", lambda _: VisionTower(self.vision_config))
+            module = self.section("vision_config", lambda _: VisionTower(self.vision_config))
         return self._fill(module, "vision_tower", dtype, device)
 
     def embedder(
@@ -327,7 +208,7 @@ class Checkpoint:
     ) -> MultimodalEmbedder:
         """`audio` or `vision`: what maps soft tokens into the decoder's space."""
         with weights.shapes_only():
-            module = self._read(f"{modality}_config", self._embedder)
+            module = self.section(f"{modality}_config", self._embedder)
         return self._fill(module, f"embed_{modality}", dtype, device)
 
     def _embedder(self, config: dict[str, Any]) -> MultimodalEmbedder:
@@ -338,19 +219,6 @@ class Checkpoint:
             text_hidden_size=self.text_config.hidden_size,
             eps=config.get("rms_norm_eps", 1e-6),
         )
-
-    def _read(self, name: str, make: Callable[[dict[str, Any]], ReadT]) -> ReadT:
-        path, section = self.folder / "config.json", self.config.get(name)
-        if not isinstance(section, dict):
-            raise CheckpointError(f"{path} has no {name}: not a Gemma 3n folder")
-        try:
-            return make(section)
-        except CheckpointError:
-            raise
-        except KeyError as error:
-            raise CheckpointError(f"{path}: {name} has no {error}") from None
-        except (TypeError, ValueError) as error:
-            raise CheckpointError(f"{path}: {error}") from error
 
     def _fill(self, module: ModuleT, group: str, dtype: torch.dtype | None, device: str) -> ModuleT:
         stored = self._checked(module, group)
@@ -385,30 +253,3 @@ class Checkpoint:
         widen_rests(module, {name: tensor.shape for name, tensor in stored.items()})
         weights.check(module, stored, self.folder, prefix)
         return stored
-
-
-def _check_keys(config: Mapping[str, Any], folder: Path) -> None:
-    """Warns of keys that nobody here knows; raises CheckpointError for one that changes what is
-    computed.
-    """
-    path = folder / "config.json"
-    unknown = sorted(set(config) - _KEYS - _IGNORED)
-    for section, known in _SECTIONS.items():
-        if isinstance(values := config.get(section), Mapping):
-            unknown += [f"{section}.{key}" for key in known(values)]
-    if unknown:
-        _warn_once(f"{path}: ignoring keys that are not known here: {_listed(unknown)}")
-    if config.get("tie_word_embeddings") not in (True, None):
-        raise CheckpointError(
-            f"{path}: tie_word_embeddings is {config['tie_word_embeddings']!r}, expected true: a "
-            "Gemma 3n has no output head of its own"
-        )
-
-
-@cache
-def _warn_once(message: str) -> None:
-    log.warning("%s", message)
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names)
