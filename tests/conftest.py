@@ -47,6 +47,8 @@ TIERS = {
         "models/test_quantiz",
         "models/test_shards.py",
         "models/test_sizes.py",
+        "stages/test_elastic.py",
+        "stages/test_pictures.py",
         "stages/test_speech.py",
         "stages/test_translate",
         "training/test_speech.py",
