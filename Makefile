@@ -1,6 +1,6 @@
 # make run    live captions of a bundled recording (sets everything up first)
 # make test   the tests (sets everything up first)
-# make test-fast  the quick ones    make check  lint and types
+# make test-fast  the quick ones    make check  lint and types    make coverage  untested lines
 # make train  the bundled model anew        make bench  how fast it is
 # make eval   how good it is
 PYTHON ?= python3.11
@@ -11,7 +11,7 @@ SYSTEM_RUN := libportaudio2
 SYSTEM_TEST := chromium espeak-ng libespeak-ng1 libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check train bench eval clean
+.PHONY: help run test test-fast coverage check train bench eval clean
 
 help:
 	@sed -n 's/^# //p' $(MAKEFILE_LIST)
@@ -42,6 +42,11 @@ test: .venv/ready
 # for every save: no browser, no sound server, no Ray, nothing that takes long
 test-fast: .venv/ready
 	$(BIN)/python -m pytest -m "not (browser or sound or ray or slow)"
+
+# the lines that no test runs; apart from make test, because tracing costs more than a tenth of its time
+coverage: .venv/ready
+	@sh .ci/system $(SYSTEM_TEST)
+	$(BIN)/python -m pytest --cov --cov-report=term
 
 check: .venv/ready
 	$(BIN)/ruff check .

@@ -12,11 +12,15 @@ machine.
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 os.environ["XDG_CACHE_HOME"] = str(ROOT / "build" / "cache")
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
+# How long an example takes is no property: the machine may be busy.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 TIERS = {
     "browser": ("demos/test_browser.py",),
@@ -47,6 +51,8 @@ TIERS = {
         "models/test_quantiz",
         "models/test_shards.py",
         "models/test_sizes.py",
+        "stages/test_elastic.py",
+        "stages/test_pictures.py",
         "stages/test_speech.py",
         "stages/test_translate",
         "training/test_speech.py",

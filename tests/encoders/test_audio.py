@@ -124,6 +124,7 @@ def test_split_states_share_no_memory() -> None:
     assert torch.equal(second.encoder.blocks[0].attention.keys, kept)
 
 
+@pytest.mark.slow
 def test_ten_minutes_in_one_stream() -> None:
     """A token a chunk from the first on; the state and the work of a step stay as they were."""
     chunks = 3750

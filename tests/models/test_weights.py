@@ -39,6 +39,7 @@ def measured(folder: Path, dtype: str) -> dict[str, int]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bf16", "float32"])
 def test_loading_takes_no_more_memory_than_the_result(folder, dtype):
     found = measured(folder, dtype)
@@ -54,6 +55,7 @@ def test_loading_takes_no_more_memory_than_the_result(folder, dtype):
     assert not found["compiler"]  # 100 MB that nobody asked for
 
 
+@pytest.mark.slow
 def test_packing_takes_little_more_memory_than_the_result(folder):
     """Not the weights a second time, nor as bf16: those are another 230 MB."""
     found, plain = measured(folder, "bf12"), measured(folder, "bf16")
