@@ -64,7 +64,7 @@ def model(spec: ModelSpec, ray: bool = True, clip: Path | None = None) -> Iterat
         captions: list[Caption] = []
         yield checked("sound", lambda: _heard(chain, options, known, captions))
         if captions:
-            yield _seen(captions, spec, len(chain))
+            yield _seen(captions, spec)
             yield _translated(captions, known)
         if not pairs:
             yield checked("reference", lambda: _reference(chain, options, clip))
@@ -141,7 +141,7 @@ def _captioned(
     return session.heard_s, finals
 
 
-def _seen(captions: "Sequence[Caption]", spec: ModelSpec, stages: int) -> Finding:
+def _seen(captions: "Sequence[Caption]", spec: ModelSpec) -> Finding:
     from dragoman.models.checkpoint import Checkpoint
 
     pictures = {frame.index for caption in captions for frame in caption.frames}
