@@ -28,6 +28,7 @@ CLIP, PAIR = SAMPLES / "talk.mp4", ("es", "en")
 MOST_WRONG = 0.5  # of the words heard: a model that hears gets most of them right
 MOST_OTHER = 0.8  # of the words of the translation, which may be worded in other ways
 SHOWN_CHARACTERS = 60
+LONGEST_PAUSE_MS = 5_000  # that a segment may hold
 # From transformers' tests (tests/models/gemma3n/test_modeling_gemma3n.py, test_model_with_audio):
 # google/gemma-3n-E4B-it in bf16, greedy, the first 16 tokens; two newlines are a space here.
 REFERENCE = "Chapter 1. Mrs. Rachel Lind is surprised. Mrs. Rachel Lind"
@@ -177,7 +178,7 @@ def _reference(chain: "Chain", options: "SessionOptions", clip: Path | None) -> 
         raise InputError(f"there is no file {clip}: give the recording from {REFERENCE_CLIP}")
     asked = replace(
         options, language="en", target_language="es", prompt_style=REFERENCE_PROMPT,
-        endpoint_ms=options.max_segment_ms, pad_audio=True, finals_only=True,
+        endpoint_ms=LONGEST_PAUSE_MS, pad_audio=True, finals_only=True,
     )  # fmt: skip
     _, captions = _captioned(chain, asked, clip)
     came = " ".join(caption.transcript.whole for caption in captions)[: len(REFERENCE)]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import wave
 from importlib import metadata
 from pathlib import Path
 
@@ -45,13 +46,20 @@ def test_all_is_well_with_nano(capsys):
     assert "Good afternoon, my name is Marta" in found["translation"]["found"]
 
 
-def test_a_model_that_does_not_hear_is_not_well(any_pair, capsys):
-    args = ["doctor", "--no-ray", "--model", str(any_pair), "--clip", str(WAV)]
+def test_a_model_that_does_not_hear_is_not_well(any_pair, tmp_path, monkeypatch, capsys):
+    """Random weights talk without end, so they are given a few seconds, without pictures."""
+    few = tmp_path / "few.wav"
+    with wave.open(str(WAV)) as whole, wave.open(str(few), "wb") as file:
+        file.setparams(whole.getparams())
+        file.writeframes(whole.readframes(3 * whole.getframerate()))
+    monkeypatch.setattr(doctor_path, "CLIP", few)
+    args = ["doctor", "--no-ray", "--model", str(any_pair), "--clip", str(few)]
     assert cli.main(args) == errors.FAILED
     out = capsys.readouterr().out
     assert "failed   sound" in out and "-> " in out
     assert f"published {doctor_path.REFERENCE!r}" in out
-    assert "not well: 1 failed" in out
+    assert "failed   picture      no picture of the clip was found" in out
+    assert "not well: 2 failed" in out
 
 
 def test_what_the_model_sees_is_said(seeing_folder):
