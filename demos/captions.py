@@ -56,6 +56,7 @@ class CaptionsOptions:
     prompt_style: str = "short"
     min_confidence: float | None = None
     overwrite: bool = False
+    channel: int | None = None
     spec: ModelSpec = ModelSpec()
     ray: bool = True
 
@@ -119,11 +120,11 @@ def open_source(asked: CaptionsOptions, on_screen: bool) -> AudioSource:
     """
     if asked.file is not None:
         name, stem = str(asked.file), asked.file.stem
-        pieces = read_audio(asked.file, language=asked.language)
+        pieces = read_audio(asked.file, language=asked.language, channel=asked.channel)
         frames = read_frames(asked.file)
         return AudioSource(name, stem, asked.output_dir, pieces, frames=frames)
     device = choose(asked.microphone, devices())
-    microphone = Microphone(device, asked.duration_s)
+    microphone = Microphone(device, asked.duration_s, asked.channel)
     stem = time.strftime("captions-%Y%m%d-%H%M%S")
     pieces = microphone if on_screen else told(microphone)
     return AudioSource(device.name, stem, asked.output_dir or Path(), pieces, microphone)

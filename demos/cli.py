@@ -163,6 +163,7 @@ def captions(
     pad_audio: options.PadAudio = False,
     prompt_style: options.PromptStyle = "short",
     min_confidence: options.MinConfidence = None,
+    channel: options.Channel = None,
     threads: options.Threads = None,
     address: options.Address = None,
     no_ray: options.NoRay = False,
@@ -196,6 +197,7 @@ def captions(
             prompt_style=prompt_style,
             min_confidence=min_confidence,
             overwrite=overwrite,
+            channel=channel,
             spec=ModelSpec(model, device, dtype, size, draft_size, threads, address),
             ray=not no_ray,
         )

@@ -69,6 +69,15 @@ DraftSize = Annotated[
     str,
     typer.Option(help="Another size for captions of unfinished speech.", show_default=False),
 ]
+Channel = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Hear this channel alone, counted from 1; else all that have sound are mixed.",
+        show_default=False,
+    ),
+]
 MinConfidence = Annotated[
     float | None,
     typer.Option(

@@ -57,6 +57,7 @@ def translate(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes; else one for each core or GPU.")
     ] = None,
+    channel: options.Channel = None,
     address: options.Address = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document about the run, nothing else.")
@@ -88,6 +89,7 @@ def translate(
         formats=formats,
         bilingual=bilingual,
         overwrite=overwrite,
+        channel=channel,
     )
     return run(paths, output_dir, asked, workers, as_json=as_json, quiet=quiet)
 

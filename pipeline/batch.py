@@ -38,7 +38,7 @@ from dragoman.pipeline.segments import segments
 from dragoman.spec import ModelSpec
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Picture, SessionOptions, Speech
 
-MADE = 5  # raised when the same file gives other outputs: what an older version did is done again
+MADE = 6  # raised when the same file gives other outputs: what an older version did is done again
 
 Status = Literal["done", "skipped", "failed"]
 
@@ -52,6 +52,7 @@ class BatchOptions:
     formats: tuple[str, ...] = USUAL
     bilingual: bool = True
     overwrite: bool = False
+    channel: int | None = None  # the one that is heard, from 1; None: all of them, mixed
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,8 @@ class Batch:
         info = probe(source.path)
         if not info.has_audio:
             read_audio(source.path)  # says so
+        elif self._options.channel is not None:
+            read_audio(source.path, channel=self._options.channel)  # says if it lacks it
         self._make(source.folder)
         journal = self._journal(source.folder)
         self._files.append(_File(source, outputs, journal, work, info.duration_s, info.has_video))
@@ -216,6 +219,7 @@ class Batch:
             raise InputError(f"{source.path} cannot be read ({error.strerror})") from error
         options = asked(self._options.session)
         parts = [MADE, status.st_size, status.st_mtime_ns, self._model, options]
+        parts += [] if self._options.channel is None else [self._options.channel]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
     # The work.
@@ -246,7 +250,8 @@ class Batch:
             file.warnings.append(sentence.replace(str(file.source.path), file.source.path.name))
 
         def counted() -> Iterator[np.ndarray]:
-            for piece in read_audio(file.source.path, language=language, warn=warn):
+            path, channel = file.source.path, self._options.channel
+            for piece in read_audio(path, language=language, channel=channel, warn=warn):
                 yield piece
                 file.heard += len(piece)
 

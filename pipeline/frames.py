@@ -23,7 +23,8 @@ from av.error import FFmpegError
 from av.stream import Disposition
 
 from dragoman.errors import InputError
-from dragoman.pipeline.media import SHORT_BY_S, _open, left_out
+from dragoman.pipeline.media import SHORT_BY_S, left_out
+from dragoman.pipeline.opening import open_media
 from dragoman.stages.messages import Picture, VideoFrame
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ def read_frames(path: str | Path, *, every_s: float = EVERY_S) -> Generator[Pict
     track's frames from 0. Raises InputError at the end where a part could not be decoded.
     """
     try:
-        container = _open(Path(path))
+        container = open_media(Path(path))
     except InputError as error:
         log.info("no pictures: %s", error)
         return

@@ -9,8 +9,8 @@ it is said through ``warn``.
 """
 
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,16 +22,18 @@ from av.stream import Disposition
 
 from dragoman.errors import InputError
 from dragoman.models.languages import LANGUAGES
+from dragoman.pipeline.channels import Downmix
+from dragoman.pipeline.opening import Warn, open_media, reason
 from dragoman.stages.messages import SAMPLE_RATE_HZ
 
 log = logging.getLogger(__name__)
 
 GAP_S = Fraction(1, 20)  # shorter holes are jitter of the container's time stamps
+LEAP_S = 3_600  # longer ones are broken time stamps
+INTEGERS = 100.0  # no float sample is as large, unless it stands for an integer of 16 bits
 BLOCK_SAMPLES = SAMPLE_RATE_HZ  # silence is put in by the second
 SHORT_BY_S = 1.0  # a file that ends this much before its header says is called truncated
 PIPE_BYTES = 0x7FF0_0000
-
-Warn = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class MediaInfo:
 
 def probe(path: str | Path) -> MediaInfo:
     """What the file at ``path`` holds; raises InputError when it is missing or not media."""
-    with _open(Path(path)) as container:
+    with open_media(Path(path)) as container:
         chosen = container.streams.best("audio")
         return MediaInfo(
             duration_s=_duration(container),
@@ -93,11 +95,13 @@ def read_audio(
     *,
     track: int | None = None,
     language: str | None = None,
+    channel: int | None = None,
     warn: Warn = log.warning,
 ) -> Iterator[np.ndarray]:
     """The sound of the file at ``path``: pieces float32 [S] in [-1, 1] at 16 kHz, mono.
 
-    Channels are averaged. ``track`` counts the sound tracks from 0; None takes the one that a
+    Channels are mixed by :mod:`pipeline.channels`, or ``channel``, counted from 1, is heard alone.
+    ``track`` counts the sound tracks from 0; None takes the one that a
     player would, unless only another is marked as being in ``language`` (ISO 639-1). ``warn`` is
     called with one sentence about which of several tracks was taken and, at the end, with one for
     each kind of damage.
@@ -106,36 +110,17 @@ def read_audio(
     reading when no sound could be decoded at all.
     """
     path = Path(path)
-    container = _open(path)
+    container = open_media(path, warn)
     try:
         stream = _choose(container, path, track, language, warn)
     except InputError:
         container.close()
         raise
-    return _read(container, stream, path, warn)
-
-
-def _open(path: Path) -> InputContainer:
-    if not path.exists():
-        raise InputError(f"{path} does not exist: check the name")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: name a media file in it")
-    if path.is_file() and path.stat().st_size == 0:
-        raise InputError(f"{path} is empty (0 bytes): copy or record it again")
-    try:
-        # Without the prefix a colon in the name would be read as a protocol.
-        return av.open(f"file:{path}", metadata_errors="replace")
-    except PermissionError as error:
-        raise InputError(f"{path} may not be read: change its permissions") from error
-    except (FFmpegError, OSError) as error:
-        raise InputError(
-            f"{path} is not a media file that can be read ({_reason(error)}): "
-            "check that it plays; if it was being written or copied, wait until it is whole"
-        ) from error
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
+    count = stream.codec_context.channels if stream.codec_context else 0
+    if channel is not None and not 1 <= channel <= count:
+        container.close()
+        raise InputError(f"{path} has no channel {channel}: its sound has {count}")
+    return _read(container, stream, path, channel, warn)
 
 
 def _choose(
@@ -220,8 +205,17 @@ class _Damage:
     undecodable: int = 0
     broken_off: str | None = None
     heard_until_s: float = 0.0  # the latest time stamp of any track
+    leaps_s: list[tuple[float, float]] = field(default_factory=list)  # at, by
+    integers: bool = False
 
     def sentences(self, path: Path, duration_s: float | None) -> Iterator[str]:
+        if self.integers:
+            yield f"{path} has float samples in the range of 16-bit integers: they were scaled"
+        for at, by in self.leaps_s:
+            yield (
+                f"{path}: its time stamps leap by {by / 3_600:.1f} h at {at:.1f} s: left out, so "
+                "times after it are earlier than a player shows them"
+            )
         if self.undecodable:
             yield f"{path}: {left_out(self.undecodable, 'sound')}"
         if self.broken_off:
@@ -245,6 +239,9 @@ class _Mixer:
 
     origin_s: Fraction
     limit_s: float
+    channel: int | None = None
+    damage: "_Damage" = field(default_factory=lambda: _Damage())
+    downmix: Downmix | None = None
     resampler: av.AudioResampler | None = None
     rate_hz: int = 0
     taken: int = 0  # samples given to the resampler
@@ -256,21 +253,30 @@ class _Mixer:
         missing = self._missing(frame)
         if missing or frame.rate != self.rate_hz:
             yield from self.flush()
+            if frame.rate != self.rate_hz:
+                self.downmix = Downmix(frame.rate, self.channel)
             # Silence up to the frame's own time, whatever the resampler gave out at last.
             yield from self._silence(missing)
             self.resampler = av.AudioResampler("fltp", "mono", SAMPLE_RATE_HZ)
             self.rate_hz, self.taken, self.base = frame.rate, 0, self.given
-        mono = av.AudioFrame.from_ndarray(_average(frame)[None], format="fltp", layout="mono")
-        mono.sample_rate = frame.rate
         self.taken += frame.samples
-        assert self.resampler is not None
-        yield from self._out(self.resampler.resample(mono))
+        assert self.downmix is not None
+        yield from self._resampled(self.downmix.step(self._scaled(_samples(frame))))
 
     def flush(self) -> Iterator[np.ndarray]:
-        """What the resampler still holds."""
-        if self.resampler is not None:
+        """What the downmix and the resampler still hold."""
+        if self.resampler is not None and self.downmix is not None:
+            yield from self._resampled(self.downmix.flush())
             yield from self._out(self.resampler.resample(None))
             self.resampler = None
+
+    def _resampled(self, mixed: np.ndarray) -> Iterator[np.ndarray]:
+        if not len(mixed):
+            return
+        mono = av.AudioFrame.from_ndarray(mixed[None], format="fltp", layout="mono")
+        mono.sample_rate = self.rate_hz
+        assert self.resampler is not None
+        yield from self._out(self.resampler.resample(mono))
 
     def _missing(self, frame: av.AudioFrame) -> int:
         """Samples between the end of what was taken and the frame's time, 0 for a small gap."""
@@ -280,10 +286,20 @@ class _Mixer:
         end = Fraction(self.base, SAMPLE_RATE_HZ)
         if self.rate_hz:
             end += Fraction(self.taken, self.rate_hz)
+        if time - end > LEAP_S:
+            self.damage.leaps_s.append((float(end), float(time - end)))
+            self.origin_s += time - end
+            return 0
         # A leap past the end of the file is a broken time stamp, not a hole.
         if time - end <= GAP_S or time > self.limit_s:
             return 0
         return round((time - end) * SAMPLE_RATE_HZ)
+
+    def _scaled(self, samples: np.ndarray) -> np.ndarray:
+        """Floats that are integers of 16 bits in disguise become samples."""
+        if not self.damage.integers and np.abs(samples).max(initial=0.0) > INTEGERS:
+            self.damage.integers = True
+        return samples / 32_768 if self.damage.integers else samples
 
     def _silence(self, samples: int) -> Iterator[np.ndarray]:
         self.given += samples
@@ -297,12 +313,8 @@ class _Mixer:
             yield samples
 
 
-def _average(frame: av.AudioFrame) -> np.ndarray:
-    """The mean of a frame's channels: float32 [S], scaled to [-1, 1].
-
-    The mean, and not a surround matrix, because a recorder's channels are its microphones: a
-    matrix would drop the one that happens to lie on the low-frequency channel.
-    """
+def _samples(frame: av.AudioFrame) -> np.ndarray:
+    """A frame's channels: float32 [C, S], scaled to [-1, 1]."""
     samples = frame.to_ndarray()
     if frame.format.is_packed:
         samples = samples.reshape(-1, frame.layout.nb_channels).T
@@ -311,16 +323,21 @@ def _average(frame: av.AudioFrame) -> np.ndarray:
     elif samples.dtype.kind == "i":
         samples = samples / 2.0 ** (8 * samples.dtype.itemsize - 1)
     # A damaged file of floats may hold values that are no number.
-    return np.nan_to_num(samples, posinf=1.0, neginf=-1.0).mean(axis=0).astype(np.float32)
+    return np.nan_to_num(samples, posinf=1.0, neginf=-1.0).astype(np.float32)
 
 
 def _read(
-    container: InputContainer, stream: av.AudioStream, path: Path, warn: Warn
+    container: InputContainer,
+    stream: av.AudioStream,
+    path: Path,
+    channel: int | None,
+    warn: Warn,
 ) -> Iterator[np.ndarray]:
     duration_s = _duration(container)
     origin_s = Fraction(container.start_time or 0, av.time_base)
-    mixer = _Mixer(origin_s, float("inf") if duration_s is None else duration_s + SHORT_BY_S)
+    limit_s = float("inf") if duration_s is None else duration_s + SHORT_BY_S
     damage = _Damage()
+    mixer = _Mixer(origin_s, limit_s, channel, damage)
     with container:
         for packet in _packets(container, origin_s, damage):
             if packet.stream.index != stream.index:
@@ -366,4 +383,4 @@ def _packets(container: InputContainer, origin_s: Fraction, damage: _Damage) -> 
                 damage.heard_until_s = max(damage.heard_until_s, float(end))
             yield packet
     except (FFmpegError, OSError) as error:
-        damage.broken_off = _reason(error)
+        damage.broken_off = reason(error)

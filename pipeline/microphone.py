@@ -2,10 +2,10 @@
 gives that of a file.
 
 Feeds captions of a live session. A device is opened at its own rate and with its own channels,
-which are averaged; one resampler runs through the whole session, so nothing clicks where blocks
-meet. What is unusual: the thread that PortAudio calls only averages, measures and puts into a
-queue. When nobody empties the queue, sound is lost rather than memory; it is counted, and silence
-takes its place, so times stay right.
+which are mixed (:mod:`pipeline.channels`); one resampler runs through the whole session, so nothing
+clicks where blocks meet. What is unusual: the thread that PortAudio calls only mixes, measures and
+puts into a queue. When nobody empties the queue, sound is lost rather than memory; it is counted,
+and silence takes its place, so times stay right.
 """
 
 import math
@@ -20,6 +20,7 @@ import av
 import numpy as np
 
 from dragoman.errors import InputError
+from dragoman.pipeline.channels import Downmix
 from dragoman.pipeline.devices import Device, sounddevice, without_chatter
 from dragoman.stages.messages import SAMPLE_RATE_HZ
 
@@ -85,7 +86,11 @@ class Microphone:
     been heard by then, ``duration_s`` after that much sound.
     """
 
-    def __init__(self, device: Device, duration_s: float | None = None) -> None:
+    def __init__(
+        self, device: Device, duration_s: float | None = None, channel: int | None = None
+    ) -> None:
+        if channel is not None and channel > device.channels:
+            raise InputError(f"{device.name} has no channel {channel}: it has {device.channels}")
         self.device = device
         self.level = Level(device.rate_hz)
         self.lost_frames = 0  # the queue was full
@@ -94,6 +99,7 @@ class Microphone:
         self._queue: queue.SimpleQueue[tuple[int, np.ndarray]] = queue.SimpleQueue()
         self._put = self._taken = 0  # frames; each is written by one thread only
         self._lost_since = 0
+        self._downmix = Downmix(device.rate_hz, channel)
         self._stopping, self._ended = threading.Event(), threading.Event()
         self._sounddevice = sounddevice()
         self._stream = self._open()
@@ -136,6 +142,8 @@ class Microphone:
             error = raised
         finally:
             self._stopping.set()
+        if self._ended.is_set():  # PortAudio's thread has left the downmix
+            yield resampler.step(self._cut(self._downmix.flush()))
         yield resampler.flush()
         if error is not None:
             raise error
@@ -171,8 +179,8 @@ class Microphone:
     def _hear(self, block: np.ndarray, frames: int, times: Any, status: Any) -> None:
         if status.input_overflow:
             self.overflows += 1
-        # The mean also copies: PortAudio takes its buffer back.
-        mono = np.clip(np.nan_to_num(block.mean(axis=1, dtype=np.float32)), -1.0, 1.0)
+        # This also copies: PortAudio takes its buffer back.
+        mono = np.clip(self._downmix.step(np.nan_to_num(block.T)), -1.0, 1.0)
         self.level.take(mono)
         if self._put - self._taken + frames > WAITING_S * self.device.rate_hz:
             self.lost_frames += frames
@@ -188,7 +196,8 @@ class Microphone:
 
     def _open(self) -> Any:
         device = self.device
-        counts = [device.channels] if device.channels <= MIXER_CHANNELS else [2, device.channels]
+        few = device.channels <= MIXER_CHANNELS or (self._downmix.only or 0) > 2
+        counts = [device.channels] if few else [2, device.channels]
         for channels in counts:
             try:
                 with without_chatter():

@@ -189,7 +189,7 @@ TONE_SCRIPT = """
 
 
 @pytest.mark.parametrize(("rate_hz", "channels"), [(44_100, 2), (48_000, 2), (16_000, 1)])
-def test_sound_keeps_its_pitch_and_length_and_its_channels_are_averaged(
+def test_sound_keeps_its_pitch_and_length_and_its_channels_are_mixed(
     rate_hz, channels, stereo, tmp_path
 ):
     """A tone, left three times as loud as right, through the device opened at ``rate_hz``."""

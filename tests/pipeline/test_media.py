@@ -130,7 +130,7 @@ def test_sound_on_one_channel_only_is_heard(tmp_path, channels):
         sound = np.zeros((channels, 3 * 48_000), np.float32)
         sound[only] = tone(48_000)
         samples, _ = read(write_wav(tmp_path / "a.wav", 48_000, sound))
-        check_tone(samples, level=0.5 / channels)
+        check_tone(samples)
 
 
 @pytest.mark.parametrize("kind", ["u8", "s16", "s32", "f32le", "f64le"])

@@ -109,7 +109,7 @@ def test_blocks_of_any_length_make_one_stream(rate_hz):
     assert np.abs(heard - basis @ fit).max() < 0.005
 
 
-def test_channels_are_averaged_and_stop_gives_out_what_was_heard(portaudio):
+def test_channels_are_mixed_and_stop_gives_out_what_was_heard(portaudio):
     fake = portaudio()
     microphone = Microphone(device(channels=4))
     assert fake.opened == [4]

@@ -1,0 +1,107 @@
+"""Opens a media file, and nothing else that its bytes may name.
+
+Place: below :mod:`pipeline.media`. A playlist names other files and addresses, which FFmpeg would
+read with the rights of this process: on a server, whoever uploads one could read its files. So
+only containers that hold their sound themselves are opened, and only from the disk.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.error import FFmpegError
+
+from dragoman.errors import InputError
+
+Warn = Callable[[str], None]
+
+# Demuxers that read what another file or address holds.
+ELSEWHERE = {"concat", "dash", "hls", "applehttp", "image2", "imf", "rtp", "rtsp", "sap", "sdp"}
+ELSEWHERE |= {"webm_dash_manifest"}
+PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"[playlist]", b"<MPD", b"<?xml", b"v=0")
+SHORT_OF = 0.5  # a WAV header that tells of less of the file than this is wrong
+
+
+def open_media(path: Path, warn: Warn | None = None) -> InputContainer:
+    """The file at ``path``, to be closed by the caller; ``warn`` hears of a header that is wrong.
+
+    Raises InputError, which says what to do, for whatever is no media file.
+    """
+    _check(path)
+    options = {"format_whitelist": _formats(), "protocol_whitelist": "file"}
+    if (held := _wav_seconds_held(path)) is not None:
+        options["ignore_length"] = "1"
+        if warn is not None:
+            warn(f"{path}: its header tells of less than the {held:.1f} s that are heard")
+    try:
+        # Without the prefix a colon in the name would be read as a protocol.
+        return av.open(f"file:{path}", metadata_errors="replace", options=options)
+    except PermissionError as error:
+        raise InputError(f"{path} may not be read: change its permissions") from error
+    except (FFmpegError, OSError) as error:
+        if _is_playlist(path):
+            raise InputError(
+                f"{path} is a list of other files, which are not opened: name the media files "
+                "themselves"
+            ) from error
+        raise InputError(
+            f"{path} is not a media file that can be read ({reason(error)}): "
+            "check that it plays; if it was being written or copied, wait until it is whole"
+        ) from error
+
+
+def reason(error: Exception) -> str:
+    """What an error of FFmpeg or the system says, without its number."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _check(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"the name of {ascii(str(path))} is not UTF-8: rename the file") from None
+    if not path.exists():
+        raise InputError(f"{path} does not exist: check the name")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: name a media file in it")
+    if not path.is_file():
+        raise InputError(f"{path} is no file but a pipe or a device: record it into a file first")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes): copy or record it again")
+
+
+@cache
+def _formats() -> str:
+    known = {name for names in av.formats_available for name in names.split(",")}
+    return ",".join(sorted(known - ELSEWHERE))
+
+
+def _is_playlist(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(16).lstrip(b"\xef\xbb\xbf \r\n").startswith(PLAYLISTS)
+    except OSError:
+        return False
+
+
+def _wav_seconds_held(path: Path) -> float | None:
+    """The seconds of sound in a WAV file whose header tells of much less; else None."""
+    try:
+        with path.open("rb") as file:
+            head, size = file.read(4_096), path.stat().st_size
+            form, data = head.find(b"fmt "), head.find(b"data")
+            if head[:4] != b"RIFF" or head[8:12] != b"WAVE" or not 0 < form < data:
+                return None
+            told, held = int.from_bytes(head[data + 4 : data + 8], "little"), size - data - 8
+            file.seek(data + 8 + told + told % 2)
+            follows = file.read(8)
+    except OSError:
+        return None
+    a_second = int.from_bytes(head[form + 16 : form + 20], "little")
+    if not 0 < told < SHORT_OF * held or not a_second:
+        return None
+    named = len(follows) == 8 and all(32 <= byte < 127 for byte in follows[:4])
+    chunk = named and int.from_bytes(follows[4:], "little") < held - told
+    return None if chunk else held / a_second
