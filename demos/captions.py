@@ -55,6 +55,7 @@ class CaptionsOptions:
     pad_audio: bool = False
     prompt_style: str = "short"
     min_confidence: float | None = None
+    endpoint_ms: int = 560
     overwrite: bool = False
     channel: int | None = None
     spec: ModelSpec = ModelSpec()
@@ -70,6 +71,7 @@ class CaptionsOptions:
             pad_audio=self.pad_audio,
             prompt_style=self.prompt_style,
             min_confidence=self.min_confidence,
+            endpoint_ms=self.endpoint_ms,
         )
 
 

@@ -69,6 +69,15 @@ DraftSize = Annotated[
     str,
     typer.Option(help="Another size for captions of unfinished speech.", show_default=False),
 ]
+Endpoint = Annotated[
+    int,
+    typer.Option(
+        min=300,
+        max=5_000,
+        metavar="MS",
+        help="Silence that ends a segment; one of more than 4 s needs less.",
+    ),
+]
 Channel = Annotated[
     int | None,
     typer.Option(

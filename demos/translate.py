@@ -57,6 +57,7 @@ def translate(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes; else one for each core or GPU.")
     ] = None,
+    endpoint: options.Endpoint = 560,
     channel: options.Channel = None,
     address: options.Address = None,
     as_json: Annotated[
@@ -84,6 +85,7 @@ def translate(
             pad_audio=pad_audio,
             prompt_style=prompt_style,
             min_confidence=min_confidence,
+            endpoint_ms=endpoint,
         ),
         spec=spec,
         formats=formats,

@@ -28,7 +28,8 @@ class SessionOptions:
 
     ``update_chunks`` is how many chunks lie between two updates of the hypothesis; with
     ``finals_only`` there are none before a segment closes. ``pre_roll_ms`` is how much audio before
-    the decision that speech began belongs to a segment, ``endpoint_ms`` how much silence ends it.
+    the decision that speech began belongs to a segment, ``endpoint_ms`` how much silence ends it
+    (a segment of more than 4 s needs less, see :mod:`stages.segment`).
     With ``pad_audio`` the model is shown every segment's audio filled up to 30 s, as the reference
     processor shows it. ``size`` is the part of the model that runs (see :mod:`models.sizes`;
     `auto`: smaller while the session lags, empty: all of it), ``draft_size`` another one for

@@ -1,8 +1,9 @@
 """Finds the utterances of a stream and hands their audio on while they are being spoken.
 
 Between :mod:`stages.chunk` and the encoder. A segment is opened by speech, with some audio before
-it, and closed by silence, or at the length limit in the quietest place. Everything is decided on
-20 ms frames counted from the first sample, so the borders do not depend on how the stream was cut.
+it, and closed by silence, of which a long segment needs less, or at the length limit in the
+quietest place. Everything is decided on 20 ms frames counted from the first sample, so the borders
+do not depend on how the stream was cut.
 
 What is unusual: in the last second before the limit audio is held back, because the place of the
 cut is only known once the limit is reached. After a cut the next segment begins at that very
@@ -53,6 +54,12 @@ RANGES_MS = {
     "max_segment_ms": (2_000, 600_000),
 }
 HOLD_MS = 1_000  # how far before the limit the place of the cut is looked for
+
+# People who speak on leave less silence than an endpoint between their sentences. So the longer a
+# segment is, the less silence ends it: the endpoint's until 4 s, and from 8 s on less than the
+# encoder needs to hear the last sound; then the next segment begins where this one ends.
+LONG_MS, LONGER_MS, LONGEST_MS = 4_000, 8_000, 15_000
+PAUSE_MS, DIP_MS = 300, 100
 SMOOTHING_FRAMES = 2  # on either side of a possible cut
 
 
@@ -75,10 +82,11 @@ class VadFrame:
 
 @dataclass(frozen=True)
 class Limits:
-    """The session's options in frames."""
+    """The session's options in frames. ``silence`` is how much ends a segment of each length."""
 
     pre_roll: int
     endpoint: int
+    silence: tuple[int, ...]
     segment: int
     hold: int
 
@@ -105,6 +113,7 @@ class SegmentState:
     begun: bool = False  # the open segment's first piece has been handed on
     length: int = 0
     silent: int = 0
+    sounded: bool = False  # the frame before this one may be speech
 
 
 class SegmentStage:
@@ -146,9 +155,18 @@ def _limits(options: SessionOptions) -> Limits:
     return Limits(
         pre_roll=-(-options.pre_roll_ms // FRAME_MS),
         endpoint=-(-options.endpoint_ms // FRAME_MS),
+        silence=_silence(options),
         segment=options.max_segment_ms // FRAME_MS,
         hold=min(HOLD_MS, options.max_segment_ms // 2) // FRAME_MS,
     )
+
+
+def _silence(options: SessionOptions) -> tuple[int, ...]:
+    """Frames of silence that end a segment, by its length in frames."""
+    lengths = np.arange(options.max_segment_ms // FRAME_MS + 1) * FRAME_MS
+    least = [min(options.endpoint_ms, ms) for ms in (options.endpoint_ms, PAUSE_MS, DIP_MS)]
+    needed = np.interp(lengths, (LONG_MS, LONGER_MS, LONGEST_MS), least)
+    return tuple(np.ceil(needed / FRAME_MS).astype(int).tolist())
 
 
 def _follow(chunk: Chunk, state: SegmentState) -> np.ndarray:
@@ -185,7 +203,7 @@ def _advance(frame: VadFrame, state: SegmentState, late: bool) -> list[Speech]:
     """Takes one frame; returns the segment's last piece where one ends."""
     assert state.position is not None
     # Two in a row: a single one is a click, and neither opens a segment nor keeps it open.
-    speech = frame.sounds and bool(state.frames) and state.frames[-1].sounds
+    speech, state.sounded = frame.sounds and state.sounded, frame.sounds
     state.frames.append(frame)
     state.position += FRAME_SAMPLES
     hindsight = STEADY_FRAMES // 2 if frame.steady else 0  # all of them is too many in loud noise
@@ -194,8 +212,10 @@ def _advance(frame: VadFrame, state: SegmentState, late: bool) -> list[Speech]:
         _listen(state, speech)
         return []
     state.length += 1
-    if state.silent >= state.limits.endpoint:
-        return [_end(state, len(state.frames), late)]
+    if state.silent >= (silence := state.limits.silence[state.length]):
+        last = _end(state, len(state.frames), late)
+        state.joined = silence < PAUSE_MS // FRAME_MS
+        return [last]
     if state.length >= state.limits.segment:
         return [_cut(state, late)]
     return []

@@ -5,6 +5,7 @@ import io
 import shutil
 import subprocess
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -226,6 +227,48 @@ def test_borders_do_not_depend_on_the_chunks(sizes):
     assert len(whole) > 3
     assert spans(pieces) == whole
     check_samples(pieces, samples)
+
+
+@given(st.lists(st.integers(1, 9_000), min_size=1, max_size=40).map(lambda s: [*s, 777]))
+@settings(max_examples=15, deadline=None)
+def test_borders_in_small_dips_do_not_depend_on_the_chunks(sizes):
+    parts = [silence(0.5)]
+    for seed, dip in enumerate((0.45, 0.4, 0.35, 0.45, 0.4)):
+        parts += [buzz(6.5, seed), silence(dip)]
+    samples = np.concatenate(parts) + noise(sum(map(len, parts)) / RATE, -60)
+    found = spans(run(samples, sizes))
+    assert len(found) > 2 and found == spans(run(samples, [len(samples)]))
+
+
+def glued(pause_s: float) -> tuple[np.ndarray, list[int]]:
+    """Sentences with so little silence between them; and where each ends."""
+    parts, ends = [silence(0.5)], []
+    for number in range(16):
+        parts += [say(SENTENCES[4], 150 + 2 * number), silence(pause_s)]
+        ends.append(sum(map(len, parts)) - len(parts[-1]))
+    return np.concatenate([*parts, silence(1)]), ends
+
+
+@needs_espeak
+@pytest.mark.parametrize("pause_s", [0.2, 0.4])
+def test_people_who_speak_on_are_parted_between_their_sentences(pause_s):
+    samples, ends = glued(pause_s)
+    samples = samples + noise(len(samples) / RATE, -60)
+    pieces = run(samples)
+    found = spans(pieces)
+    lengths = [(end - start) / RATE for start, end in found]
+    assert max(lengths) < 16
+    for _, end in found[:-1]:  # no border inside a sentence
+        assert min(abs(end - one) for one in ends) < (pause_s + 0.1) * RATE
+
+
+@needs_espeak
+def test_a_dip_loses_no_sample():
+    samples, _ = glued(0.2)
+    pieces = run(samples + noise(len(samples) / RATE, -60))
+    found = spans(pieces)
+    assert len(found) > 3
+    assert all(end == start for (_, end), (start, _) in pairwise(found))
 
 
 def unbroken(seconds: float) -> np.ndarray:
