@@ -44,7 +44,7 @@ def command(folders, tmp_path, monkeypatch):
             "minutes": minutes, "seconds": 6, "rows": 4, "processes": 1,
         }  # fmt: skip
         argv = [f"--{key}={value}" for key, value in given.items()]
-        training.main([*argv, *more])
+        training.main([*argv, "--no-compile", *more])
         lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
         return [json.loads(line) for line in lines]
 
