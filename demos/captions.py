@@ -2,8 +2,9 @@
 
 What the user asked for is checked first, cheap things before expensive ones; then the pipeline
 starts, and captions run until the source ends or Ctrl-C. The first Ctrl-C ends the input: the last
-words are still shown and saved. A second one does not wait for them. SIGTERM does the same, and
-SIGHUP of a closed terminal. What a microphone heard is always saved: nobody can play it again.
+words are still shown and saved. A second one does not wait for them. Once the pipeline runs SIGTERM
+does the same, and SIGHUP of a closed terminal. What a microphone heard is always saved: nobody can
+play it again.
 """
 
 import errno
@@ -172,6 +173,7 @@ def _caption(
             early = str(error) or ending.name or type(error).__name__
             raise
         finally:
+            ending.saving = True
             _finish(source, saving, session.heard_s, early)
     if microphone is not None and (lost := loss(microphone)):
         _say(lost)
@@ -185,10 +187,10 @@ def _caption(
 
 
 def _finish(source: AudioSource, saving: Saving | None, duration_s: float, early: str) -> None:
-    """Gives the files their names; a microphone that heard no speech leaves none."""
-    if saving is None:
-        return
-    if not saving.finals and source.microphone is not None:
+    """Gives the files their names; a microphone that heard no speech leaves none, nor does a file
+    that was left before its first final caption.
+    """
+    if saving is None or (not saving.finals and (source.microphone is not None or early)):
         return
     saving.duration_s = duration_s
     lost = "" if source.microphone is None else loss(source.microphone)
@@ -285,15 +287,19 @@ _HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)  # Windows has no closed ter
 
 class _Ending:
     """Makes the first Ctrl-C, SIGTERM or SIGHUP call ``stop``, which ends the input; a second one
-    raises KeyboardInterrupt.
+    raises KeyboardInterrupt, but for what comes while files are being written. A signal that is
+    ignored, as under nohup, stays so.
     """
 
     def __init__(self, stop: Callable[[], None]) -> None:
         self._stop, self._before = stop, {}
         self.signal: int | None = None  # the first one
+        self.saving = False
 
     def __enter__(self) -> "_Ending":
         for number in {signal.SIGINT, signal.SIGTERM, _HANGUP}:
+            if signal.getsignal(number) is signal.SIG_IGN:
+                continue
             self._before[number] = signal.signal(number, lambda number, frame: self.end(number))
         return self
 
@@ -302,7 +308,7 @@ class _Ending:
             signal.signal(number, handler)
 
     def end(self, number: int) -> None:
-        if self.signal is not None and number != _HANGUP:
+        if self.signal is not None and number != _HANGUP and not self.saving:
             raise KeyboardInterrupt
         if self.signal is None:
             self.signal = number

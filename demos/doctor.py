@@ -80,6 +80,7 @@ def summary(findings: "Iterable[Finding]") -> str:
     counts = {"failed": 0, "warning": 0}
     for finding in findings:
         counts[finding.status] = counts.get(finding.status, 0) + 1
+    warnings = f"{counts['warning']} warning{'s' * (counts['warning'] != 1)}"
     if counts["failed"]:
-        return f"not well: {counts['failed']} failed, {counts['warning']} warnings"
-    return "all is well" + (f", with {counts['warning']} warnings" if counts["warning"] else "")
+        return f"not well: {counts['failed']} failed, {warnings}"
+    return "all is well" + (f", with {warnings}" if counts["warning"] else "")

@@ -78,9 +78,14 @@ def _machine() -> Finding:
 def _versions() -> Finding:
     """What is installed against what this package asks for."""
     wrong = []
-    for required in metadata.requires("dragoman") or []:
+    try:
+        asked = metadata.requires("dragoman") or []
+    except metadata.PackageNotFoundError:
+        remedy = "install it as the README says, to have the versions it was tested with"
+        return Finding("versions", "warning", "dragoman is not installed", remedy)
+    for required in asked:
         match = REQUIREMENT.match(required)
-        if match is None:  # of an extra, which nobody needs to run it
+        if match is None:  # a condition, as that of an extra, which nobody needs to run it
             continue
         name, wanted = match.groups()
         try:

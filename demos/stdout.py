@@ -38,5 +38,8 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
 def own_stdout() -> Iterator[TextIO]:
     """Yields stdout; what is printed inside by anyone who was not handed it goes nowhere."""
     out = sys.stdout
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+    with (
+        open(os.devnull, "w", encoding="utf-8", errors="replace") as nowhere,
+        redirect_stdout(nowhere),
+    ):
         yield out

@@ -58,6 +58,16 @@ _COMMON = {
     "de": "der die das und ist sind nicht ein eine mit für auf ich wir sie auch zu den dem",
     "nl": "de het een en is zijn niet met voor op ik wij ook dat van naar maar heeft",
 }
+# Words above that another of these languages has as well, though less often, or in names.
+_ALSO = {
+    "en": "las son as do da no van de en die un la le les du des non per",
+    "es": "de en",
+    "fr": "de en son non mais es",
+    "it": "de in os as",
+    "pt": "de en",
+    "de": "es was in",
+    "nl": "we was",
+}
 _TWICE = {"Han", "Hiragana", "Katakana", "Hangul"}
 
 
@@ -78,11 +88,13 @@ def _is_rather(text: str, other: str, wanted: str) -> bool:
         all_ = found + _letters(text, here)
         return found >= LEAST_LETTERS and found > MOST_OF_ALL * all_
     said = [word.strip(".,;:!?¡¿\"'«»“”()").lower() for word in words(text)]
-    theirs, ours = _common(other) - _common(wanted), _common(wanted) - _common(other)
-    count = sum(word in theirs for word in said)
+    theirs = _common(other) - _common(wanted) - frozenset(_ALSO.get(wanted, "").split())
+    ours = _common(wanted) - _common(other)
+    found = [word for word in said if word in theirs]
     return (
         len(said) >= LEAST_WORDS
-        and count >= max(LEAST_COMMON, LEAST_SHARE * len(said))
+        and len(set(found)) >= LEAST_COMMON  # a repeated word may be a name
+        and len(found) >= LEAST_SHARE * len(said)
         and not any(word in ours for word in said)
     )
 

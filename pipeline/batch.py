@@ -193,7 +193,8 @@ class Batch:
         if not info.has_audio:
             read_audio(source.path)  # says so
         elif self._options.channel is not None:
-            read_audio(source.path, channel=self._options.channel)  # says if it lacks it
+            language, channel = self._options.session.language, self._options.channel
+            read_audio(source.path, language=language, channel=channel, warn=lambda _: None)
         self._make(source.folder)
         journal = self._journal(source.folder)
         self._files.append(_File(source, outputs, journal, work, info.duration_s, info.has_video))

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from dragoman.errors import InputError
+
 BLOCK_S = 0.02
 MEMORY_S = 2.0  # of how channels go together
 LIVE_DB = -50.0  # a channel counts above this, relative to the loudest
@@ -52,11 +54,11 @@ class Downmix:
     def step(self, samples: np.ndarray) -> np.ndarray:
         """What is known once ``samples`` [C, S] are there: all but the last unfinished block.
 
-        Raises ValueError where there is no channel ``only``.
+        Raises InputError where there is no channel ``only``.
         """
         if self.only is not None:
             if not 1 <= self.only <= len(samples):
-                raise ValueError(f"no channel {self.only}: there are {len(samples)}")
+                raise InputError(f"no channel {self.only}: there are {len(samples)}")
             samples = samples[self.only - 1 : self.only]
         if len(samples) == 1:
             return np.concatenate([self.flush(), samples[0]]).astype(np.float32)
@@ -94,7 +96,8 @@ class Downmix:
     def _learn(self, known: _Known, block: np.ndarray) -> None:
         """Takes a block [C, S] into what is known."""
         seconds = block.shape[1] / self.rate_hz
-        products = block @ block.T / block.shape[1]
+        sound = block - block.mean(axis=1, keepdims=True)  # a constant offset is none
+        products = sound @ sound.T / block.shape[1]
         known.together *= np.exp(-seconds / MEMORY_S)
         known.together += products * seconds
         fresh = 1 - np.exp(-seconds / ATTACK_S)

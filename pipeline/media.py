@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 
 GAP_S = Fraction(1, 20)  # shorter holes are jitter of the container's time stamps
 LEAP_S = 3_600  # longer ones are broken time stamps
-INTEGERS = 100.0  # no float sample is as large, unless it stands for an integer of 16 bits
+INTEGERS = 100.0  # few float samples are as large, unless they stand for integers of 16 bits
+MANY = 0.1  # of a frame's samples; a damaged file has single ones
 BLOCK_SAMPLES = SAMPLE_RATE_HZ  # silence is put in by the second
 SHORT_BY_S = 1.0  # a file that ends this much before its header says is called truncated
 PIPE_BYTES = 0x7FF0_0000
@@ -297,7 +298,7 @@ class _Mixer:
 
     def _scaled(self, samples: np.ndarray) -> np.ndarray:
         """Floats that are integers of 16 bits in disguise become samples."""
-        if not self.damage.integers and np.abs(samples).max(initial=0.0) > INTEGERS:
+        if not self.damage.integers and np.mean(np.abs(samples) > INTEGERS) > MANY:
             self.damage.integers = True
         return samples / 32_768 if self.damage.integers else samples
 

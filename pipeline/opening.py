@@ -5,9 +5,11 @@ read with the rights of this process: on a server, whoever uploads one could rea
 only containers that hold their sound themselves are opened, and only from the disk.
 """
 
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 from av.container import InputContainer
@@ -90,18 +92,27 @@ def _wav_seconds_held(path: Path) -> float | None:
     """The seconds of sound in a WAV file whose header tells of much less; else None."""
     try:
         with path.open("rb") as file:
-            head, size = file.read(4_096), path.stat().st_size
-            form, data = head.find(b"fmt "), head.find(b"data")
-            if head[:4] != b"RIFF" or head[8:12] != b"WAVE" or not 0 < form < data:
+            head = file.read(12)
+            if head[:4] != b"RIFF" or head[8:] != b"WAVE":
                 return None
-            told, held = int.from_bytes(head[data + 4 : data + 8], "little"), size - data - 8
-            file.seek(data + 8 + told + told % 2)
-            follows = file.read(8)
+            return _held(file, path.stat().st_size)
     except OSError:
         return None
-    a_second = int.from_bytes(head[form + 16 : form + 20], "little")
-    if not 0 < told < SHORT_OF * held or not a_second:
-        return None
-    named = len(follows) == 8 and all(32 <= byte < 127 for byte in follows[:4])
-    chunk = named and int.from_bytes(follows[4:], "little") < held - told
-    return None if chunk else held / a_second
+
+
+def _held(file: BinaryIO, size: int) -> float | None:
+    """The same of an open RIFF file of ``size`` bytes, behind its first twelve."""
+    a_second = 0
+    while len(head := file.read(8)) == 8:
+        told, held = int.from_bytes(head[4:], "little"), size - file.tell()
+        if head[:4] == b"data":
+            file.seek(told + told % 2, os.SEEK_CUR)
+            follows = file.read(8)
+            named = len(follows) == 8 and all(32 <= byte < 127 for byte in follows[:4])
+            chunk = named and int.from_bytes(follows[4:], "little") < held - told
+            wrong = 0 < told < SHORT_OF * held and a_second and not chunk
+            return held / a_second if wrong else None
+        body = file.read(told + told % 2) if told < held else b""
+        if head[:4] == b"fmt ":
+            a_second = int.from_bytes(body[8:12], "little")
+    return None

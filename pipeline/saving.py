@@ -5,7 +5,8 @@ goes on, its files have names of their own, NAME.unfinished.*, and are written a
 final caption: whoever kills the process, what was said is there. At the end they get their names.
 
 What is unusual: files of an earlier run are never replaced by less. A session that ends early takes
-their names only where nothing has them; else its captions stay in the unfinished files. A source
+their names only where nothing has them; else its captions stay in the unfinished files. What a
+killed session left is put aside under another name. A source
 that is a file follows the rule of the batch (`pipeline.journal`): a file that no run has written as
 it is now is not replaced unless that was asked for.
 """
@@ -16,11 +17,13 @@ import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
 
 from dragoman.errors import InputError
 from dragoman.pipeline.formats import USUAL
-from dragoman.pipeline.journal import Journal, foreign, not_ours
+from dragoman.pipeline.inputs import find
+from dragoman.pipeline.journal import Journal, foreign, not_ours, relative
 from dragoman.pipeline.outputs import Output, confident, document, planned, save, write_all
 from dragoman.stages.messages import Caption, SessionOptions
 
@@ -32,10 +35,10 @@ GOING_ON = "unfinished: the session was still going on when this was written"
 class Saving:
     """Saves the captions of one session below ``folder``, as ``name`` and the languages' codes.
 
-    source: what the document calls the source. journal: that of the folder, for a source that can
-    be captioned again; None where the name is new in any case. duration_s: what was heard. share:
-    of the time, at most, that writing anew may take; where it would take more, a caption waits for
-    a later one.
+    source: what the document calls the source. journal: that of the folder, for a file at ``path``,
+    which can be captioned again; None where the name is new in any case. duration_s: what was
+    heard. share: of the time, at most, that writing anew may take; where it would take more, a
+    caption waits for a later one.
     """
 
     folder: Path
@@ -44,6 +47,7 @@ class Saving:
     model: str
     options: SessionOptions
     journal: Journal | None = None
+    path: Path | None = None
     finals: list[Caption] = field(default_factory=list)
     duration_s: float = 0.0
     share: float = 0.05
@@ -59,16 +63,33 @@ class Saving:
         options: SessionOptions,
         overwrite: bool = False,
     ) -> "Saving":
-        """For a file's captions. Raises InputError for outputs that are not ours, OSError for a
-        folder that cannot be used or in which another run is at work.
+        """For a file's captions, under the name that a batch would give it.
+
+        Raises InputError for outputs that are not ours, OSError for a folder that cannot be used or
+        in which another run is at work.
         """
+        (found, *_), _ = find([path], folder)
         journal = Journal(folder, uuid.uuid4().hex[:8])
-        saving = cls(folder, path.stem, path.name, model, options, journal)
+        saving = cls(folder, found.name, path.name, model, options, journal, path)
         entry = journal.entries.get(saving.name)
         if not overwrite and (strange := not_ours(entry, saving.paths)) is not None:
             journal.close()
             raise InputError(foreign(strange))
+        saving._put_aside()
         return saving
+
+    def _put_aside(self) -> None:
+        """Gives what a killed session left another name, so that nothing is written over it."""
+        lost = [output.file for output in self._outputs(f"{self.name}.{UNFINISHED}")]
+        if not any((self.folder / file).exists() for file in lost):
+            return
+        number = 2
+        while any(self.folder.glob(f"{escape(self.name)}.{UNFINISHED}-{number}.*")):
+            number += 1
+        for file in lost:
+            with suppress(FileNotFoundError):
+                other = file.replace(f".{UNFINISHED}.", f".{UNFINISHED}-{number}.")
+                (self.folder / file).rename(self.folder / other)
 
     def add(self, caption: Caption, duration_s: float) -> None:
         """Takes in a final caption. Where it cannot be written now, `problem` says why, and the
@@ -83,7 +104,7 @@ class Saving:
             self._write(f"{self.name}.{UNFINISHED}", [GOING_ON])
             self.problem = ""
         except OSError as error:
-            self.problem = f"cannot write into {self.folder.absolute()}: {error.strerror}"
+            self.problem = self._unwritten(error)
         self._next = time.monotonic() + (time.monotonic() - begin) / self.share
 
     def end(self, warnings: Sequence[str], early: str = "") -> str:
@@ -94,11 +115,11 @@ class Saving:
         """
         warnings = [*warnings, *([f"unfinished: {early}"] if early else [])]
         try:
-            if early and any(path.exists() for path in self.paths):
+            if early and (there := [path for path in self.paths if path.exists()]):
                 self._write(f"{self.name}.{UNFINISHED}", warnings)
                 return (
                     f"its captions are in {self.folder / self.name}.{UNFINISHED}.*, as "
-                    f"{self.paths[0]} is that of an earlier run"
+                    f"{there[0]} is that of an earlier run"
                 )
             self._write(self.name, warnings)
             self._remove_unfinished()
@@ -121,16 +142,17 @@ class Saving:
         """The captions that subtitles show, and a sentence about those that they leave out."""
         return confident(self.finals, self.options, self.model)
 
-    def _write(self, name: str, warnings: Sequence[str]) -> None:
+    def _write(self, name: str, warnings: Sequence[str], folder: Path | None = None) -> None:
         shown, unsure = self.shown()
         told = [*warnings, unsure] if unsure else list(warnings)
         form = document(self.source, self.model, self.options, self.duration_s, self.finals, told)
         outputs = self._outputs(name)
-        if self.journal is not None and name == self.name:
-            self.journal.begin(name, self.source, "captions")
+        whole = name == self.name and folder is None
+        if whole and self.journal is not None and self.path is not None:
+            self.journal.begin(name, relative(self.path, self.folder), "captions")
             write_all(outputs, self.folder, name, shown, form, self.journal)
         else:
-            save(outputs, self.folder, shown, form)
+            save(outputs, folder or self.folder, shown, form)
 
     def _outputs(self, name: str) -> list[Output]:
         return planned(name, self.options, USUAL, bilingual=False)
@@ -142,14 +164,13 @@ class Saving:
 
     def _elsewhere(self, error: OSError, warnings: Sequence[str]) -> str:
         """Saves into a new folder of the system's, for a disk that is full or gone."""
-        problem = f"cannot write into {self.folder.absolute()}: {error.strerror or error}"
+        problem = self._unwritten(error)
         try:
             folder = Path(tempfile.mkdtemp(prefix="dragoman-captions-"))
-            shown, _ = self.shown()
-            form = document(
-                self.source, self.model, self.options, self.duration_s, self.finals, warnings
-            )
-            save(self._outputs(self.name), folder, shown, form)
+            self._write(self.name, warnings, folder)
         except OSError:
             raise OSError(f"{problem}; and there is no other place for the captions") from error
         return f"{problem}; the captions are in {folder}"
+
+    def _unwritten(self, error: OSError) -> str:
+        return f"cannot write into {self.folder.absolute()}: {error.strerror or error}"

@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Literal
@@ -75,8 +76,16 @@ def _ms(samples: int) -> int:
 def _blocks(caption: Caption, which: Which) -> list[_Block]:
     """The texts of a caption's cues."""
     seconds = (caption.end - caption.start) / SAMPLE_RATE_HZ
-    transcript = Passage.of(caption.transcript.whole, caption.language)
-    translation = Passage.of(caption.translation.whole, caption.target_language)
+    spoken = caption.transcript.whole, caption.language
+    written = caption.translation.whole, caption.target_language
+    return _laid_out(spoken, written, seconds, which)
+
+
+@lru_cache(maxsize=16_384)  # a live session writes its files again after each caption
+def _laid_out(
+    spoken: tuple[str, str], written: tuple[str, str], seconds: float, which: Which
+) -> list[_Block]:
+    transcript, translation = Passage.of(*spoken), Passage.of(*written)
     if which == "both" and transcript and translation:
         return _bilingual(transcript, translation, seconds)
     if which == "both":

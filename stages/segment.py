@@ -97,8 +97,9 @@ class SegmentState:
 
     ``frames`` end at sample index ``position``, where ``rest`` (less than a frame) begins; None
     before the first chunk. Between segments they are the possible pre-roll, inside one what is held
-    back before the limit. ``joined`` says that they begin exactly where the last segment was cut.
-    ``length`` counts the frames of the open segment, ``silent`` those since speech was last heard.
+    back before the limit. ``joined`` says that they begin exactly where the last segment was cut,
+    ``paused`` that it was cut in a pause, after which nothing may follow. ``length`` counts the
+    frames of the open segment, ``silent`` those since speech was last heard.
     """
 
     limits: Limits
@@ -110,6 +111,7 @@ class SegmentState:
     segment: int = 0
     is_open: bool = False
     joined: bool = False
+    paused: bool = False
     begun: bool = False  # the open segment's first piece has been handed on
     length: int = 0
     silent: int = 0
@@ -148,6 +150,11 @@ def _limits(options: SessionOptions) -> Limits:
         value = getattr(options, name)
         if not least <= value <= most:
             raise ValueError(f"{name} is {value}: choose {least} to {most} milliseconds")
+    if options.endpoint_ms > options.max_segment_ms // 2:
+        raise ValueError(
+            f"endpoint_ms is {options.endpoint_ms}: choose at most half of max_segment_ms, "
+            f"{options.max_segment_ms}"
+        )
     if options.vad_aggressiveness not in range(4):
         raise ValueError(
             f"vad_aggressiveness is {options.vad_aggressiveness}: choose 0 (lets most through) to 3"
@@ -212,23 +219,28 @@ def _advance(frame: VadFrame, state: SegmentState, late: bool) -> list[Speech]:
         _listen(state, speech)
         return []
     state.length += 1
-    if state.silent >= (silence := state.limits.silence[state.length]):
+    if state.silent >= (silence := _silence_that_ends(state)):
         last = _end(state, len(state.frames), late)
-        state.joined = silence < PAUSE_MS // FRAME_MS
+        state.joined = state.paused = silence < PAUSE_MS // FRAME_MS
         return [last]
     if state.length >= state.limits.segment:
         return [_cut(state, late)]
     return []
 
 
+def _silence_that_ends(state: SegmentState) -> int:
+    """Frames, for the open segment's length."""
+    return state.limits.silence[min(state.length, state.limits.segment)]
+
+
 def _listen(state: SegmentState, speech: bool) -> None:
     """Between segments: opens one when there is speech, else forgets what is too old."""
-    if state.joined and speech:
+    if state.joined and (speech if not state.paused else _began(state) is not None):
         _open(state)
     elif state.joined and state.silent < state.limits.endpoint:
         return
     else:
-        state.joined = False
+        state.joined = state.paused = False
         while len(state.frames) > WINDOW_FRAMES + state.limits.pre_roll:
             state.frames.popleft()
         _open_by_window(state)
@@ -236,22 +248,29 @@ def _listen(state: SegmentState, speech: bool) -> None:
 
 def _open_by_window(state: SegmentState) -> None:
     """Opens a segment ``pre_roll`` before the first voiced frame, if enough of the last are."""
-    window = list(state.frames)[-WINDOW_FRAMES:]
-    voiced = [at for at, frame in enumerate(window) if frame.voiced]
-    if len(voiced) < OPENING_VOICED or sum(frame.loud for frame in window) < OPENING_LOUD:
+    ago = _began(state)
+    if ago is None:
         return
-    if _is_steady([frame.level_db for frame in state.frames if frame.voiced][1:]):
-        return  # noise has set in; its first frame may be noise in part
-    first = len(state.frames) - len(window) + voiced[0]
-    for _ in range(first - state.limits.pre_roll):
+    for _ in range(len(state.frames) - ago - state.limits.pre_roll):
         state.frames.popleft()
     state.silent = 0
     _open(state)
 
 
+def _began(state: SegmentState) -> int | None:
+    """How many frames ago speech began; None unless enough of the last ones are speech."""
+    window = list(state.frames)[-WINDOW_FRAMES:]
+    voiced = [at for at, frame in enumerate(window) if frame.voiced]
+    if len(voiced) < OPENING_VOICED or sum(frame.loud for frame in window) < OPENING_LOUD:
+        return None
+    if _is_steady([frame.level_db for frame in state.frames if frame.voiced][1:]):
+        return None  # noise has set in; its first frame may be noise in part
+    return len(window) - voiced[0]
+
+
 def _open(state: SegmentState) -> None:
     """Everything in ``frames`` belongs to the segment from here on."""
-    state.is_open, state.joined, state.begun = True, False, False
+    state.is_open, state.joined, state.paused, state.begun = True, False, False, False
     state.length = len(state.frames)
 
 

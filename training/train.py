@@ -132,7 +132,8 @@ class Trainer:
             self.run.save(self.model, self.average, self.optimizers, now)
 
     def batches(self, phase: Phase) -> Iterator[Batch]:
-        """What a phase hears."""
+        """What a phase hears: nothing again, and as noisy as it was at last."""
+        self.stream.seen, self.stream.seed = self.now.utterances, self.rng.randrange(2**31)
         if phase.name != READING:
             return loader(self.stream, self.args.workers)
         source = Source(self.stream, f"{self.rng.random()}-encoded")

@@ -137,9 +137,9 @@ def test_lines_and_their_sum():
         "warning  disk         little",
         "                      -> make room",
     ]
-    assert doctor.summary(findings) == "all is well, with 1 warnings"
+    assert doctor.summary(findings) == "all is well, with 1 warning"
     assert (
-        doctor.summary([*findings, Finding("x", "failed", "y")]) == "not well: 1 failed, 1 warnings"
+        doctor.summary([*findings, Finding("x", "failed", "y")]) == "not well: 1 failed, 1 warning"
     )
     assert doctor.summary(findings[1:]) == "all is well"
 

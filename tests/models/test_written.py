@@ -51,6 +51,18 @@ def test_a_sentence_in_another_language_is_noticed(wanted, found):
         ("No sé.", "es", "it"),
         ("Jedna věta, kterou nikdo nepozná.", "cs", "en"),
         ("Anything at all that was said here", "xx", "en"),
+        ("My son, your son and his son.", "en", "es"),
+        ("Las Vegas, Los Angeles, San Diego.", "en", "es"),
+        ("Do as I do, as I say.", "en", "pt"),
+        ("Non, non, non, non !", "fr", "it"),
+        ("Mais non, mais non !", "fr", "pt"),
+        ("Son père, son fils, son ami.", "fr", "es"),
+        ("À force d'en parler, de route en route.", "fr", "nl"),
+        ("Es regnet, es schneit.", "de", "es"),
+        ("Was hast du, was willst du?", "de", "en"),
+        ("We gaan nu, we moeten.", "nl", "en"),
+        ("Van Gogh, Van Dyck.", "en", "nl"),
+        ("Casa de Pedro de Madrid.", "es", "nl"),
     ],
 )
 def test_doubt_is_a_no(text, wanted, other):

@@ -38,8 +38,9 @@ def mixed(*channels: np.ndarray, only: int | None = None) -> np.ndarray:
         lambda x: (x, x, -x, x, 0 * x, -x),
         lambda x: (0 * x, 0 * x, 0 * x, 0 * x, x * 0.3, 0 * x),
         lambda x: (x, voice(seed=9) * 1e-4),
+        lambda x: (x, 0 * x + 1e-5),
     ],
-    ids=["alike", "opposite", "dead right", "dead left", "six", "one of six", "a hiss"],
+    ids=["alike", "opposite", "dead right", "dead left", "six", "one of six", "hiss", "offset"],
 )
 def test_one_voice_is_heard_as_it_is(channels):
     x = voice()
@@ -47,6 +48,11 @@ def test_one_voice_is_heard_as_it_is(channels):
     assert len(found) == len(x)
     error = np.abs(np.abs(found) - np.abs(wanted)).max()
     assert error < 1e-4
+
+
+def test_offsets_do_not_part_what_is_alike():
+    x = voice() * 0.2
+    assert np.abs(mixed(x + 0.05, x - 0.05) - x).max() < 0.051
 
 
 def test_two_people_on_two_channels_are_both_heard():

@@ -12,6 +12,7 @@ import pysubs2
 import pytest
 
 from dragoman.errors import InputError
+from dragoman.pipeline.inputs import find
 from dragoman.pipeline.journal import NAME
 from dragoman.pipeline.saving import Saving
 from dragoman.stages.messages import Caption, SessionOptions, Text
@@ -26,8 +27,16 @@ def final(segment: int) -> Caption:
     return Caption("final", segment, start, start + 24_000, "es", "en", *text)
 
 
-def of_file(folder: Path, overwrite: bool = False) -> Saving:
-    return Saving.of_file(folder, Path("talk.wav"), "nano", OPTIONS, overwrite)
+def source(folder: Path, name: str) -> Path:
+    """A file of that name beside ``folder``."""
+    path = folder.parent / f"{folder.name} sources" / name
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    return path
+
+
+def of_file(folder: Path, overwrite: bool = False, name: str = "talk.wav") -> Saving:
+    return Saving.of_file(folder, source(folder, name), "nano", OPTIONS, overwrite)
 
 
 def saved(folder: Path, count: int, early: str = "") -> str:
@@ -89,7 +98,38 @@ def test_less_never_replaces_more(tmp_path):
     assert {name: (tmp_path / name).read_bytes() for name in WHOLE} == before
     assert len(texts(tmp_path / "talk.unfinished.en.srt")) == 1
     assert saved(tmp_path, 4) == ""
-    assert names(tmp_path) == WHOLE and len(texts(tmp_path / "talk.en.srt")) == 4
+    assert names(tmp_path) > WHOLE and len(texts(tmp_path / "talk.en.srt")) == 4
+
+
+def test_what_a_killed_session_left_is_put_aside(tmp_path):
+    for count in (5, 3):
+        killed = of_file(tmp_path)
+        for segment in range(count):
+            killed.share = math.inf
+            killed.add(final(segment), 2.0 * segment)
+        killed.close()
+    assert saved(tmp_path, 1) == ""
+    assert len(texts(tmp_path / "talk.unfinished-2.es.srt")) == 5
+    assert len(texts(tmp_path / "talk.unfinished-3.es.srt")) == 3
+    assert len(texts(tmp_path / "talk.es.srt")) == 1
+
+
+def test_another_file_of_the_same_name_gets_a_name_of_its_own(tmp_path):
+    saved(tmp_path, 3)
+    other = of_file(tmp_path, name="talk.mp4")
+    other.add(final(0), 2.0)
+    other.end([])
+    other.close()
+    assert len(texts(tmp_path / "talk.es.srt")) == 3
+    assert len(texts(tmp_path / "talk.mp4.es.srt")) == 1
+
+
+def test_a_batch_finds_its_names_again(tmp_path):
+    saved(tmp_path, 1)
+    (found,), _ = find([source(tmp_path, "talk.wav")], tmp_path)
+    assert found.name == "talk"
+    (other,), _ = find([source(tmp_path, "talk.mp4")], tmp_path)
+    assert other.name != "talk"
 
 
 def test_a_file_that_was_edited_is_not_replaced_unless_asked(tmp_path):

@@ -271,6 +271,21 @@ def test_a_dip_loses_no_sample():
     assert all(end == start for (_, end), (start, _) in pairwise(found))
 
 
+def test_a_click_after_a_dip_opens_nothing():
+    click = np.zeros(160, np.float32)
+    click[::2], click[1::2] = 0.5, -0.5
+    samples = np.concatenate([buzz(16), silence(0.25), click, silence(2)])
+    assert len(spans(run(samples + noise(len(samples) / RATE, -60)))) == 1
+
+
+@pytest.mark.parametrize("endpoint_ms", [300, 1_000])
+def test_a_short_limit_holds_with_a_long_endpoint(endpoint_ms):
+    parts = [buzz(1.9, 1), silence(0.6), buzz(2.5, 2), silence(0.9), buzz(4.0, 3), silence(2)]
+    samples = np.concatenate(parts) + noise(sum(map(len, parts)) / RATE, -60)
+    found = spans(run(samples, max_segment_ms=2_000, endpoint_ms=endpoint_ms))
+    assert len(found) > 2 and all(end - start <= 2 * RATE for start, end in found)
+
+
 def unbroken(seconds: float) -> np.ndarray:
     """Speech without a pause, softer in the middle of every syllable-sized stretch."""
     samples = buzz(seconds)
