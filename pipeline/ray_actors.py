@@ -7,7 +7,7 @@ machine work in turns (:mod:`pipeline.turns`).
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
@@ -23,9 +23,12 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 # Ray's workers yield to all other programs unless told not to: captions would wait for a browser.
 os.environ.setdefault("RAY_worker_niceness", "0")
+# Ray's head keeps an event of every call, which nobody reads here: a megabyte a few minutes.
+os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
 
 import ray  # noqa: E402  (reads the settings above when it is imported)
 from ray import exceptions  # noqa: E402
+from ray._private import ray_constants  # noqa: E402
 
 from dragoman.pipeline.knock import knock  # noqa: E402
 
@@ -182,19 +185,35 @@ def connect(address: str | None, processes: int) -> bool:
 
 def _start_own(processes: int, quiet: dict[str, Any]) -> None:
     try:
-        ray.init(
-            address="local",
-            num_cpus=max(processes, os.cpu_count() or 1),
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            **quiet,
-        )
+        with _loopback():
+            ray.init(
+                address="local",
+                num_cpus=max(processes, os.cpu_count() or 1),
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                **quiet,
+            )
     except OSError as error:
         raise PipelineError(
             f"Ray cannot start here ({error}): it keeps a token in ~/.ray and its files in "
             "/tmp/ray; where the home folder cannot be written to, set RAY_AUTH_TOKEN to a secret "
             "of your own"
         ) from error
+
+
+@contextlib.contextmanager
+def _loopback() -> Iterator[None]:
+    """Lets a Ray that starts meanwhile listen on this machine's own address alone.
+
+    Ray does so where it supports no clusters, and has a switch for that; there is no other.
+    """
+    name, before = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
+    asked = os.environ.setdefault(name, "0")
+    ray_constants.ENABLE_RAY_CLUSTER = before and asked not in ("0", "false")
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _check_gpus(stages: Sequence[Recipe]) -> None:
