@@ -287,7 +287,7 @@ _HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)  # Windows has no closed ter
 
 class _Ending:
     """Makes the first Ctrl-C, SIGTERM or SIGHUP call ``stop``, which ends the input; a second one
-    raises KeyboardInterrupt, but for what comes while files are being written. A signal that is
+    raises KeyboardInterrupt, but for what comes while files are being written. A SIGHUP that is
     ignored, as under nohup, stays so.
     """
 
@@ -298,7 +298,7 @@ class _Ending:
 
     def __enter__(self) -> "_Ending":
         for number in {signal.SIGINT, signal.SIGTERM, _HANGUP}:
-            if signal.getsignal(number) is signal.SIG_IGN:
+            if number == _HANGUP and signal.getsignal(number) is signal.SIG_IGN:
                 continue
             self._before[number] = signal.signal(number, lambda number, frame: self.end(number))
         return self

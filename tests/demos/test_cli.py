@@ -250,10 +250,11 @@ def test_a_microphone_is_heard_as_fast_as_it_comes(tmp_path, capsys, monkeypatch
 class Going:
     """`dragoman captions` of a minute of sound, in a process of its own, in its second segment."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, hangup: str = "SIG_DFL") -> None:
         talk = write_wav(folder / "long.wav", 60)
         script = f"""
-            import sys
+            import signal, sys
+            signal.signal(signal.SIGHUP, signal.{hangup})
             from dragoman.demos import captions, cli
             from tests.pipeline.chains import in_process
             from tests.pipeline.fake_stages import fakes
@@ -292,6 +293,15 @@ def test_a_signal_ends_cleanly_and_saves(name, tmp_path):
     assert [segment["start"] for segment in form["segments"]] == [0.0, 0.8]
     assert "ended by" in form["warnings"][0]
     assert not list(tmp_path.glob("*unfinished*"))
+
+
+def test_a_closed_terminal_is_ignored_under_nohup(tmp_path):
+    going = Going(tmp_path, "SIG_IGN")
+    going.process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        going.process.wait(timeout=0.5)
+    going.end(signal.SIGINT)
+    assert going.process.returncode == errors.INTERRUPTED
 
 
 def test_what_was_final_survives_a_kill(tmp_path):
