@@ -85,7 +85,8 @@ class Downmix:
         first = not known.loudest.any()
         self._learn(known, block)
         live = known.loudest > known.loudest.max() * 10 ** (LIVE_DB / 10)
-        weights = known.signs * live / max(1, live.sum())
+        live = live if live.any() else ~live  # where none has sound, their mean
+        weights = known.signs * live / live.sum()
         start = weights if first else known.weights
         known.weights = weights
         if np.array_equal(start, weights):
