@@ -219,18 +219,14 @@ def _advance(frame: VadFrame, state: SegmentState, late: bool) -> list[Speech]:
         _listen(state, speech)
         return []
     state.length += 1
-    if state.silent >= (silence := _silence_that_ends(state)):
+    silence = state.limits.silence[min(state.length, state.limits.segment)]
+    if state.silent >= silence:
         last = _end(state, len(state.frames), late)
         state.joined = state.paused = silence < PAUSE_MS // FRAME_MS
         return [last]
     if state.length >= state.limits.segment:
         return [_cut(state, late)]
     return []
-
-
-def _silence_that_ends(state: SegmentState) -> int:
-    """Frames, for the open segment's length."""
-    return state.limits.silence[min(state.length, state.limits.segment)]
 
 
 def _listen(state: SegmentState, speech: bool) -> None:
