@@ -21,7 +21,7 @@ import numpy as np
 
 from dragoman.errors import InputError, PipelineError
 from dragoman.pipeline.chain import Chain
-from dragoman.pipeline.microphone import Resampler
+from dragoman.pipeline.resampling import Resampler
 from dragoman.pipeline.session import Pace, Session
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Picture, SessionOptions
 

@@ -56,7 +56,7 @@ class CaptionsOptions:
     pad_audio: bool = False
     prompt_style: str = "short"
     min_confidence: float | None = None
-    endpoint_ms: int = 560
+    endpoint_ms: int | None = None
     overwrite: bool = False
     channel: int | None = None
     spec: ModelSpec = ModelSpec()

@@ -163,7 +163,7 @@ def captions(
     pad_audio: options.PadAudio = False,
     prompt_style: options.PromptStyle = "short",
     min_confidence: options.MinConfidence = None,
-    endpoint: options.Endpoint = 560,
+    endpoint: options.Endpoint = None,
     channel: options.Channel = None,
     threads: options.Threads = None,
     address: options.Address = None,

@@ -70,12 +70,13 @@ DraftSize = Annotated[
     typer.Option(help="Another size for captions of unfinished speech.", show_default=False),
 ]
 Endpoint = Annotated[
-    int,
+    int | None,
     typer.Option(
         min=300,
         max=5_000,
         metavar="MS",
         help="Silence that ends a segment; one of more than 4 s needs less.",
+        show_default=False,
     ),
 ]
 Channel = Annotated[

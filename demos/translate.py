@@ -57,7 +57,7 @@ def translate(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes; else one for each core or GPU.")
     ] = None,
-    endpoint: options.Endpoint = 560,
+    endpoint: options.Endpoint = None,
     channel: options.Channel = None,
     address: options.Address = None,
     as_json: Annotated[

@@ -81,7 +81,7 @@ def _resampled(
     if rate_hz == SAMPLE_RATE_HZ:
         yield from pieces
         return
-    from dragoman.pipeline.microphone import Resampler
+    from dragoman.pipeline.resampling import Resampler
 
     resampler = Resampler(rate_hz)
     for piece in pieces:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -48,7 +47,9 @@ class LogMel(StreamingLayer[MelState]):
     lookahead = FRAME_SAMPLES - 1
 
     def __init__(self, bands: int = 128, precision: torch.dtype = torch.float64) -> None:
-        """``precision`` is that of the FFT and of what follows; float32 is twice as fast."""
+        """``precision`` is that of the FFT and of what follows. float32 takes a third of the time
+        (48 s of noise on one thread: 56 ms for 182) and is off by up to 6e-4 in the logarithm.
+        """
         super().__init__()
         if bands < 1:
             raise ValueError(f"LogMel needs at least one mel band; got {bands}.")
@@ -90,9 +91,7 @@ class LogMel(StreamingLayer[MelState]):
 
 
 def _magnitudes(frames: Tensor) -> Tensor:
-    """Of the spectrum; by its parts, as torch's `abs` of complex numbers is slow."""
-    spectrum = cast(Tensor, torch.fft.rfft(frames, n=FFT_SAMPLES))  # pyright: ignore  # untyped
-    return torch.view_as_real(spectrum).square().sum(-1).sqrt()
+    return torch.fft.rfft(frames, n=FFT_SAMPLES).abs()  # pyright: ignore  # torch.fft has no types
 
 
 def mel_filters(bands: int) -> Tensor:

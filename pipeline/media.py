@@ -24,6 +24,7 @@ from dragoman.errors import InputError
 from dragoman.models.languages import LANGUAGES
 from dragoman.pipeline.channels import Downmix
 from dragoman.pipeline.opening import Warn, open_media, reason
+from dragoman.pipeline.resampling import Resampler
 from dragoman.stages.messages import SAMPLE_RATE_HZ
 
 log = logging.getLogger(__name__)
@@ -241,9 +242,9 @@ class _Mixer:
     origin_s: Fraction
     limit_s: float
     channel: int | None = None
-    damage: "_Damage" = field(default_factory=lambda: _Damage())
+    damage: _Damage = field(default_factory=_Damage)
     downmix: Downmix | None = None
-    resampler: av.AudioResampler | None = None
+    resampler: Resampler | None = None
     rate_hz: int = 0
     taken: int = 0  # samples given to the resampler
     given: int = 0  # samples given out
@@ -258,26 +259,19 @@ class _Mixer:
                 self.downmix = Downmix(frame.rate, self.channel)
             # Silence up to the frame's own time, whatever the resampler gave out at last.
             yield from self._silence(missing)
-            self.resampler = av.AudioResampler("fltp", "mono", SAMPLE_RATE_HZ)
+            self.resampler = Resampler(frame.rate)
             self.rate_hz, self.taken, self.base = frame.rate, 0, self.given
         self.taken += frame.samples
-        assert self.downmix is not None
-        yield from self._resampled(self.downmix.step(self._scaled(_samples(frame))))
+        assert self.downmix is not None and self.resampler is not None
+        mono = self.downmix.step(self._scaled(_samples(frame)))
+        yield from self._out(self.resampler.step(mono))
 
     def flush(self) -> Iterator[np.ndarray]:
         """What the downmix and the resampler still hold."""
         if self.resampler is not None and self.downmix is not None:
-            yield from self._resampled(self.downmix.flush())
-            yield from self._out(self.resampler.resample(None))
+            yield from self._out(self.resampler.step(self.downmix.flush()))
+            yield from self._out(self.resampler.flush())
             self.resampler = None
-
-    def _resampled(self, mixed: np.ndarray) -> Iterator[np.ndarray]:
-        if not len(mixed):
-            return
-        mono = av.AudioFrame.from_ndarray(mixed[None], format="fltp", layout="mono")
-        mono.sample_rate = self.rate_hz
-        assert self.resampler is not None
-        yield from self._out(self.resampler.resample(mono))
 
     def _missing(self, frame: av.AudioFrame) -> int:
         """Samples between the end of what was taken and the frame's time, 0 for a small gap."""
@@ -307,9 +301,8 @@ class _Mixer:
         for at in range(0, samples, BLOCK_SAMPLES):
             yield np.zeros(min(BLOCK_SAMPLES, samples - at), np.float32)
 
-    def _out(self, frames: list[av.AudioFrame]) -> Iterator[np.ndarray]:
-        for frame in frames:
-            samples = np.clip(frame.to_ndarray()[0], -1.0, 1.0)
+    def _out(self, samples: np.ndarray) -> Iterator[np.ndarray]:
+        if len(samples):
             self.given += len(samples)
             yield samples
 

@@ -16,13 +16,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import av
 import numpy as np
 
 from dragoman.errors import InputError
 from dragoman.pipeline.channels import Downmix
 from dragoman.pipeline.devices import Device, sounddevice, without_chatter
-from dragoman.stages.messages import SAMPLE_RATE_HZ
+from dragoman.pipeline.resampling import Resampler
 
 MIXER_CHANNELS = 8  # a device with more is a sound server's, which mixes down to what is asked for
 WAITING_S = 30.0  # sound kept for a consumer that lags
@@ -56,26 +55,6 @@ class Level:
     def quiet_s(self) -> float:
         """Seconds since something was heard."""
         return self.quiet_frames / self.rate_hz
-
-
-class Resampler:
-    """Mono float32 at ``rate_hz`` in, at 16 kHz out; blocks of any length make one stream."""
-
-    def __init__(self, rate_hz: int) -> None:
-        self._rate_hz = rate_hz
-        self._resampler = av.AudioResampler("fltp", "mono", SAMPLE_RATE_HZ)
-
-    def step(self, mono: np.ndarray) -> np.ndarray:
-        """What can be given out once ``mono``, float32 [S], is known."""
-        if not len(mono):
-            return mono
-        frame = av.AudioFrame.from_ndarray(mono[None], format="fltp", layout="mono")
-        frame.sample_rate = self._rate_hz
-        return _joined(self._resampler.resample(frame))
-
-    def flush(self) -> np.ndarray:
-        """The rest; nothing may be fed after it."""
-        return _joined(self._resampler.resample(None))
 
 
 class Microphone:
@@ -244,8 +223,3 @@ def _unopened(device: Device, error: Exception) -> InputError:
 
 def _code(error: Exception) -> int | None:
     return error.args[1] if len(error.args) > 1 else None
-
-
-def _joined(frames: list[av.AudioFrame]) -> np.ndarray:
-    parts = [frame.to_ndarray()[0] for frame in frames]
-    return np.clip(np.concatenate([np.zeros(0, np.float32), *parts]), -1.0, 1.0)

@@ -6,9 +6,9 @@ final caption: whoever kills the process, what was said is there. At the end the
 
 What is unusual: files of an earlier run are never replaced by less. A session that ends early takes
 their names only where nothing has them; else its captions stay in the unfinished files. What a
-killed session left is put aside under another name. A source
-that is a file follows the rule of the batch (`pipeline.journal`): a file that no run has written as
-it is now is not replaced unless that was asked for.
+killed session left is put aside under another name. A source that is a file follows the rule of
+the batch (`pipeline.journal`): an output that no run has written as it is now is not replaced
+unless that was asked for.
 """
 
 import tempfile

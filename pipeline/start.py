@@ -85,10 +85,13 @@ def host(ray: bool, address: str | None = None, processes: int = 3) -> "Host":
 
 
 def session_options(spec: ModelSpec, **fields: Any) -> "SessionOptions":
-    """What a session asks for: ``fields`` of SessionOptions, and the sizes that ``spec`` names."""
+    """What a session asks for: ``fields`` of SessionOptions, None for their defaults, and the sizes
+    that ``spec`` names.
+    """
     from dragoman.stages.messages import SessionOptions
 
-    return SessionOptions(size=spec.size, draft_size=spec.draft_size, **fields)
+    given = {name: value for name, value in fields.items() if value is not None}
+    return SessionOptions(size=spec.size, draft_size=spec.draft_size, **given)
 
 
 def locate(spec: ModelSpec, bars: bool = False) -> ModelSpec:

@@ -225,13 +225,15 @@ class TranslateStage:
 
     def _update(self, item: SoftTokens, state: TranslateState) -> Decoding[None]:
         """Decodes both texts anew behind what is committed, and commits what agrees."""
-        texts = yield from self._answered(item, state)
+        *texts, answer = yield from self._answered(item, state)
         if (yield from self._asked_again(texts, item, state)):
-            texts = yield from self._answered(item, state)
+            *texts, answer = yield from self._answered(item, state)
+        if item.closes:
+            self._note(answer, item, state)
         state.transcript, state.translation = texts
 
     def _asked_again(
-        self, texts: tuple[Hypothesis, Hypothesis], item: SoftTokens, state: TranslateState
+        self, texts: Sequence[Hypothesis], item: SoftTokens, state: TranslateState
     ) -> Decoding[bool]:
         """Whether an answer in the wrong language is to be given once more, in the longer wording:
         once a segment, and not if it was promised already.
@@ -254,16 +256,16 @@ class TranslateStage:
 
     def _answered(
         self, item: SoftTokens, state: TranslateState
-    ) -> Decoding[tuple[Hypothesis, Hypothesis]]:
-        """The new hypotheses. What was fresh of the audio is in the cache then."""
+    ) -> Decoding[tuple[Hypothesis, Hypothesis, list[int]]]:
+        """The new hypotheses, and the answer from which the transcript was read. What was fresh of
+        the audio is in the cache then.
+        """
         prompt, last, fresh = state.prompt, state.translation, torch.cat(state.fresh)
         ahead = self._asked(fresh, state)
         most = _most_tokens(item, state.options)
         answer = Answering(ahead, prompt, state.reader, most, item.closes)
-        found = yield from answer.transcript(state.transcript, last)
-        if item.closes:
-            self._note(found, item, state)
-        said = _kept(state.reader.transcript(found), found, state.transcript)
+        heard = yield from answer.transcript(state.transcript, last)
+        said = _kept(state.reader.transcript(heard), heard, state.transcript)
         known = ahead.chances(0, said)
         transcript = state.transcript.updated(said, known, state.commit, item.closes)
         meant = last.ids[: last.committed]
@@ -275,7 +277,7 @@ class TranslateStage:
         translation = last.updated(meant, known, state.commit, item.closes)
         yield from ahead.keep(len(fresh))
         state.fresh = []
-        return transcript, translation
+        return transcript, translation, heard
 
     def _note(self, answer: list[int], item: SoftTokens, state: TranslateState) -> None:
         """Counts a final answer that is something else than was asked for."""

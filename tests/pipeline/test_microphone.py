@@ -8,7 +8,8 @@ import pytest
 from dragoman.errors import InputError
 from dragoman.pipeline import microphone as module
 from dragoman.pipeline.devices import Device, choose
-from dragoman.pipeline.microphone import Level, Microphone, Resampler
+from dragoman.pipeline.microphone import Level, Microphone
+from dragoman.pipeline.resampling import Resampler
 
 DEVICES = [
     Device(0, "HDA Intel: ALC257 (hw:0,0)", "ALSA", 2, 48_000, False),
