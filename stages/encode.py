@@ -128,8 +128,16 @@ class EncodeStage:
             if isinstance(feed, _Feed) and len(feed.samples):
                 kind = (feed.item.closes, feed.state.fed == 0, len(feed.samples))
                 alike.setdefault(kind, []).append(feed)
-        for group in alike.values():
-            self._run(group)
+        groups = [*alike.values()]
+        while groups:
+            group = groups.pop()
+            try:
+                self._hear(group)
+            except Exception as error:
+                if len(group) == 1:
+                    group[0].error = error
+                else:  # each alone, so that only the bad ones fail
+                    groups += [[feed] for feed in group]
         return [feed.result if isinstance(feed, _Feed) else feed for feed in feeds]
 
     def flush(self, state: EncodeState) -> list[SoftTokens]:
@@ -165,17 +173,6 @@ class EncodeStage:
         count = needed + (made + new - 1) * stride - state.fed if new else 0
         state.rest = heard[count:].copy()
         return _Feed(item, state, state.encoder, heard[:count], self._none, due)
-
-    def _run(self, group: list[_Feed]) -> None:
-        """Runs feeds of one kind together; if that fails each alone, so that only the bad fail."""
-        try:
-            self._hear(group)
-        except Exception as error:
-            if len(group) == 1:
-                group[0].error = error
-                return
-            for feed in group:
-                self._run([feed])
 
     def _hear(self, group: list[_Feed]) -> None:
         samples = torch.as_tensor(np.stack([feed.samples for feed in group]), device=self._device)

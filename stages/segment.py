@@ -127,14 +127,26 @@ class SegmentStage:
 
     def step(self, item: Chunk, state: SegmentState) -> tuple[list[Speech], SegmentState]:
         """Takes a chunk of any length; raises ValueError unless it follows the one before."""
-        heard = _follow(item, state)
+        if state.position is None:
+            state.position = item.start
+        expected = state.position + len(state.rest)
+        if item.start != expected:
+            raise ValueError(
+                f"expected a chunk at sample {expected}, got one at {item.start}: "
+                "feed every chunk once and in order, or open a new session"
+            )
+        heard = np.concatenate([state.rest, item.samples])
         whole = len(heard) - len(heard) % FRAME_SAMPLES
         out: list[Speech] = []
         for at in range(0, whole, FRAME_SAMPLES):
             out += _advance(_frame(heard[at : at + FRAME_SAMPLES], state), state, item.late)
         state.rest = heard[whole:].copy()
-        if state.is_open and (count := _before_the_cut(state)) > 0:
-            out.append(_take(state, count, item.late))
+        if state.is_open:
+            # Where the place of a cut may lie, frames are held back.
+            handed = state.length - len(state.frames)
+            count = min(len(state.frames), state.limits.segment - state.limits.hold - handed)
+            if count > 0:
+                out.append(_take(state, count, item.late))
         return out, state
 
     def flush(self, state: SegmentState) -> list[Speech]:
@@ -174,19 +186,6 @@ def _silence(options: SessionOptions) -> tuple[int, ...]:
     least = [min(options.endpoint_ms, ms) for ms in (options.endpoint_ms, PAUSE_MS, DIP_MS)]
     needed = np.interp(lengths, (LONG_MS, LONGER_MS, LONGEST_MS), least)
     return tuple(np.ceil(needed / FRAME_MS).astype(int).tolist())
-
-
-def _follow(chunk: Chunk, state: SegmentState) -> np.ndarray:
-    """The samples from ``position`` on: the rest of the last chunk, then this one."""
-    if state.position is None:
-        state.position = chunk.start
-    expected = state.position + len(state.rest)
-    if chunk.start != expected:
-        raise ValueError(
-            f"expected a chunk at sample {expected}, got one at {chunk.start}: "
-            "feed every chunk once and in order, or open a new session"
-        )
-    return np.concatenate([state.rest, chunk.samples])
 
 
 def _frame(samples: np.ndarray, state: SegmentState) -> VadFrame:
@@ -268,12 +267,6 @@ def _open(state: SegmentState) -> None:
     """Everything in ``frames`` belongs to the segment from here on."""
     state.is_open, state.joined, state.paused, state.begun = True, False, False, False
     state.length = len(state.frames)
-
-
-def _before_the_cut(state: SegmentState) -> int:
-    """How many frames stand before where the place of a cut may lie."""
-    handed = state.length - len(state.frames)
-    return min(len(state.frames), state.limits.segment - state.limits.hold - handed)
 
 
 def _take(state: SegmentState, count: int, late: bool, closes: bool = False) -> Speech:

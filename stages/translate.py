@@ -260,9 +260,14 @@ class TranslateStage:
         """The new hypotheses, and the answer from which the transcript was read. What was fresh of
         the audio is in the cache then.
         """
+        assert state.cache is not None
         prompt, last, fresh = state.prompt, state.translation, torch.cat(state.fresh)
-        ahead = self._asked(fresh, state)
-        most = _most_tokens(item, state.options)
+        missing = max(0, AUDIO_TOKENS - state.audio) if state.options.pad_audio else 0
+        question = self.context.question(fresh, prompt, missing)
+        ahead = Lookahead(self.model, state.cache, *question, self._never, self.temperature)
+        seconds = (item.end - item.start) / SAMPLE_RATE_HZ
+        most = TOKENS_AT_LEAST + round(TOKENS_PER_SECOND * seconds)
+        most = min(state.options.max_answer_tokens, most)
         answer = Answering(ahead, prompt, state.reader, most, item.closes)
         heard = yield from answer.transcript(state.transcript, last)
         said = _kept(state.reader.transcript(heard), heard, state.transcript)
@@ -285,13 +290,6 @@ class TranslateStage:
         state.guarded.update(flags)
         for flag in sorted(flags):
             log.warning("segment %d: the model gave a %s, which is not shown", item.segment, flag)
-
-    def _asked(self, fresh: Tensor, state: TranslateState) -> Lookahead:
-        """What the model says to the audio in the cache and ``fresh``, float [K, D], behind it."""
-        assert state.cache is not None
-        missing = max(0, AUDIO_TOKENS - state.audio) if state.options.pad_audio else 0
-        embeddings, ids = self.context.question(fresh, state.prompt, missing)
-        return Lookahead(self.model, state.cache, embeddings, ids, self._never, self.temperature)
 
     def _text(self, said: Hypothesis, part: Part, state: TranslateState) -> Text:
         text = state.reader.text(said.ids, said.committed, said.shown, part)
@@ -323,9 +321,3 @@ class TranslateStage:
 def _kept(cut: list[int], found: list[int], last: Hypothesis) -> list[int]:
     """``cut``, the beginning of what was ``found``; what is committed of it stays in any case."""
     return cut + found[len(cut) : last.committed]
-
-
-def _most_tokens(item: SoftTokens, options: SessionOptions) -> int:
-    """How long either text of what was heard up to ``item`` may be."""
-    seconds = (item.end - item.start) / SAMPLE_RATE_HZ
-    return min(options.max_answer_tokens, TOKENS_AT_LEAST + round(TOKENS_PER_SECOND * seconds))
