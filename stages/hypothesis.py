@@ -8,7 +8,7 @@ has; behind a newline the label we would write is guessed, so looking whether th
 takes no pass of its own. Then our own separator asks for the translation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -33,14 +33,22 @@ class Hypothesis:
     chances: list[float] = field(default_factory=list[float])
 
     def updated(
-        self, ids: list[int], chances: Sequence[float | None], policy: CommitPolicy, final: bool
+        self,
+        cut: list[int],
+        found: Sequence[int],
+        chances: Callable[[list[int]], Sequence[float | None]],
+        policy: CommitPolicy,
+        final: bool,
     ) -> "Hypothesis":
-        """The hypothesis after a new decoding; a final one is committed whole. What has no new
-        chance was given, and keeps the one that it had.
+        """The hypothesis after a new decoding gave ``found``, of which only ``cut`` is text; what
+        is committed stays in any case. A final one is committed whole.
+
+        chances: of the new ids; None for one that was given, which keeps the chance that it had.
         """
+        ids = cut + [*found[len(cut) : self.committed]]
         known = [
             self.chances[place] if chance is None else chance
-            for place, chance in enumerate(chances)
+            for place, chance in enumerate(chances(ids))
         ]
         committed = len(ids) if final else policy(self.ids, ids, self.committed)
         return Hypothesis(ids, committed, self.shown, known)

@@ -18,6 +18,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -270,16 +271,19 @@ class TranslateStage:
         most = min(state.options.max_answer_tokens, most)
         answer = Answering(ahead, prompt, state.reader, most, item.closes)
         heard = yield from answer.transcript(state.transcript, last)
-        said = _kept(state.reader.transcript(heard), heard, state.transcript)
-        known = ahead.chances(0, said)
-        transcript = state.transcript.updated(said, known, state.commit, item.closes)
-        meant = last.ids[: last.committed]
-        known = [None] * len(meant)
-        if state.reader.has_words(said):
-            found = yield from answer.translation(last, said)
-            meant = _kept(without_loop(found), found, last)
-            known = ahead.chances(len(said) + len(prompt.separator), meant)
-        translation = last.updated(meant, known, state.commit, item.closes)
+        transcript = state.transcript.updated(
+            state.reader.transcript(heard),
+            heard,
+            partial(ahead.chances, 0),
+            state.commit,
+            item.closes,
+        )
+        text, found, chances = [], last.ids, _unknown
+        if state.reader.has_words(transcript.ids):
+            found = yield from answer.translation(last, transcript.ids)
+            text = without_loop(found)
+            chances = partial(ahead.chances, len(transcript.ids) + len(prompt.separator))
+        translation = last.updated(text, found, chances, state.commit, item.closes)
         yield from ahead.keep(len(fresh))
         state.fresh = []
         return transcript, translation, heard
@@ -318,6 +322,6 @@ class TranslateStage:
         ]
 
 
-def _kept(cut: list[int], found: list[int], last: Hypothesis) -> list[int]:
-    """``cut``, the beginning of what was ``found``; what is committed of it stays in any case."""
-    return cut + found[len(cut) : last.committed]
+def _unknown(ids: list[int]) -> list[None]:
+    """The chances of what was not decoded anew."""
+    return [None] * len(ids)
