@@ -223,6 +223,7 @@ def test_a_model_of_the_hub_is_counted_without_its_weights(tiny_folder, tmp_path
     assert model == json.loads(json.dumps(whole_model))
 
 
+@pytest.mark.slow
 def test_captions_in_bf12_are_those_of_bf16(capsys):
     """Of the bundled model, by the command itself."""
 

@@ -66,6 +66,7 @@ def talk(tmp_path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_model_of_the_hub_makes_captions(hub, talk, tmp_path):
     done = dragoman(
         hub, tmp_path, "captions", "--file", talk, "--model", "google/tiny", "--dtype", "bf16",
@@ -77,6 +78,7 @@ def test_a_model_of_the_hub_makes_captions(hub, talk, tmp_path):
     assert json.loads((tmp_path / "out" / "talk.json").read_text())["model"] == "tiny"
 
 
+@pytest.mark.ray
 def test_a_model_of_the_hub_makes_subtitles(hub, talk, tmp_path):
     """The workers of a batch are told the folder: nobody asks the hub again."""
     ask = ("translate", talk, "-o", tmp_path / "out", "--model", "google/tiny", "--workers", 1)
