@@ -38,6 +38,19 @@ class Ledger:
             if not now.startswith(before):
                 raise _broken(caption, f"its {name} {now!r} retracts the committed {before!r}")
 
+    def goes_on(self, caption: Caption) -> bool:
+        """Whether ``caption`` goes on from the last one: of what is said again to a new process,
+        partial ones that say what was said already, or less, are not given again.
+        """
+        last = self._last
+        if last is None or caption.segment > last.segment or caption.kind == "final":
+            return True
+        grows = all(
+            getattr(caption, name).committed.startswith(getattr(last, name).committed)
+            for name in TEXTS
+        )
+        return caption.segment == last.segment and caption.end > last.end and grows
+
 
 def _broken(caption: Caption, what: str) -> PipelineError:
     return PipelineError(

@@ -14,9 +14,9 @@ from queue import SimpleQueue
 from typing import Any
 
 from dragoman.errors import PipelineError
-from dragoman.pipeline.actors import ActorDied, ActorGroup, Host
+from dragoman.pipeline.actors import ActorGroup, Host
 from dragoman.pipeline.recipes import Recipe, on_demand
-from dragoman.pipeline.runner import Failure, Packet
+from dragoman.pipeline.runner import ActorDied, Failure, Packet
 from dragoman.stages.messages import Caption, SessionOptions, Speech
 
 QUEUED = 2  # segments a replica has: one it works on, one that waits
