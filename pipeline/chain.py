@@ -10,6 +10,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Any, Self
 
@@ -27,13 +28,14 @@ from dragoman.stages.messages import CHUNK_SAMPLES, Caption, Chunk, SessionOptio
 class _Opened:
     """An open session: ``key`` is its name on the way, not its own, as one that was dropped and
     opened again may meet there what is left of the first; ``route`` are the actors it goes through,
-    ``sent`` the batches.
+    ``sent`` the batches; ``finished`` says that the last one was.
     """
 
     key: str
     options: SessionOptions
     route: tuple[int, ...]
     sent: int = 0
+    finished: bool = False
 
 
 class Chain:
@@ -125,11 +127,11 @@ class Chain:
 
     def finish(self, session: str) -> Future:
         """Ends ``session``: each stage's remainder goes through the stages after it."""
+        opened = self._opened.get(session)
         last = self.step(session, last=True)
-        with self._changing:
-            opened = self._opened.pop(session, None)
-        # What did not come through has not told the stages behind it that the session is over.
-        last.add_done_callback(lambda done: self._forget(opened) if done.exception() else None)
+        if opened is not None:
+            opened.finished = True
+            last.add_done_callback(partial(self._finished, session, opened))
         return last
 
     def drop(self, session: str) -> None:
@@ -168,7 +170,8 @@ class Chain:
         if self._stopped:
             raise PipelineError("the pipeline was stopped: start another")
         with self._changing:
-            if session in self._opened:
+            known = self._opened.get(session)
+            if known is not None and not known.finished:
                 raise PipelineError(
                     f"session {session!r} is already open: close it, or take a new name"
                 )
@@ -191,6 +194,13 @@ class Chain:
                 self._actors.load_later(self._lane)
             opened.route = (self._lane, *self._straight)
             return True
+
+    def _finished(self, session: str, opened: _Opened, last: Future) -> None:
+        with self._changing:
+            if self._opened.get(session) is opened:
+                del self._opened[session]
+        if last.exception():  # then the stages behind do not know that the session is over
+            self._forget(opened)
 
     def _forget(self, opened: _Opened | None) -> None:
         if opened is not None and not self._stopped:

@@ -17,7 +17,7 @@ from dragoman.pipeline.chain import Chain
 from dragoman.pipeline.runner import ActorDied
 from dragoman.stages.messages import SessionOptions, Speech
 
-TRIES = 3  # deaths in a row, without a segment between them that came through
+TRIES = 3  # deaths in a row, with nothing between them that came through
 
 
 class Replay:
@@ -39,12 +39,12 @@ class Replay:
 
     def through(self) -> None:
         """The oldest batch under way has come through: segments that ended in it are forgotten."""
+        self._deaths = 0
         self._through += self._under_way.popleft()
         for place in range(self._through, 0, -1):
             if self._pieces[place - 1].closes:
                 del self._pieces[:place]
                 self._through -= place
-                self._deaths = 0
                 return
 
     def again(self) -> list[Speech]:
@@ -63,8 +63,8 @@ class Replay:
             if self._deaths == TRIES:
                 raise PipelineError(
                     f"the process of a stage ended {TRIES} times in a row (killed, or out of "
-                    f"memory) before one segment of session {session!r} was captioned: look at "
-                    "what memory is free, or take a smaller model, and start again",
+                    f"memory), and session {session!r} came no further: look at what memory is "
+                    "free, or take a smaller model, and start again",
                     kind=death.kind,
                     trace=death.trace,
                 ) from death

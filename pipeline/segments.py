@@ -31,16 +31,16 @@ def segments(
     chunks = _chunks(pieces, options)
     if pictures is not None:
         chunks = illustrated(chunks, pictures, threading.Event(), warn)
-    parts: list[Speech] = []
+    segment: list[Speech] = []
     for part in parts(chunks, stage, options):
-        parts.append(part)
+        segment.append(part)
         if part.closes:
-            yield _joined(parts)
-            parts = []
+            yield _joined(segment)
+            segment = []
 
 
-def _joined(parts: list[Speech]) -> Speech:
-    first, samples = parts[0], np.concatenate([part.samples for part in parts])
+def _joined(segment: list[Speech]) -> Speech:
+    first, samples = segment[0], np.concatenate([part.samples for part in segment])
     return Speech(first.segment, first.start, samples, True, True, pictures=first.pictures)
 
 
