@@ -139,7 +139,7 @@ class _Supervised:
                 raise RuntimeError("the pipeline was stopped")
             if not self._actor.alive:
                 names = ", ".join(stage.name for stage in self._stages)
-                log.warning("the process of %s ended: a new one takes its place", names)
+                log.info("the process of %s ended: a new one takes its place", names)
                 self._actor.kill()
                 self._actor = self._host.spawn(self._stages, successor=True)
                 self.load()

@@ -17,6 +17,12 @@ def to_json(caption: Caption) -> str:
     return json.dumps(caption.to_event(), ensure_ascii=False)
 
 
+def warning(session: str, time_s: float, message: str) -> str:
+    """A line of the event stream that tells what happened when ``time_s`` had been heard."""
+    event = {"session": session, "kind": "warning", "time": round(time_s, 3), "message": message}
+    return json.dumps(event, ensure_ascii=False)
+
+
 class Ledger:
     """What one session has promised so far."""
 

@@ -179,8 +179,8 @@ class Session:
             self._is_open = False
             self._openings += 1
         self._warn(
-            f"a worker process ended at {self.heard_s:.1f} s: another takes its place and catches "
-            "up, nothing is lost"
+            f"a worker process ended at {self.heard_s:.1f} s: a new one takes its place and "
+            "catches up; nothing is lost"
         )
         self._replay.reopen(self._chain, self.name, self._options, death)
         with self._changed:

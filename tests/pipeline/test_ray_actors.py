@@ -150,7 +150,7 @@ def test_sound_that_kills_every_new_process_ends_its_session_alone(deadly):
         list(run(deadly, [tone(2), tone(1, POISON)], pace="fast"))
     go_on.set()
     assert bare([*heard, *neighbour]) == expected != []
-    assert "another takes its place" in warned[0]
+    assert "a new one takes its place" in warned[0]
     assert bare(run(deadly, [tone(12)], pace="fast")) == expected
     assert deadly.sessions() == []
 
