@@ -23,6 +23,7 @@ from dragoman.models import prompt as prompts
 from dragoman.models.checkpoint import Checkpoint
 from dragoman.pipeline.chain import Chain
 from dragoman.pipeline.recipes import Recipe, recipes
+from dragoman.pipeline.segments import parts
 from dragoman.pipeline.start import host
 from dragoman.spec import ModelSpec
 from dragoman.stages.contract import Stage
@@ -85,10 +86,12 @@ def real_time_factors(
 def hear(chain: Chain, sound: np.ndarray) -> list[Caption]:
     """The captions of a session that feeds ``sound`` as fast as it is taken."""
     name, pieces = "live", sounds.chunks(sound)
-    chain.open(name, SessionOptions(update_chunks=UPDATE_CHUNKS))
+    options = SessionOptions(update_chunks=UPDATE_CHUNKS)
+    chain.open(name, options)
     starts = range(0, len(sound), len(pieces[0]))
-    chunks = [Chunk(start, piece) for start, piece in zip(starts, pieces, strict=True)]
-    sent = [*(chain.step(name, chunk) for chunk in chunks), chain.finish(name)]
+    chunks = (Chunk(start, piece) for start, piece in zip(starts, pieces, strict=True))
+    speech = parts(chunks, chain.segmenter, options)
+    sent = [*(chain.step(name, piece) for piece in speech), chain.finish(name)]
     return [caption for future in sent for caption in chain.outcome(name, future)]
 
 

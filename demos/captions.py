@@ -158,15 +158,23 @@ def _caption(
 ) -> int:
     microphone = source.microphone
     pace = asked.pace if microphone is None else "live"
-    session = Session(chain, source.pieces, asked.session, pace, frames=source.frames)
+    session = Session(
+        chain,
+        source.pieces,
+        asked.session,
+        pace,
+        frames=source.frames,
+        warn=lambda message: view.warn(message, session),
+    )
     status = _Status(session, asked, microphone, saving)
+    view = _view(asked, status, console)
     if microphone is not None and _is_live(asked, console):
         announce(microphone)
     early = ""
     with _Ending(session.stop if microphone is None else microphone.stop) as ending:
         kept = _Kept(session, saving)
         try:
-            _show(kept, _view(asked, status, console), status, ending)
+            _show(kept, view, status, ending)
             if microphone is None and ending.signal:
                 early = f"it was ended by {ending.name} at {session.heard_s:.1f} s"
         except BaseException as error:

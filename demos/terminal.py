@@ -5,6 +5,7 @@ scroll up, once and for good. What may still change is grey, and a word of which
 is dimmed. Where stdout is no terminal, only finished segments are printed.
 """
 
+import sys
 from collections.abc import Callable
 from types import TracebackType
 from typing import IO, Protocol, Self
@@ -14,13 +15,15 @@ from rich.live import Live
 from rich.text import Text as RichText
 
 from dragoman.demos.certainty import parts
-from dragoman.pipeline.events import to_json
+from dragoman.pipeline.events import to_json, warning
+from dragoman.pipeline.session import Session
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Text
 
 METER_FLOOR_DBFS, METER_CELLS = -60, 10
 
 TAIL_STYLE = "bright_black"
 UNSURE_STYLE = "dim"
+WARNING_STYLE = "yellow"
 TRANSLATION_STYLE = "bold"
 
 
@@ -37,6 +40,10 @@ class CaptionView(Protocol):
     ) -> None: ...
 
     def show(self, caption: Caption) -> None: ...
+
+    def warn(self, message: str, session: Session) -> None:
+        """Tells what has happened to the session, whose captions go on."""
+        ...
 
 
 class _Plain:
@@ -58,6 +65,9 @@ class JsonLines(_Plain):
     def show(self, caption: Caption) -> None:
         print(to_json(caption), file=self._out, flush=True)
 
+    def warn(self, message: str, session: Session) -> None:
+        print(warning(session.name, session.heard_s, message), file=self._out, flush=True)
+
 
 class PlainLines(_Plain):
     """Finished segments: a line of transcript, a line of translation."""
@@ -68,6 +78,9 @@ class PlainLines(_Plain):
             print(f"[{time}] {caption.transcript.whole}", file=self._out)
             below = f"{' ' * (len(time) + 3)}{caption.translation.whole}"
             print(below, file=self._out, flush=True)
+
+    def warn(self, message: str, session: Session) -> None:
+        print(message, file=sys.stderr, flush=True)
 
 
 class LiveView:
@@ -100,6 +113,9 @@ class LiveView:
         self._live.refresh()
         if caption.kind == "final" and caption.transcript.whole:
             self._live.console.print(lines(caption))
+
+    def warn(self, message: str, session: Session) -> None:
+        self._live.console.print(RichText(message, style=WARNING_STYLE))
 
     def _render(self) -> Group:
         status = RichText(self._status(), style="dim", overflow="ellipsis", no_wrap=True)

@@ -15,16 +15,11 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from dragoman.errors import PipelineError
 from dragoman.pipeline.recipes import Recipe, use_threads
-from dragoman.pipeline.runner import Failure, Runner
+from dragoman.pipeline.runner import ActorDied, Failure, Runner
 from dragoman.pipeline.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
-
-
-class ActorDied(PipelineError):
-    """The process of an actor ended before it had answered."""
 
 
 class Actor(ABC):
@@ -144,7 +139,7 @@ class _Supervised:
                 raise RuntimeError("the pipeline was stopped")
             if not self._actor.alive:
                 names = ", ".join(stage.name for stage in self._stages)
-                log.warning("the process of %s ended: a new one takes its place", names)
+                log.info("the process of %s ended: a new one takes its place", names)
                 self._actor.kill()
                 self._actor = self._host.spawn(self._stages, successor=True)
                 self.load()

@@ -1,23 +1,26 @@
 """A chain of stages, an actor each, and the sessions that run through it.
 
-Between sessions and the actors. Unusual: pictures travel with the speech they belong to, so the way
-of a session with a video has one more stage, the lane of `look`. It is made for the first picture
-of any session, and a session turns into it with its own first picture: sound alone never loads it.
+Between sessions, which find the speech in their sound themselves, and the actors, which turn it
+into captions. Unusual: pictures travel with the speech they belong to, so the way of a session with
+a video has one more stage, the lane of `look`. It is made for the first picture of any session, and
+a session turns into it with its own first picture: sound alone never loads it.
 """
 
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
 from dragoman.errors import PipelineError, SessionError
-from dragoman.pipeline.actors import ActorDied, ActorGroup, Host
+from dragoman.pipeline.actors import ActorGroup, Host
 from dragoman.pipeline.recipes import Recipe
-from dragoman.pipeline.runner import Failure, Packet
+from dragoman.pipeline.runner import ActorDied, Failure, Packet
+from dragoman.stages.contract import Stage
 from dragoman.stages.messages import CHUNK_SAMPLES, Caption, Chunk, SessionOptions, Speech
 
 
@@ -25,24 +28,31 @@ from dragoman.stages.messages import CHUNK_SAMPLES, Caption, Chunk, SessionOptio
 class _Opened:
     """An open session: ``key`` is its name on the way, not its own, as one that was dropped and
     opened again may meet there what is left of the first; ``route`` are the actors it goes through,
-    ``sent`` the batches.
+    ``sent`` the batches; ``finished`` says that the last one was.
     """
 
     key: str
     options: SessionOptions
     route: tuple[int, ...]
     sent: int = 0
+    finished: bool = False
 
 
 class Chain:
-    """Stages in a row, from `Chunk` to `Caption`; many sessions may be open at once.
+    """Stages in a row, from `Speech` to `Caption`; many sessions may be open at once.
 
-    Made by :meth:`start`; a context manager, which stops it. ``model`` is the name that screens
-    show.
+    Made by :meth:`start`; a context manager, which stops it. ``segmenter`` is the stage in front of
+    them, which each session steps itself; ``model`` is the name that screens show.
     """
 
-    def __init__(self, host: Host, look: Recipe | None = None, model: str = "") -> None:
-        self.model, self._look = model, look
+    def __init__(
+        self,
+        host: Host,
+        segmenter: Stage[Chunk, Speech, Any],
+        look: Recipe | None = None,
+        model: str = "",
+    ) -> None:
+        self.segmenter, self.model, self._look = segmenter, model, look
         self._actors = ActorGroup(host)
         self._straight: tuple[int, ...] = ()  # the actors of sound
         self._lane: int | None = None  # the actor of `look`, once it is made
@@ -55,12 +65,14 @@ class Chain:
     def start(
         cls, host: Host, stages: Sequence[Recipe], look: Recipe | None = None, model: str = ""
     ) -> Self:
-        """Loads ``stages`` on ``host`` and warms them up; without ``look``, the stage that looks at
-        pictures, those are only named. Raises PipelineError.
+        """Makes the first of ``stages``, the segmenter, here, loads the others on ``host`` and
+        warms them up; without ``look``, the stage that looks at pictures, those are only named.
+        Raises PipelineError.
         """
-        chain = cls(host, look, model)
+        segmenter, *behind = stages
+        chain = cls(host, segmenter.made(), look, model)
         try:
-            chain._load(host.fit(stages))
+            chain._load(host.fit(behind))
         except BaseException:
             chain.stop()
             raise
@@ -94,12 +106,14 @@ class Chain:
                     raise
                 self._actors.place()
 
-    def step(self, session: str, *chunks: Chunk, opens: bool = False, last: bool = False) -> Future:
-        """Sends the next ``chunks`` of ``session``; :meth:`outcome` reads what comes of them.
+    def step(
+        self, session: str, *pieces: Speech, opens: bool = False, last: bool = False
+    ) -> Future:
+        """Sends the next ``pieces`` of ``session``; :meth:`outcome` reads what comes of them.
 
         ``opens``: the session is opened where it is not yet open; ``last``: it ends.
         """
-        if any(chunk.pictures for chunk in chunks):
+        if any(piece.pictures for piece in pieces):
             opens = self._turn(session) or opens
         opened = self._opened.get(session)
         if opened is None:  # dropped, which its feeder may not have noticed yet
@@ -107,17 +121,17 @@ class Chain:
             refused.set_exception(SessionError(f"session {session!r} is not open: open it first"))
             return refused
         options = opened.options if opens else None
-        packet = Packet(opened.key, opened.sent, [*chunks], last, options)
+        packet = Packet(opened.key, opened.sent, [*pieces], last, options)
         opened.sent += 1
         return self._actors.scheduler.send(packet, opened.route)
 
     def finish(self, session: str) -> Future:
         """Ends ``session``: each stage's remainder goes through the stages after it."""
+        opened = self._opened.get(session)
         last = self.step(session, last=True)
-        with self._changing:
-            opened = self._opened.pop(session, None)
-        # What did not come through has not told the stages behind it that the session is over.
-        last.add_done_callback(lambda done: self._forget(opened) if done.exception() else None)
+        if opened is not None:
+            opened.finished = True
+            last.add_done_callback(partial(self._finished, session, opened))
         return last
 
     def drop(self, session: str) -> None:
@@ -136,7 +150,9 @@ class Chain:
         return self._actors.ask("pid")
 
     def outcome(self, session: str, future: Future) -> list[Caption]:
-        """The captions of one batch; raises PipelineError when a stage or its process failed."""
+        """The captions of one batch; raises PipelineError when a stage failed, ActorDied when the
+        process of one ended.
+        """
         try:
             batch = future.result()
         except PipelineError:
@@ -154,7 +170,8 @@ class Chain:
         if self._stopped:
             raise PipelineError("the pipeline was stopped: start another")
         with self._changing:
-            if session in self._opened:
+            known = self._opened.get(session)
+            if known is not None and not known.finished:
                 raise PipelineError(
                     f"session {session!r} is already open: close it, or take a new name"
                 )
@@ -175,29 +192,32 @@ class Chain:
             if self._lane is None:
                 self._lane = self._actors.add([self._look])
                 self._actors.load_later(self._lane)
-            opened.route = (self._straight[0], self._lane, *self._straight[1:])
+            opened.route = (self._lane, *self._straight)
             return True
+
+    def _finished(self, session: str, opened: _Opened, last: Future) -> None:
+        with self._changing:
+            if self._opened.get(session) is opened:
+                del self._opened[session]
+        if last.exception():  # then the stages behind do not know that the session is over
+            self._forget(opened)
 
     def _forget(self, opened: _Opened | None) -> None:
         if opened is not None and not self._stopped:
             self._actors.forget(opened.key)
 
     def _load(self, stages: Sequence[Recipe]) -> None:
-        """Loads all stages at the same time, then runs a moment of noise through each.
+        """Loads all stages at the same time, then runs a moment of noise through them.
 
         The first call of a model is slow (allocations, kernel choice): nobody shall wait for it in
-        front of a caption. Noise is not speech: those behind the segmenter get an utterance.
+        front of a caption.
         """
         self._straight = tuple(self._actors.add([stage]) for stage in stages)
         self._actors.load()
         session = "warm-up"
         self.open(session, SessionOptions(max_answer_tokens=4))
-        key, (first, *behind) = self._opened[session].key, self._straight
-        noise = Packet(key, 1, [Chunk(0, _noise(CHUNK_SAMPLES))], last=True)
         try:
-            self.outcome(session, self._actors.scheduler.send(noise, (first,)))
-            spoken = Packet(key, 1, _utterance(), last=True)
-            self.outcome(session, self._actors.scheduler.send(spoken, tuple(behind)))
+            self.outcome(session, self.step(session, *_utterance()))
         finally:
             self.drop(session)
         self._actors.ask("settle")

@@ -17,6 +17,12 @@ def to_json(caption: Caption) -> str:
     return json.dumps(caption.to_event(), ensure_ascii=False)
 
 
+def warning(session: str, time_s: float, message: str) -> str:
+    """A line of the event stream that tells what happened when ``time_s`` had been heard."""
+    event = {"session": session, "kind": "warning", "time": round(time_s, 3), "message": message}
+    return json.dumps(event, ensure_ascii=False)
+
+
 class Ledger:
     """What one session has promised so far."""
 
@@ -37,6 +43,19 @@ class Ledger:
             now, before = getattr(caption, name).committed, getattr(last, name).committed
             if not now.startswith(before):
                 raise _broken(caption, f"its {name} {now!r} retracts the committed {before!r}")
+
+    def goes_on(self, caption: Caption) -> bool:
+        """Whether ``caption`` goes on from the last one: of what is said again to a new process,
+        partial ones that say what was said already, or less, are not given again.
+        """
+        last = self._last
+        if last is None or caption.segment > last.segment or caption.kind == "final":
+            return True
+        grows = all(
+            getattr(caption, name).committed.startswith(getattr(last, name).committed)
+            for name in TEXTS
+        )
+        return caption.segment == last.segment and caption.end > last.end and grows
 
 
 def _broken(caption: Caption, what: str) -> PipelineError:

@@ -7,6 +7,7 @@ is given out anew; what waits for it waits here. Only that segment can be to bla
 after a few deaths.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -14,10 +15,12 @@ from queue import SimpleQueue
 from typing import Any
 
 from dragoman.errors import PipelineError
-from dragoman.pipeline.actors import ActorDied, ActorGroup, Host
+from dragoman.pipeline.actors import ActorGroup, Host
 from dragoman.pipeline.recipes import Recipe, on_demand
-from dragoman.pipeline.runner import Failure, Packet
+from dragoman.pipeline.runner import ActorDied, Failure, Packet
 from dragoman.stages.messages import Caption, SessionOptions, Speech
+
+log = logging.getLogger(__name__)
 
 QUEUED = 2  # segments a replica has: one it works on, one that waits
 TRIES = 3
@@ -109,6 +112,7 @@ class Pool:
             try:
                 outcome = _outcome(future.result())
             except ActorDied as error:
+                log.warning("a worker process ended: a new one takes its place")
                 job.deaths += 1
                 if job.deaths < TRIES:
                     self._send(job, replica)

@@ -14,9 +14,9 @@ from typing import Any
 
 from dragoman import system
 from dragoman.errors import DeviceError, PipelineError
-from dragoman.pipeline.actors import Actor, ActorDied, Host
+from dragoman.pipeline.actors import Actor, Host
 from dragoman.pipeline.recipes import Recipe, use_threads
-from dragoman.pipeline.runner import ENDED, Failure, Packet, Runner
+from dragoman.pipeline.runner import ENDED, ActorDied, Failure, Packet, Runner
 from dragoman.pipeline.turns import Turns, needed, spared
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

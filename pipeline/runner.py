@@ -19,6 +19,10 @@ from dragoman.stages.contract import Stage, StageHost
 from dragoman.stages.messages import SessionOptions
 
 
+class ActorDied(PipelineError):
+    """The process of an actor ended, with what it had not answered."""
+
+
 @dataclass(frozen=True)
 class Failure:
     """What came of a batch that a stage could not handle."""
@@ -37,16 +41,14 @@ class Failure:
     def error(self, where: str = "") -> PipelineError:
         """The failure as an error to raise; ``where`` says what failed, if more than loading."""
         message = f"{where} in stage {self.stage!r}: {self.kind}: {self.message}"
-        return PipelineError(
+        made = ActorDied if self.kind == ActorDied.__name__ else PipelineError
+        return made(
             message if where else self.message, self.stage, self.kind, self.trace, self.exit_code
         )
 
 
 Batch = list[Any] | Failure
-ENDED = (
-    "the process of a stage ended (killed, or out of memory), and what it had not finished is "
-    "lost: start again"
-)
+ENDED = "the process of a stage ended (killed, or out of memory): start again"
 
 
 class Packet(NamedTuple):
@@ -157,7 +159,7 @@ class Runner:
         if any(packet.session in stage.sessions for stage in self._stages):
             return packet.items
         names = ", ".join(stage.name for stage in self._stages)
-        return Failure(names, "ActorDied", ENDED, "")
+        return Failure(names, ActorDied.__name__, ENDED, "")
 
     def drop(self, session: str) -> None:
         for stage in self._stages:

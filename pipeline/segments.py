@@ -1,7 +1,8 @@
-"""Cuts the sound of a file into whole segments, each in one piece, with the pictures it is about.
+"""Finds the speech in a stream of chunks, and cuts the sound of a file into whole segments.
 
-Between :mod:`pipeline.media` and the workers of a batch. The segmenter is the one of live sessions,
-and so are the pictures: a segment begins and ends where it would there, and shows the same.
+Between a source and what captions it: sessions send pieces of speech as they come, the workers of a
+batch get a segment in one piece, with the pictures it is about. Both have the same segmenter: a
+segment of a file begins and ends where it would live, and shows the same.
 """
 
 import logging
@@ -30,16 +31,16 @@ def segments(
     chunks = _chunks(pieces, options)
     if pictures is not None:
         chunks = illustrated(chunks, pictures, threading.Event(), warn)
-    parts: list[Speech] = []
-    for part in _parts(chunks, stage, options):
-        parts.append(part)
+    segment: list[Speech] = []
+    for part in parts(chunks, stage, options):
+        segment.append(part)
         if part.closes:
-            yield _joined(parts)
-            parts = []
+            yield _joined(segment)
+            segment = []
 
 
-def _joined(parts: list[Speech]) -> Speech:
-    first, samples = parts[0], np.concatenate([part.samples for part in parts])
+def _joined(segment: list[Speech]) -> Speech:
+    first, samples = segment[0], np.concatenate([part.samples for part in segment])
     return Speech(first.segment, first.start, samples, True, True, pictures=first.pictures)
 
 
@@ -52,9 +53,10 @@ def _chunks(pieces: Iterable[np.ndarray], options: SessionOptions) -> Iterator[C
     yield from chunker.flush(state)
 
 
-def _parts(
-    chunks: Iterable[Chunk], stage: Stage[Chunk, Speech, object], options: SessionOptions
+def parts(
+    chunks: Iterable[Chunk], stage: Stage[Chunk, Speech, Any], options: SessionOptions
 ) -> Iterator[Speech]:
+    """The pieces of speech in ``chunks``, and what is left of them in the end."""
     state = stage.init_state(options)
     for chunk in chunks:
         out, state = stage.step(chunk, state)

@@ -1,20 +1,25 @@
 """Drives one session: pieces of audio in, captions out as soon as they exist.
 
-A thread reads the source, cuts it into chunks and feeds the chain; the caller's thread iterates
-over captions. A bounded number of chunks is in flight: then the source waits, and no audio is
-dropped. Where sound has a clock, few batches are under way: what comes meanwhile waits here, and
-goes as one when one of them is through. So a session that lags does not fill the chain with updates
-that are old when they are made: all but the newest are skipped, and the sound in front of it is
-encoded in one piece. At the pace "fast" every chunk is a batch, and every update is made. Pictures,
-where there are any, go along with the chunk in whose time they came up.
+A thread reads the source, cuts it into chunks, finds the speech in them and feeds that to the
+chain; the caller's thread iterates over captions. A bounded number of pieces of speech is in
+flight: then the source waits, and no audio is dropped. Where sound has a clock, few batches are
+under way: what comes meanwhile waits here, and goes as one when one of them is through. So a
+session that lags does not fill the chain with updates that are old when they are made: all but the
+newest are skipped, and the sound in front of it is encoded in one piece. At the pace "fast" what a
+chunk brings is a batch, and every update is made. Pictures, where there are any, go along with the
+segment in whose time they came up.
+
+Where the process of an actor ends, the caller's thread opens the session anew and says again what
+had not come through (:mod:`pipeline.replay`); what is heard meanwhile waits.
 """
 
+import logging
 import threading
 import time
 import uuid
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from queue import SimpleQueue
 from typing import Literal
@@ -23,7 +28,10 @@ import numpy as np
 
 from dragoman.pipeline.chain import Chain
 from dragoman.pipeline.events import Ledger
-from dragoman.pipeline.reel import illustrated
+from dragoman.pipeline.reel import Warn, illustrated
+from dragoman.pipeline.replay import Replay
+from dragoman.pipeline.runner import ActorDied
+from dragoman.pipeline.segments import parts
 from dragoman.stages.chunk import Chunker
 from dragoman.stages.messages import (
     CHUNK_MS,
@@ -33,34 +41,32 @@ from dragoman.stages.messages import (
     Chunk,
     Picture,
     SessionOptions,
+    Speech,
 )
+
+log = logging.getLogger(__name__)
 
 # A file is heard as if it were spoken now, "real-time", or "fast". "live" is a source with a clock
 # of its own: a sound card that runs a little fast would wait for ours, ever further behind.
 Pace = Literal["real-time", "live", "fast"]
-MAX_IN_FLIGHT = 32  # chunks
+MAX_IN_FLIGHT = 32  # pieces of speech: about one comes of a chunk
 UNDER_WAY = 2  # batches: one that is decoded, and one that is encoded meanwhile
-LAG_CHUNKS = 3
+LAG_PIECES = 3
 REMEMBERED_CHUNKS = 1024  # arrival times kept for latencies: far more than a segment has
-POLL_S = 0.1
 
 
-@dataclass(frozen=True)
-class _Arrived:
-    """The result of batch ``seq``, whose sound came from ``since`` on, there at ``time``."""
+@dataclass(eq=False)
+class _Batch:
+    """A batch under way: what will come of it, since when its sound is there, how many pieces it
+    has, and how often the session had been opened anew; then, at ``time``, it is ``through``.
+    """
 
-    seq: int
-    since: float
-    time: float
     future: Future
-
-
-@dataclass(frozen=True)
-class _Ended:
-    """The feeder sent ``batches`` and will send no more; ``error`` is what the source raised."""
-
-    batches: int
-    error: BaseException | None
+    since: float
+    pieces: int
+    opening: int
+    time: float = 0.0
+    through: threading.Event = field(default_factory=threading.Event)
 
 
 def run(
@@ -82,7 +88,8 @@ class Session:
     it has heard to its own arrival here, and a final one `response_ms`, from the arrival of the
     chunk that closed its segment, or of the first that was sent together with it. Raises
     PipelineError when the session fails, or what the source raised (after the captions of what
-    could be read).
+    could be read). Where the process of an actor ends ``warn`` is told, by the caller's thread, and
+    captions come later; none is lost, and what was committed stays.
 
     ``frames`` are pictures in the order of their times, such as `pipeline.frames.read_frames`
     gives. They are read a little ahead of the sound, which waits for them: so captions do not
@@ -97,22 +104,28 @@ class Session:
         pace: Pace = "real-time",
         name: str | None = None,
         frames: Iterable[Picture] | None = None,
+        warn: Warn = log.warning,
     ) -> None:
         self.name = name or uuid.uuid4().hex[:12]
         self.heard_samples = 0
         self.skipped_updates = 0
-        self._chain, self._pieces, self._frames = chain, pieces, frames
+        self._chain, self._pieces, self._frames, self._warn = chain, pieces, frames, warn
         self._pace: Pace = pace
         self._options = options or SessionOptions()
-        self._events: SimpleQueue[_Arrived | _Ended] = SimpleQueue()
-        self._slots = threading.BoundedSemaphore(MAX_IN_FLIGHT)
-        self._lock = threading.RLock()  # of what follows; a batch may be through when it is sent
-        self._sent = self._under_way = 0  # batches
-        self._in_flight = 0  # chunks of batches under way
-        self._held: list[Chunk] = []
+        self._changed = threading.Condition()  # of what follows, on a lock that one may take twice
+        self._batches: SimpleQueue[_Batch | None] = SimpleQueue()  # as sent; None: that was all
+        self._replay = Replay()
+        self._openings = 0  # after the first one
+        self._is_open = True
+        self._ended = False  # nothing more will be heard
+        self._error: Exception | None = None  # the first one, to be raised behind all captions
+        self._under_way = 0  # batches
+        self._in_flight = 0  # pieces of batches under way
+        self._held: list[Speech] = []
+        self._held_since = self._heard_at = 0.0
         self._arrivals: dict[int, float] = {}  # of chunks
         self._stopping = threading.Event()
-        self._abandoned = threading.Event()
+        self._abandoned = False
 
     @property
     def heard_s(self) -> float:
@@ -129,38 +142,62 @@ class Session:
         feeder.start()
         ledger, count, finished = Ledger(), 0, False
         try:
-            for batch in self._in_order():
-                for caption in self._chain.outcome(self.name, batch.future):
+            for batch, captions in self._in_order():
+                for caption in captions:
+                    if self._openings and not ledger.goes_on(caption):
+                        continue
                     ledger.check(caption)
                     latency = {} if self._pace == "fast" else self._latency(caption, batch)
                     yield replace(caption, session=self.name, seq=count, latency=latency)
                     count += 1
             finished = True
         finally:
-            self._abandoned.set()
-            self._stopping.set()
+            self._leave()
             if not finished:
                 self._chain.drop(self.name)
 
     # The caller's thread.
 
-    def _in_order(self) -> Iterator[_Arrived]:
-        """Batches as they were sent; raises the source's error after the last one."""
-        early: dict[int, _Arrived] = {}
-        expected, ended = 0, None
-        while ended is None or expected < ended.batches:
-            event = self._events.get()
-            if isinstance(event, _Ended):
-                ended = ended or event  # the first says what failed
+    def _in_order(self) -> Iterator[tuple[_Batch, list[Caption]]]:
+        """Batches as they were sent, and what came of them; then raises what failed here."""
+        while (batch := self._batches.get()) is not None:
+            batch.through.wait()
+            try:
+                captions = self._chain.outcome(self.name, batch.future)
+            except ActorDied as death:
+                self._recover(death)
                 continue
-            early[event.seq] = event
-            while batch := early.pop(expected, None):
-                yield batch
-                expected += 1
-        if ended.error is not None:
-            raise ended.error
+            with self._changed:
+                self._replay.through()
+            yield batch, captions
+        if self._error is not None:
+            raise self._error
 
-    def _latency(self, caption: Caption, batch: _Arrived) -> dict[str, int]:
+    def _recover(self, death: ActorDied) -> None:
+        """Says again what did not come through, to new processes."""
+        with self._changed:
+            self._is_open = False
+            self._openings += 1
+        self._warn(
+            f"a worker process ended at {self.heard_s:.1f} s: a new one takes its place and "
+            "catches up; nothing is lost"
+        )
+        self._replay.reopen(self._chain, self.name, self._options, death)
+        with self._changed:
+            self._is_open, self._batches = True, SimpleQueue()
+            self._under_way = self._in_flight = 0
+            pieces = self._replay.again()
+            self._send(pieces, time.monotonic(), len(pieces))
+            if self._ended:
+                self._finish()
+
+    def _leave(self) -> None:
+        with self._changed:
+            self._abandoned = True
+            self._stopping.set()
+            self._changed.notify_all()
+
+    def _latency(self, caption: Caption, batch: _Batch) -> dict[str, int]:
         """Of sound that somebody waits for: in milliseconds, see :class:`Session`."""
         latency = {}
         heard = self._arrivals.get((caption.end - 1) // CHUNK_SAMPLES)
@@ -173,44 +210,52 @@ class Session:
     # The feeder's thread.
 
     def _feed(self) -> None:
-        """Feeds all chunks, then ends the session; whatever fails here ends up in `_Ended`."""
-        error = None
+        """Sends all speech, or lets it wait, then ends the session."""
         try:
-            chunks = self._chunks()
-            if self._pace == "real-time":
-                chunks = paced(chunks, self._stopping)
-            if self._frames is not None:
-                chunks = illustrated(chunks, self._frames, self._stopping)
-            for chunk in chunks:
-                if not self._take_slot():
-                    return
-                self._take(chunk)
+            for piece in parts(self._heard(), self._chain.segmenter, self._options):
+                with self._changed:
+                    if not self._held:
+                        self._held_since = self._heard_at
+                    self._held.append(piece)
+                    self._send_held()
         except Exception as raised:
-            error = raised
-        if self._take_slot():
-            self._end(error)
+            self._error = self._error or raised
+        with self._changed:
+            self._ended = True
+            self._finish()
 
-    def _end(self, error: BaseException | None) -> None:
-        with self._lock:
-            try:
-                self._send_held()
-                self._watch([], time.monotonic(), self._chain.finish(self.name))
-            except Exception as raised:
-                error = error or raised
-            self._events.put(_Ended(self._sent, error))
+    def _heard(self) -> Iterator[Chunk]:
+        """Chunks in their time, as soon as there is room for the speech in them."""
+        chunks = self._chunks()
+        if self._pace == "real-time":
+            chunks = paced(chunks, self._stopping)
+        if self._frames is not None:
+            chunks = illustrated(chunks, self._frames, self._stopping)
+        for chunk in chunks:
+            number = chunk.start // CHUNK_SAMPLES
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: self._in_flight + len(self._held) < MAX_IN_FLIGHT or self._abandoned
+                )
+                if self._abandoned:
+                    return
+                self._heard_at = self._arrivals[number] = time.monotonic()
+                self._arrivals.pop(number - REMEMBERED_CHUNKS, None)
+                self.heard_samples += len(chunk.samples)
+            yield chunk
 
     def _chunks(self) -> Iterator[Chunk]:
-        """Chunks of the source; an error of the source comes after the last."""
+        """Chunks of the source; where that fails they end as if it had ended."""
         chunker = Chunker()
         state = chunker.init_state(self._options)
-        pieces, error = iter(self._pieces), None
+        pieces = iter(self._pieces)
         while not self._stopping.is_set():
             try:
                 piece = next(pieces)
             except StopIteration:
                 break
             except Exception as raised:
-                error = raised
+                self._error = raised
                 break
             chunks, state = chunker.step(piece, state)
             for chunk in chunks:
@@ -218,63 +263,61 @@ class Session:
                     return
                 yield chunk
         yield from chunker.flush(state)
-        if error is not None:
-            raise error
 
-    def _take(self, chunk: Chunk) -> None:
-        """Sends ``chunk``, or lets it wait until a batch is through."""
-        number = chunk.start // CHUNK_SAMPLES
-        with self._lock:
-            self._arrivals[number] = time.monotonic()
-            self._arrivals.pop(number - REMEMBERED_CHUNKS, None)
-            self.heard_samples += len(chunk.samples)
-            self._held.append(chunk)
-            if self._pace == "fast" or self._under_way < UNDER_WAY:
-                self._send_held()
+    # Any thread, which has the lock.
 
     def _send_held(self) -> None:
-        """Sends what waits as one batch."""
-        chunks, self._held = self._held, []
-        if chunks:
-            since = self._arrivals[chunks[0].start // CHUNK_SAMPLES]
-            lags = self._pace != "fast" and self._in_flight + len(chunks) > LAG_CHUNKS
-            batch = self._catching_up(chunks) if lags else chunks
-            self._watch(chunks, since, self._chain.step(self.name, *batch))
+        """Sends what waits as one batch, if it need not wait for one that is under way."""
+        waits = self._pace != "fast" and self._under_way >= UNDER_WAY and not self._ended
+        if not self._held or waits or not self._is_open:
+            return
+        pieces, self._held = self._held, []
+        lags = self._pace != "fast" and self._in_flight + len(pieces) > LAG_PIECES
+        self._send(self._catching_up(pieces) if lags else pieces, self._held_since, len(pieces))
 
-    def _catching_up(self, chunks: list[Chunk]) -> list[Chunk]:
-        """``chunks`` in few pieces, with one update at most."""
-        late = self._in_flight > LAG_CHUNKS
-        self.skipped_updates += len(chunks) - (not late)
-        *older, newest = map(_joined, _pieces(chunks))
-        return [*(replace(piece, late=True) for piece in older), replace(newest, late=late)]
+    def _finish(self) -> None:
+        """Sends what waits, and that it was all."""
+        if self._is_open:
+            self._send_held()
+            self._send([], time.monotonic(), last=True)
+            self._batches.put(None)
 
-    def _watch(self, chunks: list[Chunk], since: float, future: Future) -> None:
-        """Notes that the next batch was sent, and when its result is there."""
-        through = partial(self._through, self._sent, since, len(chunks))
-        self._sent += 1
+    def _send(self, pieces: list[Speech], since: float, count: int = 0, last: bool = False) -> None:
+        """Sends a batch, made of ``count`` pieces whose sound is there ``since`` then."""
+        if self._abandoned:
+            return
+        try:
+            step = partial(self._chain.step, self.name, *pieces)
+            future = self._chain.finish(self.name) if last else step()
+        except Exception as error:
+            self._error = self._error or error
+            self._batches.put(None)
+            return
+        self._replay.sent(pieces)
+        batch = _Batch(future, since, count, self._openings)
+        self._batches.put(batch)
         self._under_way += 1
-        self._in_flight += len(chunks)
-        future.add_done_callback(through)
+        self._in_flight += count
+        future.add_done_callback(partial(self._through, batch))
 
-    def _through(self, seq: int, since: float, chunks: int, done: Future) -> None:
-        """Batch ``seq`` of so many ``chunks`` is done: there is room for what waits."""
-        now = time.monotonic()
-        with self._lock:
-            self._under_way -= 1
-            self._in_flight -= chunks
-            try:
+    def _catching_up(self, pieces: list[Speech]) -> list[Speech]:
+        """``pieces`` as few, with no update but the newest, and those that end a segment."""
+        *older, newest = _joined(pieces)
+        late = self._in_flight > LAG_PIECES
+        few = [*(replace(piece, late=True) for piece in older), replace(newest, late=late)]
+        self.skipped_updates += len(pieces) - sum(not p.late or p.closes for p in few)
+        return few
+
+    def _through(self, batch: _Batch, _: Future) -> None:
+        """There is room for what waits; what has failed is for the caller's thread."""
+        batch.time = time.monotonic()
+        with self._changed:
+            if batch.opening == self._openings:
+                self._under_way -= 1
+                self._in_flight -= batch.pieces
                 self._send_held()
-            except Exception as error:
-                self._events.put(_Ended(self._sent, error))
-        self._slots.release(max(1, chunks))
-        self._events.put(_Arrived(seq, since, now, done))
-
-    def _take_slot(self) -> bool:
-        """Waits until one more chunk may be in flight; False when nobody listens any more."""
-        while not self._slots.acquire(timeout=POLL_S):
-            if self._abandoned.is_set():
-                return False
-        return not self._abandoned.is_set()
+                self._changed.notify_all()
+        batch.through.set()
 
 
 def paced(chunks: Iterable[Chunk], stopping: threading.Event) -> Iterator[Chunk]:
@@ -289,17 +332,20 @@ def paced(chunks: Iterable[Chunk], stopping: threading.Event) -> Iterator[Chunk]
         yield chunk
 
 
-def _pieces(chunks: list[Chunk]) -> list[list[Chunk]]:
-    """``chunks`` in few pieces: the first alone, from which stages learn that updates are left out,
-    and no pictures but at the start of one, so that sound meets those that were known by then.
+def _joined(pieces: list[Speech]) -> list[Speech]:
+    """``pieces`` as few: the first alone, from which stages learn that updates are left out, and
+    what comes behind it of each segment in one.
     """
-    pieces: list[list[Chunk]] = []
-    for chunk in chunks:
-        if len(pieces) < 2 or chunk.pictures:
-            pieces.append([])
-        pieces[-1].append(chunk)
-    return pieces
-
-
-def _joined(piece: list[Chunk]) -> Chunk:
-    return replace(piece[0], samples=np.concatenate([chunk.samples for chunk in piece]))
+    groups: list[list[Speech]] = []
+    for piece in pieces:
+        if len(groups) < 2 or piece.opens:
+            groups.append([])
+        groups[-1].append(piece)
+    return [
+        replace(
+            group[0],
+            samples=np.concatenate([piece.samples for piece in group]),
+            closes=group[-1].closes,
+        )
+        for group in groups
+    ]

@@ -66,7 +66,7 @@ class CountingSegments:
 
 
 class CountingTokens:
-    """One token a piece, [1, 1]: its mean. Its state is the number of pieces so far."""
+    """A token for each chunk of a piece, [K, 1]: its mean. The state counts the pieces so far."""
 
     def init_state(self, options):
         return 0
@@ -74,7 +74,8 @@ class CountingTokens:
     def step(self, item: Speech, state):
         if POISON in item.samples:
             raise ValueError(f"poison at piece {state}")
-        tokens: Any = np.full((1, 1), item.samples.mean() if len(item.samples) else 0.0)
+        count = max(1, -(-len(item.samples) // CHUNK_SAMPLES))
+        tokens: Any = np.full((count, 1), item.samples.mean() if len(item.samples) else 0.0)
         made = SoftTokens(
             item.segment, item.end, tokens, item.opens, item.closes, not item.late, item.start
         )
@@ -107,7 +108,8 @@ class CountingCaptions:
 
     def step(self, item: SoftTokens, state):
         options, words = state
-        words = [*([] if item.opens else words), f"w{len(words) if not item.opens else 0}"]
+        words = [] if item.opens else words
+        words = [*words, *(f"w{len(words) + more}" for more in range(len(item.tokens)))]
         if not (item.update or item.closes):
             return [], (options, words)
         time.sleep(self.delay_s)

@@ -18,7 +18,7 @@ from tests.pipeline.fake_stages import picture
 from tests.pipeline.test_lane import bursts
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES = ("segment", "encode", "translate", "look")
+STAGES = ("encode", "translate", "look")
 TABLE = GROUPS["language_model"] + TOKEN_TABLE
 
 
@@ -59,7 +59,6 @@ def mapped(graph: Chain, folder: Path) -> dict[str, set[str]]:
 def test_every_process_maps_its_own_groups(graph, folder):
     options = SessionOptions(max_answer_tokens=4, update_chunks=6)
     sound = {
-        "segment": set(),
         "encode": {"audio_tower", "embed_audio"},
         "translate": {"language_model", "embed_audio", "table"},
     }

@@ -11,19 +11,34 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dragoman.pipeline.session import LAG_CHUNKS, UNDER_WAY, Session
-from dragoman.stages.messages import CHUNK_SAMPLES, Caption, Chunk, Text
-from tests.pipeline.fake_stages import picture
+from dragoman.pipeline.session import LAG_PIECES, UNDER_WAY, Session
+from dragoman.stages.illustrate import IllustrateStage
+from dragoman.stages.messages import CHUNK_SAMPLES, Caption, Chunk, Speech, Text
+from tests.pipeline.fake_stages import CountingSegments, picture
 
 SOON_S = 30.0
 NEVER_S = 0.1
 
 
-class Chain:
-    """Notes batches, in order: their chunks, and the future of what becomes of them."""
+class OneSegment:
+    """All sound is one segment, a piece a chunk."""
 
-    def __init__(self) -> None:
-        self.batches: Queue[tuple[list[Chunk], Future]] = Queue()
+    def init_state(self, options: Any) -> None:
+        return None
+
+    def step(self, item: Chunk, state: None) -> tuple[list[Speech], None]:
+        return [Speech(0, item.start, item.samples, opens=item.start == 0)], None
+
+    def flush(self, state: None) -> list[Speech]:
+        return []
+
+
+class Chain:
+    """Notes batches, in order: their pieces, and the future of what becomes of them."""
+
+    def __init__(self, segmenter: Any) -> None:
+        self.segmenter = segmenter
+        self.batches: Queue[tuple[list[Speech], Future]] = Queue()
         self.error: Exception | None = None
 
     def open(self, *_: Any) -> None:
@@ -31,11 +46,11 @@ class Chain:
 
     drop = open
 
-    def step(self, session: str, *chunks: Chunk) -> Future:
+    def step(self, session: str, *pieces: Speech) -> Future:
         if self.error is not None:
             raise self.error
         future: Future = Future()
-        self.batches.put((list(chunks), future))
+        self.batches.put((list(pieces), future))
         return future
 
     def finish(self, session: str) -> Future:
@@ -44,7 +59,7 @@ class Chain:
     def outcome(self, session: str, future: Future) -> list[Caption]:
         return future.result()
 
-    def next(self) -> tuple[list[Chunk], Future]:
+    def next(self) -> tuple[list[Speech], Future]:
         return self.batches.get(timeout=SOON_S)
 
 
@@ -71,8 +86,8 @@ class Source:
 class Listener:
     """A session in a thread of its own."""
 
-    def __init__(self, pace: Any = "live", frames: Any = None) -> None:
-        self.chain: Any = Chain()
+    def __init__(self, pace: Any = "live", frames: Any = None, segmenter: Any = None) -> None:
+        self.chain: Any = Chain(segmenter or OneSegment())
         self.source, self.captions, self.raised = Source(), [], None
         self.session = Session(self.chain, self.source, pace=pace, frames=frames)
         self.thread = threading.Thread(target=self._listen, daemon=True)
@@ -116,7 +131,7 @@ def sound(first: int, count: int) -> np.ndarray:
     return np.repeat(np.arange(first, first + count, dtype=np.float32) / 1000, CHUNK_SAMPLES)
 
 
-def heard(chunks: list[Chunk]) -> np.ndarray:
+def heard(chunks: list[Speech]) -> np.ndarray:
     return np.concatenate([chunk.samples for chunk in chunks])
 
 
@@ -138,7 +153,7 @@ def test_what_comes_while_batches_are_under_way_goes_as_one_with_the_newest_upda
 def test_a_session_that_hardly_lags_keeps_every_update():
     listener = Listener()
     first, _ = listener.busy()
-    count = LAG_CHUNKS - (UNDER_WAY - 1)
+    count = LAG_PIECES - (UNDER_WAY - 1)
     listener.source.say(count)
     listener.wait_for(UNDER_WAY + count)
     assert listener.quiet()
@@ -187,19 +202,23 @@ def test_the_end_of_the_source_waits_for_nothing(pace):
 
 
 def test_pictures_are_known_no_earlier_and_no_later_than_without_waiting():
-    shown = [picture(second / 100) for second in (0, 40, 90)]
-    listener = Listener(frames=iter(shown))
+    """Segments are of five chunks, so one begins at 0.8 s, and one at 1.6 s."""
+    shown = [picture(second / 100) for second in (0, 40, 90, 200)]
+    segmenter = IllustrateStage(CountingSegments())
+    listener = Listener(frames=iter(shown), segmenter=segmenter)
     first, _ = listener.busy()
     listener.source.say(10)
     listener.wait_for(UNDER_WAY + 10)
     first.set_result([])
     pieces, _ = listener.chain.next()
-    assert [(p.start // CHUNK_SAMPLES, p.pictures) for p in pieces] == [
-        (2, (shown[1],)),
-        (3, ()),
-        (5, (shown[2],)),
+    assert [(p.start // CHUNK_SAMPLES, p.closes, p.pictures) for p in pieces] == [
+        (2, False, ()),
+        (3, True, ()),
+        (5, True, (shown[1], shown[2])),
+        (10, False, (shown[2],)),
     ]
-    assert [p.late for p in pieces] == [True, True, False]
+    assert [p.late for p in pieces] == [True, True, True, False]
+    assert listener.session.skipped_updates == 10 - 3, "the ends of segments are updates"
     assert np.array_equal(heard(pieces), sound(UNDER_WAY, 10))
 
 
