@@ -2,9 +2,11 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +19,10 @@ from dragoman.pipeline.recipes import Recipe
 from dragoman.pipeline.runner import ActorDied
 from dragoman.pipeline.saving import Saving
 from dragoman.pipeline.session import Session
-from dragoman.stages.messages import CHUNK_SAMPLES, Caption, SessionOptions
+from dragoman.stages.messages import CHUNK_SAMPLES, Caption, SessionOptions, SoftTokens
 from dragoman.stages.segment import SegmentStage
 from tests.pipeline.chains import on_ray
-from tests.pipeline.fake_stages import Making, bare, bursts, fakes
+from tests.pipeline.fake_stages import CountingCaptions, Making, bare, bursts, fakes
 
 pytestmark = pytest.mark.usefixtures("with_ray")
 SOUND = bursts()  # silence until 1 s, a segment until 3 s, silence until 4 s, a segment until 5 s
@@ -112,6 +114,27 @@ def test_the_page_notices_nothing(graph, undisturbed):
     finals = [(c.start, c.end, c.transcript) for c in undisturbed[0] if c.kind == "final"]
     assert page.error == "" and len(finals) == 2
     assert [(c.start, c.end, c.transcript) for c in page.captions()] == finals
+
+
+class Telling(CountingCaptions):
+    """Captions say whether their process had imported what models need before it got its stage."""
+
+    def step(self, item: SoftTokens, state):
+        made, state = super().step(item, state)
+        warm = "dragoman.stages.translate" in sys.modules
+        return [replace(caption, size=str(warm)) for caption in made], state
+
+
+def test_a_spare_process_takes_the_place_of_one_that_has_models_to_load():
+    segment, encode, _ = fakes()
+    graph = on_ray((segment, encode, Recipe("translate", Making(Telling()), threads=1)))
+    kill, warm = killing(graph), []
+    for _ in range(2):  # the second time there is another
+        graph.prepare()
+        kill(TRANSLATE)
+        warm += [c.size for c in Session(graph, [SOUND], pace="fast") if c.kind == "final"]
+    graph.stop()
+    assert len(warm) > 2 and set(warm) == {"True"}
 
 
 @pytest.mark.slow
