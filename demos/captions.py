@@ -109,6 +109,8 @@ def _run(asked: CaptionsOptions, reference: str | None, console: Console) -> int
         if source.folder is not None:
             _make_writable(source.folder)
         saving = _saving(asked, source)
+        if saving is not None and saving.found:
+            _say(saving.found)
         with closing(saving) if saving else nullcontext():
             if sys.stderr.isatty():
                 print(f"loading {asked.spec.model} ...", file=sys.stderr)
@@ -144,7 +146,7 @@ def _saving(asked: CaptionsOptions, source: AudioSource) -> Saving | None:
         return None
     model, options = asked.spec.model, asked.session
     if asked.file is None:
-        return Saving(source.folder, source.stem, source.name, model, options)
+        return Saving.of_microphone(source.folder, source.stem, source.name, model, options)
     return Saving.of_file(source.folder, asked.file, model, options, asked.overwrite)
 
 

@@ -65,6 +65,10 @@ class Host(ABC):
     def place(self, actors: Sequence[Actor]) -> None:
         """Waits until all have a process; raises PipelineError where there is no room."""
 
+    def prepare(self) -> None:
+        """Gets ready for an actor's death, where its successor would take long to start."""
+        return
+
     @abstractmethod
     def close(self) -> None:
         """Gives back what was started for the actors."""
@@ -192,6 +196,10 @@ class ActorGroup:
     def place(self) -> None:
         """Waits until all actors have a process, also those whose last one has ended."""
         self._host.place([actor.living() for actor in self._actors])
+
+    def prepare(self) -> None:
+        """Gets ready for the death of an actor, so that its successor is there soon."""
+        self._host.prepare()
 
     def visit(self, actor: int) -> None:
         """Finds out whether ``actor``, which is idle, still has a process; what is sent to it next

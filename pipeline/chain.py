@@ -106,6 +106,10 @@ class Chain:
                     raise
                 self._actors.place()
 
+    def prepare(self) -> None:
+        """Gets ready for the death of a process, so that live captions do not wait for long."""
+        self._actors.prepare()
+
     def step(
         self, session: str, *pieces: Speech, opens: bool = False, last: bool = False
     ) -> Future:

@@ -47,6 +47,14 @@ class RayRunner(Runner):
     def ready(self) -> bool:
         return True
 
+    def warm(self) -> None:
+        """Imports what the stages of a model need, which takes longer than to load a small one."""
+        from dragoman.stages import encode, translate  # noqa: F401
+
+    def become(self, recipes: Sequence[Recipe], turns: Turns | None) -> None:
+        """Takes the place of an actor that has ended."""
+        RayRunner.__init__(self, recipes, True, turns)
+
     def load(self) -> Failure | None:
         use_threads(self.recipes)  # not before: it imports torch, which is no part of finding room
         return super().load()
@@ -101,12 +109,15 @@ class RayHost(Host):
 
     def __init__(self, address: str | None = None, processes: int = 3) -> None:
         self._turns: Turns | None = None
+        self._spare: Any = None  # a process that waits, warm, to take the place of one that ends
+        self._spares = False
         self._here = address is None
         self._owns_ray = connect(address, processes)
 
     def fit(self, stages: Sequence[Recipe]) -> Sequence[Recipe]:
         """Raises DeviceError where a stage wants a GPU and no node has one."""
         _check_gpus(stages)
+        self._spares = self._owns_ray and self._here and any(stage.threads for stage in stages)
         if not needed(stages):
             return stages
         if not (self._owns_ray and self._here):  # its processes need not be on one machine
@@ -127,7 +138,17 @@ class RayHost(Host):
             first = replace(first, gpus=share)
         return [(first, *rest)] * count
 
+    def prepare(self) -> None:
+        """Starts a spare process, unless there is one."""
+        if self._spares and self._spare is None:
+            self._spare = ray.remote(RayRunner).options(num_cpus=0).remote((), True, None)
+            self._spare.warm.remote()
+
     def spawn(self, stages: Sequence[Recipe], successor: bool = False) -> _There:
+        if successor and self._spare is not None and not any(stage.gpus for stage in stages):
+            spare, self._spare = self._spare, None
+            spare.become.remote(stages, self._turns)
+            return _There(spare)
         actor = ray.remote(RayRunner).options(
             num_cpus=max(stage.cpus for stage in stages),
             num_gpus=sum(stage.gpus for stage in stages),

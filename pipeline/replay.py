@@ -70,6 +70,7 @@ class Replay:
                 ) from death
             chain.drop(session)
             try:
-                return chain.open(session, options)
+                chain.open(session, options)
+                return chain.prepare()
             except ActorDied as again:
                 death = again

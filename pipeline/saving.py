@@ -52,6 +52,7 @@ class Saving:
     duration_s: float = 0.0
     share: float = 0.05
     problem: str = ""  # why the last attempt to write failed
+    found: str = ""  # a sentence about what a session that was killed had left
     _next: float = 0.0  # when writing may be tried again
 
     @classmethod
@@ -78,6 +79,21 @@ class Saving:
         saving._put_aside()
         return saving
 
+    @classmethod
+    def of_microphone(
+        cls, folder: Path, name: str, source: str, model: str, options: SessionOptions
+    ) -> "Saving":
+        """For sound that cannot be heard again, under a ``name`` that is new."""
+        saving = cls(folder, name, source, model, options)
+        mark = f".{UNFINISHED}.json"
+        left = sorted(path.name.removesuffix(mark) for path in folder.glob(f"captions-*{mark}"))
+        if left:
+            saving.found = (
+                f"earlier sessions did not come to their end, or still go on: {', '.join(left)}; "
+                f"what they captioned is in {folder.absolute()}, in files named *.{UNFINISHED}.*"
+            )
+        return saving
+
     def _put_aside(self) -> None:
         """Gives what a killed session left another name, so that nothing is written over it."""
         lost = [output.file for output in self._outputs(f"{self.name}.{UNFINISHED}")]
@@ -90,6 +106,10 @@ class Saving:
             with suppress(FileNotFoundError):
                 other = file.replace(f".{UNFINISHED}.", f".{UNFINISHED}-{number}.")
                 (self.folder / file).rename(self.folder / other)
+        self.found = (
+            f"an earlier session of {self.source} did not come to its end: what it had captioned "
+            f"is in {self.folder / self.name}.{UNFINISHED}-{number}.*; this one begins anew"
+        )
 
     def add(self, caption: Caption, duration_s: float) -> None:
         """Takes in a final caption. Where it cannot be written now, `problem` says why, and the

@@ -44,7 +44,7 @@ class Chain:
     def open(self, *_: Any) -> None:
         pass
 
-    drop = open
+    drop = prepare = open
 
     def step(self, session: str, *pieces: Speech) -> Future:
         if self.error is not None:

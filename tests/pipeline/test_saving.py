@@ -101,6 +101,28 @@ def test_less_never_replaces_more(tmp_path):
     assert names(tmp_path) > WHOLE and len(texts(tmp_path / "talk.en.srt")) == 4
 
 
+def test_what_a_killed_session_left_is_told(tmp_path):
+    first = of_file(tmp_path)
+    assert first.found == ""
+    first.add(final(0), 2.0)
+    first.close()  # without an end
+    said = of_file(tmp_path).found
+    assert "talk.wav did not come to its end" in said and "talk.unfinished-2.*" in said
+
+
+def test_what_a_killed_session_of_a_microphone_left_is_told(tmp_path):
+    def heard(name: str) -> Saving:
+        return Saving.of_microphone(tmp_path, name, "USB Audio", "nano", OPTIONS)
+
+    first = heard("captions-20260101-090000")
+    assert first.found == ""
+    first.add(final(0), 2.0)
+    second = heard("captions-20260102-090000")
+    assert "captions-20260101-090000;" in second.found and str(tmp_path) in second.found
+    first.end([])
+    assert heard("captions-20260103-090000").found == ""
+
+
 def test_what_a_killed_session_left_is_put_aside(tmp_path):
     for count in (5, 3):
         killed = of_file(tmp_path)
