@@ -243,9 +243,9 @@ def options(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args(argv)
+    asked: str = args.targets
     known = {**TARGETS, "all": Lora.targets}
-    targets = known[args.targets] if args.targets in known else args.targets
-    args.lora = Lora(targets, args.rank, args.alpha)
+    args.lora = Lora(known.get(asked, asked), args.rank, args.alpha)
     return args
 
 
