@@ -116,9 +116,8 @@ class DecodeSteps:
         for sliding, allowed in ((False, seen), (True, near)):
             mask = torch.zeros(allowed.shape, dtype=self._dtype, device=allowed.device)
             mask = mask.masked_fill(~allowed, float("-inf"))[None, None, None]
-            views[sliding] = View(
-                *self._model._rotary(self._place[None], sliding, self._dtype), mask
-            )
+            cos, sin = self._model._rotary(self._place[None], sliding, self._dtype)
+            views[sliding] = View(cos, sin, mask)
         return views
 
 
