@@ -5,8 +5,8 @@ NAME.txt, and NAME.en.txt where there is an English translation. Or a manifest n
 .tsv with a line of column names, or a .jsonl; the keys are `audio`, `text` and, if there is one,
 `translation`, and paths are relative to the manifest.
 
-Unusual: which recordings are held out is told by their names alone, so more recordings later never
-move one that was held out into training.
+Unusual: whether a recording is held out is told by its own name alone, so more recordings later do
+not move it into training. (Only where no name would be, the nearest one is.)
 """
 
 from __future__ import annotations
@@ -65,22 +65,21 @@ def read(source: Path, target_language: str, held_out: float) -> Recordings:
     """
     found = [*(_of_folder(source, target_language) if source.is_dir() else _of_manifest(source))]
     found.sort(key=lambda recording: recording.path.name)
-    chosen = sorted(found, key=lambda recording: _draw(recording.path.name))
-    count = max(1, round(held_out * len(found)))
-    if len(found) <= count:
+    kept = [recording for recording in found if _draw(recording) < held_out]
+    kept = kept or sorted(found, key=_draw)[:1]
+    if len(found) <= len(kept):
         raise InputError(
-            f"{source}: {len(found)} recordings with a text, expected at least 2, one of them to "
-            f"hold out: put NAME{TEXTS} beside NAME.wav, or name them in a .tsv or .jsonl"
+            f"{source}: {len(found)} recordings with a text, {len(kept)} of them to hold out; that "
+            f"leaves none to learn from: put NAME{TEXTS} beside more NAME.wav, or name them in a "
+            ".tsv or .jsonl"
         )
-    kept = {recording.path for recording in chosen[:count]}
-    return Recordings(
-        [recording for recording in found if recording.path not in kept],
-        [recording for recording in found if recording.path in kept],
-    )
+    return Recordings([recording for recording in found if recording not in kept], kept)
 
 
-def _draw(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()
+def _draw(recording: Recording) -> float:
+    """A number from 0 to 1 that depends on the file's name alone."""
+    digest = hashlib.sha256(recording.path.name.encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def _of_folder(folder: Path, target_language: str) -> Iterator[Recording]:

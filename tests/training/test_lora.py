@@ -174,7 +174,7 @@ def test_what_cannot_be_changed_is_said(tiny_folder, own, tmp_path, capsys):
         tuner(own, tiny_folder, tmp_path, "--targets", "nothing")
     with pytest.raises(ValueError, match="is a RMSNorm, which has no change of low rank"):
         tuner(own, tiny_folder, tmp_path, "--targets", r"model\.language_model\.norm")
-    with pytest.raises(SystemExit, match="recordings with a text, expected at least 2"):
+    with pytest.raises(SystemExit, match="0 recordings with a text"):
         lora.main([str(tmp_path), "--model", str(tiny_folder), "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 
