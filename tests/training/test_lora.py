@@ -86,7 +86,7 @@ def test_a_change_is_what_its_adapter_makes_of_the_model(model, targets, own, tm
     assert merged.loss_held_out() - before == pytest.approx(effect, rel=0.1, abs=1e-3)
     names = {place: name for name, place in modules(run.model).items()}
     for official_name, module in run.state.changed.items():
-        found = merged.model.get_submodule(names[official_name]).weight
+        found = merged.model.get_parameter(f"{names[official_name]}.weight")
         change = module.scale * module.lora_B @ module.lora_A
         assert torch.allclose(found, module.weight + change, rtol=2**-8, atol=1e-5)
     names = [name for name in TARGETS if targets in (name, "all")]
