@@ -2,7 +2,7 @@
 # make test   the tests (sets everything up first)
 # make test-fast  the quick ones    make check  lint and types    make coverage  untested lines
 # make train  the bundled model anew        make bench  how fast it is
-# make eval   how good it is
+# make eval   how good it is    make finetune SPEECH=FOLDER  a model for your own speech (docs/finetuning.md)
 PYTHON ?= python3.11
 HOURS ?= 4
 SLOW_HOURS ?= 1
@@ -11,7 +11,7 @@ SYSTEM_RUN := libportaudio2
 SYSTEM_TEST := chromium espeak-ng libespeak-ng1 libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast coverage check train bench eval clean
+.PHONY: help run test test-fast coverage check train finetune bench eval clean
 
 help:
 	@sed -n 's/^# //p' $(MAKEFILE_LIST)
@@ -65,6 +65,12 @@ train: .venv/ready
 	done; done
 	nice -n 15 $(BIN)/python -m training.train --corpus build/speech --run build/run --out models/nano $(TRAIN)
 	$(BIN)/python -m training.plot build/run/log.jsonl docs/training.png
+
+# make finetune SPEECH=recordings/ FINETUNE="--model google/gemma-3n-E2B-it --language fr"
+finetune: .venv/ready
+	@[ -n "$(SPEECH)" ] || { echo "say what to learn from: make finetune SPEECH=FOLDER, see docs/finetuning.md"; exit 2; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[train]'
+	$(BIN)/python -m training.lora $(SPEECH) $(FINETUNE)
 
 # make bench BENCH="--quick", BENCH="--only NAME", BENCH="--device cuda"; BENCH=--list shows the names
 bench: .venv/ready

@@ -4,7 +4,18 @@ Memory comes first, before this process maps any weights; then one checkpoint af
 the forms of one model in turn, because each change of form reads weights anew.
 """
 
-from benchmarks import answers, apart, crowd, encoding, llama, memory, realtime, text, updates
+from benchmarks import (
+    answers,
+    apart,
+    crowd,
+    encoding,
+    gpu_rows,
+    llama,
+    memory,
+    realtime,
+    text,
+    updates,
+)
 from benchmarks.ours import FORMS
 from benchmarks.rows import Measurement, Row
 
@@ -31,6 +42,7 @@ MEASUREMENTS: tuple[Measurement, ...] = (
     *encoding.MEASUREMENTS,
     *(measurement for form in FORMS for measurement in _of(form)),
     *text.LARGE,
+    *gpu_rows.MEASUREMENTS,
 )
 
 SECTIONS: tuple[tuple[str, tuple[Measurement, ...]], ...] = (
@@ -50,6 +62,7 @@ SECTIONS: tuple[tuple[str, tuple[Measurement, ...]], ...] = (
         ),
     ),
     ("Memory and start", memory.MEASUREMENTS),
+    ("On a GPU", gpu_rows.MEASUREMENTS),
 )
 
 

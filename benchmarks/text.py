@@ -57,7 +57,7 @@ def prefill(bench: Bench, rows: Mapping[int, Row], size: str, form: str) -> Iter
         ids, beside = prompt(ours, length), bench.beside(products=True)
         contenders = {
             "ours": Contender(lambda _, ids=ids: prefill_ours(ours, ids)),
-            "theirs": Contender(lambda _, ids=ids: _prefill_theirs(theirs, ids)),
+            "theirs": Contender(lambda _, ids=ids: prefill_theirs(theirs, ids)),
             "machine": beside.contender,
         }
         spent = medians(alternate(contenders, bench.rounds))
@@ -75,7 +75,7 @@ def decode(bench: Bench, row: Row, size: str, form: str) -> Iterable[Result]:
     ids, beside = prompt(ours, PROMPT), bench.beside()
     contenders = {
         "ours": Contender(stepper(*own_step(ours, ids))),
-        "theirs": Contender(stepper(*_theirs(theirs, ids))),
+        "theirs": Contender(stepper(*their_step(theirs, ids))),
         "machine": beside.contender,
     }
     spent = medians(alternate(contenders, bench.rounds))
@@ -104,7 +104,7 @@ def prefill_ours(model: LanguageModel, ids: Tensor) -> None:
     model.prefill(model.embed(ids), ids, cache).argmax(-1).item()
 
 
-def _prefill_theirs(peer: Peer, ids: Tensor) -> None:
+def prefill_theirs(peer: Peer, ids: Tensor) -> None:
     peer.text(ids, peer.new_cache()).argmax(-1).item()
 
 
@@ -118,18 +118,18 @@ def own_step(model: LanguageModel, ids: Tensor) -> tuple[Step, Tensor]:
     return (lambda token: model.step(token, cache)), first
 
 
-def _theirs(peer: Peer, ids: Tensor) -> tuple[Step, Tensor]:
+def their_step(peer: Peer, ids: Tensor) -> tuple[Step, Tensor]:
     cache = peer.new_cache()
     first = peer.text(ids, cache).argmax(-1)
     return (lambda token: peer.text(token[:, None], cache)), first
 
 
-def stepper(step: Step, token: Tensor) -> Callable[[object], None]:
-    """Decodes STEPS tokens a call, each behind the last."""
+def stepper(step: Step, token: Tensor, count: int = STEPS) -> Callable[[object], None]:
+    """Decodes so many tokens a call, each behind the last."""
 
     def run(_: object) -> None:
         nonlocal token
-        for _ in range(STEPS):
+        for _ in range(count):
             token = step(token).argmax(-1)
         token.item()
 

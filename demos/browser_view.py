@@ -132,9 +132,8 @@ def save(
 ) -> list[Path]:
     """Writes what `dragoman translate` writes for a source called ``name``; the paths."""
     finals = [caption for caption in captions if caption.kind == "final"]
-    shown, unsure = outputs.confident(finals, options, model)
-    said = [*warnings, unsure] if unsure else warnings
-    form = outputs.document(name, model, options, duration_s, finals, said)
+    shown, told = outputs.presented(finals, options, model)
+    form = outputs.document(name, model, options, duration_s, finals, [*warnings, *told])
     files = outputs.planned(Path(name).stem, options, USUAL, bilingual=True)
     return outputs.save(files, folder, shown, form)
 

@@ -33,6 +33,7 @@ from dragoman.pipeline.devices import choose, devices
 from dragoman.pipeline.frames import read_frames
 from dragoman.pipeline.media import read_audio
 from dragoman.pipeline.microphone import Microphone
+from dragoman.pipeline.outputs import guarded
 from dragoman.pipeline.saving import Saving
 from dragoman.pipeline.session import Pace, Session
 from dragoman.pipeline.start import check, session_options
@@ -187,6 +188,8 @@ def _caption(
             _finish(source, saving, session.heard_s, early)
     if microphone is not None and (lost := loss(microphone)):
         _say(lost)
+    if saving is None and (told := guarded(kept.finals)):
+        _say(told)
     if not kept.finals and (microphone is not None or not ending.signal):
         _say(f"no speech was heard in {source.name}")
     if reference is not None:
@@ -205,7 +208,7 @@ def _finish(source: AudioSource, saving: Saving | None, duration_s: float, early
     saving.duration_s = duration_s
     lost = "" if source.microphone is None else loss(source.microphone)
     told = saving.end([lost] if lost else [], early)
-    for line in (saving.shown()[1], told):
+    for line in (*saving.shown()[1], told):
         if line:
             _say(line)
     if source.microphone is not None and not told:

@@ -44,7 +44,7 @@ MOST_PREFACE = 160  # characters up to the colon of "Here is the transcription .
 
 class Flag(StrEnum):
     """What an answer has that is neither transcript nor translation; or that one of these is in
-    the wrong language, which :mod:`models.written` tells.
+    the wrong language, which :mod:`models.written` tells, or said the same over and over.
     """
 
     REFUSAL = "refusal"
@@ -52,6 +52,7 @@ class Flag(StrEnum):
     THOUGHT = "thought"
     NO_TRANSLATION = "no_translation"
     WRONG_LANGUAGE = "wrong_language"
+    REPETITION = "repetition"
 
 
 @dataclass(frozen=True)

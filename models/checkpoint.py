@@ -26,7 +26,7 @@ from dragoman.kernels import accelerate
 from dragoman.models import resident, weights
 from dragoman.models.configuration import Configuration, check_keys
 from dragoman.models.folders import listed, model_folder, tensors
-from dragoman.models.hub import find, read_config
+from dragoman.models.hub import SMALL_BYTES, find, read_config
 from dragoman.models.quantized import (
     HEADS,
     LOSSLESS,
@@ -45,7 +45,6 @@ __all__ = ["DTYPES", "GROUPS", "Checkpoint", "CheckpointError"]
 # `Checkpoint.dtype` and `Checkpoint.scheme`.
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 AUDIO, AUDIO_FORM = "+audio", "int8"  # with a quantized form the audio tower may be int8, too
-SMALL_BYTES = 2**30
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -54,12 +53,14 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 class Checkpoint(Configuration):
     """An opened model folder; nothing is read but its configuration and the files' headers.
 
-    Modules come in evaluation mode and made quick (`kernels.accelerate`), with weights in ``dtype``
-    (None: what the form "auto" is here) on ``device``. Every method raises CheckpointError where
-    the folder is not as it should be.
+    Modules come in evaluation mode and made quick (`kernels.accelerate`; not where ``quick`` is
+    False, for what is to be trained), with weights in ``dtype`` (None: what the form "auto" is
+    here) on ``device``. Every method raises CheckpointError where the folder is not as it should
+    be.
     """
 
     tensors: Mapping[str, Stored]
+    quick: bool = True
 
     @classmethod
     def open(cls, model: str) -> "Checkpoint":
@@ -222,7 +223,8 @@ class Checkpoint(Configuration):
 
     def _fill(self, module: ModuleT, group: str, dtype: torch.dtype | None, device: str) -> ModuleT:
         stored = self._checked(module, group)
-        return accelerate(weights.fill(module, stored, dtype or self.dtype(), device))
+        filled = weights.fill(module, stored, dtype or self.dtype(), device)
+        return accelerate(filled) if self.quick else filled
 
     def _filled(
         self,
@@ -238,7 +240,7 @@ class Checkpoint(Configuration):
         whole = {name for name, _ in module.named_buffers()}  # codes and scales stay what they are
         filled = weights.fill(module, left, dtype, device, {TOKEN_TABLE, *whole}, made)
         check_rests(filled, left)
-        return accelerate(filled)
+        return accelerate(filled) if self.quick else filled
 
     def _checked(
         self, module: nn.Module, group: str, unused: Collection[str] = ()

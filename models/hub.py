@@ -31,6 +31,7 @@ FILES = (
     "*.safetensors",
     "*.safetensors.index.json",
 )
+SMALL_BYTES = 2**30
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 # Quantized copies of a model, from which adapters are trained; its original merges with them.
 _COPIES = re.compile(r"(-unsloth)?-bnb-4bit$")
@@ -73,6 +74,14 @@ def here(model: str) -> Path | None:
 def base(folder: Path) -> Path:
     """The folder of the model that the adapter in ``folder`` changes, downloaded if need be."""
     return find(_base_name(folder))
+
+
+def is_small(folder: Path) -> bool:
+    """Whether the weights in ``folder``, of an adapter those of its base, are few enough to be
+    computed with at once wherever they are kept.
+    """
+    whole = base(folder) if kinds.is_adapter(folder) else folder
+    return sum(path.stat().st_size for path in whole.glob("*.safetensors")) < SMALL_BYTES
 
 
 def _base_name(folder: Path) -> str:

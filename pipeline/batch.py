@@ -30,7 +30,7 @@ from dragoman.pipeline.frames import read_frames
 from dragoman.pipeline.inputs import InputFile, Missing
 from dragoman.pipeline.journal import Entry, Finished, Journal, foreign, not_ours, relative
 from dragoman.pipeline.media import probe, read_audio
-from dragoman.pipeline.outputs import Output, asked, confident, document, planned, write_all
+from dragoman.pipeline.outputs import Output, asked, document, planned, presented, write_all
 from dragoman.pipeline.pool import Job, Outcome, Pool
 from dragoman.pipeline.recipes import Recipe, look_recipe, recipes
 from dragoman.pipeline.runner import Failure
@@ -38,7 +38,7 @@ from dragoman.pipeline.segments import segments
 from dragoman.spec import ModelSpec
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Picture, SessionOptions, Speech
 
-MADE = 6  # raised when the same file gives other outputs: what an older version did is done again
+MADE = 7  # raised when the same file gives other outputs: what an older version did is done again
 
 Status = Literal["done", "skipped", "failed"]
 
@@ -317,8 +317,8 @@ class Batch:
         captions = [caption for _, caption in sorted(file.finished.items()) if caption is not None]
         written: list[Path] = []
         if not file.failure:
-            shown, unsure = confident(captions, self._options.session, self._options.spec.model)
-            file.warnings += [unsure] if unsure else []
+            shown, told = presented(captions, self._options.session, self._options.spec.model)
+            file.warnings += told
             form = document(
                 source.path.name,
                 self._options.spec.model,

@@ -220,7 +220,8 @@ def _apply(record: dict[str, Any], entries: dict[str, Entry]) -> None:
 def _caption(form: dict[str, Any]) -> Caption:
     texts = {key: _text(form[key]) for key in ("transcript", "translation")}
     frames = tuple(VideoFrame(**frame) for frame in form["frames"])
-    return Caption(**{**form, **texts, "frames": frames})
+    guards = tuple(form.get("guards", ()))  # journals of older versions have none
+    return Caption(**{**form, **texts, "frames": frames, "guards": guards})
 
 
 def _text(form: dict[str, Any]) -> Text:

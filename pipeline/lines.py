@@ -24,8 +24,10 @@ LINE_CHARS = 42
 MAX_LINES = 2
 # Columns of a line by language, of which wide letters take two: 16 Chinese or Korean and 13
 # Japanese letters a line, and 35 in Thai; other languages have 42. Source: Netflix's Timed Text
-# Style Guides, section "Character Limitation". Lao, Khmer and Burmese, of which they say nothing,
-# are taken for Thai.
+# Style Guides, section "Character Limitation" (partnerhelp.netflixstudios.com): of Korean, where
+# Latin letters, spaces and punctuation count half as they do in columns, and of Thai, where a
+# letter with its marks is taken for one character here. Lao, Khmer and Burmese, which have no
+# guide, are taken for Thai.
 LINE_COLUMNS = {"zh": 32, "yue": 32, "ko": 32, "ja": 26, "th": 35, "lo": 35, "km": 35, "my": 35}
 
 SENTENCE_ENDS = ".?!…。？！؟۔।။"

@@ -6,6 +6,7 @@ that what has its name is whole; a batch renames all of a source's files at once
 
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -80,6 +81,29 @@ def asked(options: SessionOptions) -> dict[str, Any]:
     return fields
 
 
+def presented(
+    captions: Sequence[Caption], options: SessionOptions, model: str
+) -> tuple[list[Caption], list[str]]:
+    """The captions that subtitles show, and what people are told about the others, if anything.
+    Raises CheckpointError.
+    """
+    kept, unsure = confident(captions, options, model)
+    return kept, [sentence for sentence in (unsure, guarded(captions)) if sentence]
+
+
+def guarded(captions: Sequence[Caption]) -> str:
+    """A sentence about answers that were no captions, or not at once; empty where all were."""
+    counts = Counter(guard for caption in captions for guard in caption.guards)
+    if not counts:
+        return ""
+    segments = sum(bool(caption.guards) for caption in captions)
+    kinds = ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in counts.most_common())
+    return (
+        f"in {segments} of {len(captions)} segments the model's answer was not what was asked for "
+        f"({kinds}), and is not shown or was asked for again"
+    )
+
+
 def confident(
     captions: Sequence[Caption], options: SessionOptions, model: str
 ) -> tuple[list[Caption], str]:
@@ -115,6 +139,7 @@ def _segment(caption: Caption) -> dict[str, Any]:
         "translation_confidence": event["translation"]["confidence"],
         "frames": event["frames"],
         "size": caption.size,
+        "guards": event["guards"],
     }
 
 

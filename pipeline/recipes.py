@@ -42,7 +42,7 @@ def recipes(spec: ModelSpec) -> tuple[Recipe, ...]:
     """The stages of live captions: segment, encode, translate.
 
     ``spec.threads`` is for the decoder, the stage that needs them; by default all cores (four at
-    most), but for a bundled model, beside which the encoder keeps one. An encoder that is left none
+    most), but for a small model, beside which the encoder keeps one. An encoder that is left none
     has all in its turn (:mod:`pipeline.turns`).
     """
     threads = _decoder_threads(spec)
@@ -135,12 +135,12 @@ def _share(spec: ModelSpec, of_gpu: float) -> float:
 
 
 def _decoder_threads(spec: ModelSpec) -> int:
-    """A bundled model is small, and leaves a core to the other stages; one of true size keeps up
-    better with all of them (`benchmarks.apart`)."""
+    """A small model leaves a core to the other stages; one of true size keeps up better with all
+    of them (`benchmarks.apart`)."""
     if spec.threads is not None:
         return spec.threads
     folder = hub.here(spec.model)
-    small = folder is not None and folder.parent == hub.BUNDLED
+    small = folder is not None and hub.is_small(folder)
     return max(1, min(4, system.cores() - small))
 
 

@@ -24,7 +24,7 @@ from dragoman.errors import InputError
 from dragoman.pipeline.formats import USUAL
 from dragoman.pipeline.inputs import find
 from dragoman.pipeline.journal import Journal, foreign, not_ours, relative
-from dragoman.pipeline.outputs import Output, confident, document, planned, save, write_all
+from dragoman.pipeline.outputs import Output, document, planned, presented, save, write_all
 from dragoman.stages.messages import Caption, SessionOptions
 
 UNFINISHED = "unfinished"
@@ -158,13 +158,13 @@ class Saving:
         """The files that a whole session has."""
         return [self.folder / output.file for output in self._outputs(self.name)]
 
-    def shown(self) -> tuple[list[Caption], str]:
-        """The captions that subtitles show, and a sentence about those that they leave out."""
-        return confident(self.finals, self.options, self.model)
+    def shown(self) -> tuple[list[Caption], list[str]]:
+        """The captions that subtitles show, and sentences about what they leave out."""
+        return presented(self.finals, self.options, self.model)
 
     def _write(self, name: str, warnings: Sequence[str], folder: Path | None = None) -> None:
-        shown, unsure = self.shown()
-        told = [*warnings, unsure] if unsure else list(warnings)
+        shown, told = self.shown()
+        told = [*warnings, *told]
         form = document(self.source, self.model, self.options, self.duration_s, self.finals, told)
         outputs = self._outputs(name)
         whole = name == self.name and folder is None

@@ -196,7 +196,9 @@ class Caption:
     """The current best transcript and translation of one segment, and what it cost.
 
     ``partial`` captions replace each other; the ``final`` one has empty tails. ``frames`` are the
-    pictures that the segment is about, also where the model cannot see. ``session``, ``seq`` and
+    pictures that the segment is about, also where the model cannot see. ``guards`` says what was
+    wrong with the answers behind a final caption (`models.answers.Flag`), of which nothing is
+    shown; there may be no words then. ``session``, ``seq`` and
     ``latency`` are what only the session knows, which adds them.
     """
 
@@ -211,6 +213,7 @@ class Caption:
     frames: tuple[VideoFrame, ...] = ()
     latency: dict[str, int] = field(default_factory=dict[str, int])
     size: str = ""
+    guards: tuple[str, ...] = ()
     session: str = ""
     seq: int = 0
 
@@ -230,4 +233,5 @@ class Caption:
             "frames": [{"time": f.time, "index": f.index} for f in self.frames],
             "latency": dict(self.latency),
             "size": self.size,
+            "guards": list(self.guards),
         }

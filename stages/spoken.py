@@ -52,9 +52,11 @@ class Reader:
             ids = ids[:-1]
         return ids
 
-    def flags(self, ids: Sequence[int]) -> frozenset[Flag]:
-        """What an answer that begins with ``ids`` has besides its texts."""
-        return self._read(ids, Part.TRANSCRIPT).flags & GUARDED
+    def flags(self, answer: Sequence[int], translation: Sequence[int]) -> frozenset[Flag]:
+        """What an answer, up to the end of its transcript, and a translation have besides texts."""
+        found = self._read(answer, Part.TRANSCRIPT).flags & GUARDED
+        loops = any(len(without_loop(list(ids))) < len(ids) for ids in (answer, translation))
+        return found | {Flag.REPETITION} if loops else found
 
     def in_wrong_language(self, transcript: Sequence[int], translation: Sequence[int]) -> bool:
         """Whether one of two texts is plainly in the language of the other one, or the transcript

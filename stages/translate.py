@@ -15,7 +15,6 @@ segment, before anything of it is committed, it is asked for again in the longer
 """
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -76,8 +75,8 @@ class Again:
 class TranslateState:
     """One session's open segment: its cache, the soft tokens that are not in it yet, how much was
     heard, its hypotheses, and the pictures that its captions name; and the sizes that the session
-    chooses from. ``guarded`` counts the segments whose answers were none, or were tried again, by
-    what they were. ``style`` words the instruction of this segment.
+    chooses from. ``guards`` says what was wrong with answers about the segment. ``style`` words the
+    instruction of this segment.
     """
 
     options: SessionOptions
@@ -85,10 +84,10 @@ class TranslateState:
     reader: Reader
     sizes: Sizes
     commit: CommitPolicy
-    guarded: Counter[Flag] = field(default_factory=Counter[Flag])
     pressure: Pressure = field(default_factory=Pressure)
     cache: KVCache | None = None
     style: str = prompts.SHORT
+    guards: set[Flag] = field(default_factory=set[Flag])
     again: Again | None = None
     fresh: list[Tensor] = field(default_factory=list[Tensor])  # [K, D], together < MOST_WAITING
     heard: int = 0  # positions of prompt and audio
@@ -102,7 +101,7 @@ class TranslateState:
 
 class TranslateStage:
     """BatchStage[SoftTokens, Caption, TranslateState]: partial captions while a segment lasts, then
-    one final; a segment without words gives none.
+    one final; a segment without words gives none, unless its answer was guarded.
     """
 
     def __init__(
@@ -197,11 +196,10 @@ class TranslateStage:
             state.reader,
             state.sizes,
             state.commit,
-            state.guarded,
             state.pressure,
             cache,
             state.style,
-            Again(size if drafts not in (None, size) else None, pictures),
+            again=Again(size if drafts not in (None, size) else None, pictures),
             heard=cache.length,
             size=sizes.name(drafts or size, self.model.config),
             frames=tuple(picture.frame for picture in pictures),
@@ -226,11 +224,11 @@ class TranslateStage:
 
     def _update(self, item: SoftTokens, state: TranslateState) -> Decoding[None]:
         """Decodes both texts anew behind what is committed, and commits what agrees."""
-        *texts, answer = yield from self._answered(item, state)
+        texts, answers = yield from self._answered(item, state)
         if (yield from self._asked_again(texts, item, state)):
-            *texts, answer = yield from self._answered(item, state)
+            texts, answers = yield from self._answered(item, state)
         if item.closes:
-            self._note(answer, item, state)
+            self._note(answers, item, state)
         state.transcript, state.translation = texts
 
     def _asked_again(
@@ -244,7 +242,7 @@ class TranslateStage:
             return False
         if not state.reader.in_wrong_language(*(text.ids for text in texts)):
             return False
-        state.guarded[Flag.WRONG_LANGUAGE] += 1
+        state.guards.add(Flag.WRONG_LANGUAGE)
         log.warning(
             "segment %d: the answer was in the wrong language, so it was asked for in the longer "
             "wording",
@@ -257,9 +255,9 @@ class TranslateStage:
 
     def _answered(
         self, item: SoftTokens, state: TranslateState
-    ) -> Decoding[tuple[Hypothesis, Hypothesis, list[int]]]:
-        """The new hypotheses, and the answer from which the transcript was read. What was fresh of
-        the audio is in the cache then.
+    ) -> Decoding[tuple[tuple[Hypothesis, Hypothesis], tuple[list[int], list[int]]]]:
+        """The new hypotheses, and the ids from which they were read. What was fresh of the audio is
+        in the cache then.
         """
         assert state.cache is not None
         prompt, last, fresh = state.prompt, state.translation, torch.cat(state.fresh)
@@ -278,7 +276,7 @@ class TranslateStage:
             state.commit,
             item.closes,
         )
-        text, found, chances = [], last.ids, _unknown
+        text, found, chances = [], last.ids[: last.committed], _unknown
         if state.reader.has_words(transcript.ids):
             found = yield from answer.translation(last, transcript.ids)
             text = without_loop(found)
@@ -286,12 +284,14 @@ class TranslateStage:
         translation = last.updated(text, found, chances, state.commit, item.closes)
         yield from ahead.keep(len(fresh))
         state.fresh = []
-        return transcript, translation, heard
+        return (transcript, translation), (heard, found)
 
-    def _note(self, answer: list[int], item: SoftTokens, state: TranslateState) -> None:
-        """Counts a final answer that is something else than was asked for."""
-        flags = state.reader.flags(answer)
-        state.guarded.update(flags)
+    def _note(
+        self, answers: tuple[list[int], list[int]], item: SoftTokens, state: TranslateState
+    ) -> None:
+        """Notes what final answers are that was not asked for."""
+        flags = state.reader.flags(*answers)
+        state.guards |= flags
         for flag in sorted(flags):
             log.warning("segment %d: the model gave a %s, which is not shown", item.segment, flag)
 
@@ -304,7 +304,7 @@ class TranslateStage:
 
     def _captions(self, item: SoftTokens, state: TranslateState) -> list[Caption]:
         state.shown = state.shown or state.reader.has_words(state.transcript.ids)
-        if not state.shown:
+        if not (state.shown or (item.closes and state.guards)):
             return []
         return [
             Caption(
@@ -318,6 +318,7 @@ class TranslateStage:
                 translation=self._text(state.translation, Part.TRANSLATION, state),
                 frames=state.frames,
                 size=state.size,
+                guards=tuple(sorted(state.guards)),
             )
         ]
 

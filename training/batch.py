@@ -11,8 +11,9 @@ is to be told, which is how the decoder learns to translate from text that nobod
 
 import random
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import permutations
 from typing import NamedTuple
 
 import torch
@@ -111,14 +112,14 @@ def sayable(translation: str, heard: int, words: int) -> str:
 class Batcher:
     """Makes batches; the same ``rng`` state makes the same batch."""
 
-    def __init__(self, tokenizer: Tokenizer, cut_share: float = CUT_SHARE) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        cut_share: float = CUT_SHARE,
+        directions: Iterable[tuple[str, str]] = tuple(permutations(LANGUAGES, 2)),
+    ) -> None:
         self._tokenizer, self._cut_share = tokenizer, cut_share
-        self._prompts = {
-            (one, other): prompts.build(tokenizer, one, other)
-            for one in LANGUAGES
-            for other in LANGUAGES
-            if one != other
-        }
+        self._prompts = {pair: prompts.build(tokenizer, *pair) for pair in directions}
 
     def prompt(self, language: str, target: str) -> Prompt:
         """The prompt of a direction."""

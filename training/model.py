@@ -16,10 +16,10 @@ from torch.nn.utils import skip_init
 
 from dragoman.decoder import LanguageModel, Slice, TextConfig
 from dragoman.encoders import AudioConfig, AudioEncoder, LogMel, MultimodalEmbedder
-from training.batch import IGNORE, LETTERS, PADDING, Batch
+from training.batch import LETTERS, Batch
+from training.listener import Listener
 
 BRANCH_GAIN = 0.1
-BLANK = 0  # <pad>
 
 
 @dataclass(frozen=True)
@@ -36,23 +36,27 @@ class Losses:
         return self.answer + letters_weight * (self.letters + self.gathered)
 
 
-class Nano(nn.Module):
-    """Everything that is trained, and the way from audio to the loss."""
+class Nano(Listener):
+    """Everything that is trained, and the way from audio to the losses."""
 
     def __init__(self, config: dict[str, Any], after: tuple[int, ...], soft_token: int) -> None:
         """``after``: the ids between audio and answer, which no language changes."""
-        super().__init__()
         text, audio = TextConfig.from_dict(config["text_config"]), config["audio_config"]
-        self.mel = LogMel(precision=torch.float32)  # close enough to learn from, and quick
-        self.audio_tower = AudioEncoder(AudioConfig.from_dict(audio))
-        self.embed_audio = MultimodalEmbedder(
+        embedder = dict(
             vocab_size=audio["vocab_size"],
             vocab_offset=audio["vocab_offset"],
             multimodal_hidden_size=audio["hidden_size"],
             text_hidden_size=text.hidden_size,
             eps=audio["rms_norm_eps"],
         )
-        self.language_model = LanguageModel(text)
+        super().__init__(
+            LogMel(precision=torch.float32),  # close enough to learn from, and quick
+            AudioEncoder(AudioConfig.from_dict(audio)),
+            MultimodalEmbedder(**embedder),
+            LanguageModel(text),
+            after,
+            soft_token,
+        )
         self.letters = nn.Linear(audio["hidden_size"], len(LETTERS) + 1)
         reduction = audio["conf_reduction_factor"]
         self.gathered = skip_init(nn.Linear, audio["hidden_size"], reduction * (len(LETTERS) + 1))
@@ -60,13 +64,7 @@ class Nano(nn.Module):
             nn.init.zeros_(parameter)
         ease(self.audio_tower)
         soften(self.language_model)
-        self.after, self.soft_token = after, soft_token
         self.reduction = reduction
-
-    @property
-    def device(self) -> torch.device:
-        """Where the work is done."""
-        return self.language_model.device
 
     def losses(
         self,
@@ -84,12 +82,9 @@ class Nano(nn.Module):
         of it.
         """
         nothing = torch.zeros((), device=self.device)
-        if batch.features is not None:
-            soft = self.embed_audio.soft(batch.features)
-            return Losses(self._answer_loss(soft, batch, size, forget), nothing, nothing)
-        if not batch.audio.shape[1]:
-            soft = torch.zeros(len(batch.tokens), 0, self.embed_audio.width, device=self.device)
-            return Losses(self._answer_loss(soft, batch, size, forget), nothing, nothing)
+        if batch.features is not None or not batch.audio.shape[1]:
+            answer = self.answer_loss(self.heard(batch), batch, size, forget)
+            return Losses(answer, nothing, nothing)
         with torch.no_grad():
             mel = self.mel(batch.audio)
         if mel_mask is not None:
@@ -101,12 +96,7 @@ class Nano(nn.Module):
         if hearing_only:
             return Losses(nothing, letters, gathered)
         soft = self.embed_audio.soft(frames[:, :: self.reduction])
-        return Losses(self._answer_loss(soft, batch, size, forget), letters, gathered)
-
-    @torch.no_grad()
-    def features(self, audio: Tensor) -> Tensor:
-        """What the encoder makes of audio [B, S]: [B, K, D], before the embedder."""
-        return self.audio_tower(self.mel(audio))
+        return Losses(self.answer_loss(soft, batch, size, forget), letters, gathered)
 
     def _letters_loss(self, scores: Tensor, batch: Batch) -> Tensor:
         """CTC (Graves et al., 2006) on log probabilities [B, T', letters and blank]."""
@@ -131,43 +121,6 @@ class Nano(nn.Module):
         places = torch.arange(1, 1 + kept.shape[1], device=kept.device)
         counts = places < batch.tokens[:, None]
         return (loss * counts).sum() / counts.sum().clamp(min=1)
-
-    def _answer_loss(self, soft: Tensor, batch: Batch, size: Slice | None, forget: float) -> Tensor:
-        ids, valid, first_answer = self._layout(soft.shape[1], batch)
-        if forget:
-            lost = torch.rand(ids[:, first_answer:].shape, device=ids.device) < forget
-            ids[:, first_answer:].masked_fill_(lost, BLANK)
-        embeddings = self._embed(ids, soft, batch.before.shape[1])
-        B, L = batch.answers.shape
-        outputs = torch.arange(first_answer - 1, first_answer - 1 + L, device=ids.device)
-        logits = self.language_model(
-            embeddings, ids, valid=valid, outputs=outputs.expand(B, L), size=size
-        )
-        return F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE)
-
-    def _layout(self, K: int, batch: Batch) -> tuple[Tensor, Tensor, int]:
-        """Ids [B, before + K + after + answer], which of them count, where the answer begins."""
-        B, P = batch.before.shape
-        after = torch.tensor(self.after, device=self.device).expand(B, -1)
-        soft = torch.full((B, K), self.soft_token, device=self.device)
-        before, answer = batch.before.clamp(min=0), batch.answers[:, :-1].clamp(min=0)
-        ids = torch.cat((before, soft, after, answer), dim=1)
-        heard = torch.arange(K, device=self.device) < batch.tokens[:, None]
-        always = torch.ones_like(after, dtype=torch.bool)
-        written = batch.answers[:, :-1] != IGNORE
-        valid = torch.cat((batch.before != PADDING, heard, always, written), dim=1)
-        return ids, valid, P + K + after.shape[1]
-
-    def _embed(self, ids: Tensor, soft: Tensor, start: int) -> Tensor:
-        embeddings, K = self.language_model.embed(ids), soft.shape[1]
-        end = self.embed_audio.hard(torch.tensor([self.after[0]], device=self.device))
-        pieces = (
-            embeddings[:, :start],
-            soft,
-            end.expand(len(ids), 1, -1),
-            embeddings[:, start + K + 1 :],
-        )
-        return torch.cat([piece.to(soft.dtype) for piece in pieces], dim=1)
 
 
 @torch.no_grad()

@@ -72,6 +72,7 @@ class Encoded:
             yield batcher.encoded(spoken, [one.float() for one in features], rng)
 
 
+@torch.no_grad()
 def encode(model: Nano, spoken: Sequence[Spoken]) -> Pack:
     """Features float16 [K, D] of each utterance on the CPU, one chunk of silence included."""
     counts = [-(-len(one.samples) // CHUNK_SAMPLES) + 1 for one in spoken]

@@ -70,7 +70,8 @@ def as_saved(event: dict) -> dict:
     names = ("transcript", "translation")
     texts = {name: event[name]["committed"] for name in names}
     sure = {f"{name}_confidence": event[name]["confidence"] for name in names}
-    return {name: event[name] for name in ("start", "end", "frames", "size")} | texts | sure
+    kept = ("start", "end", "frames", "size", "guards")
+    return {name: event[name] for name in kept} | texts | sure
 
 
 def records(folder: Path) -> list[dict]:

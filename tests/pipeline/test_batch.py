@@ -106,7 +106,7 @@ def test_all_containers_have_the_segments_of_the_recording(translated):
         found = [(event["start"], event["end"]) for event in form["segments"]]
         assert np.array(found) == pytest.approx(np.array(spans[: len(found)]), abs=0.35)
         texts = {"transcript", "translation", "transcript_confidence", "translation_confidence"}
-        written = {"start", "end", *texts, "frames", "size"}
+        written = {"start", "end", *texts, "frames", "size", "guards"}
         assert all(set(segment) == written for segment in form["segments"])
 
 

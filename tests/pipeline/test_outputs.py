@@ -1,6 +1,8 @@
 """Subtitles leave out what the model is too unsure of, and say so; the document holds all."""
 
-from dragoman.pipeline.outputs import asked, confident, document
+from dataclasses import replace
+
+from dragoman.pipeline.outputs import asked, confident, document, guarded, presented
 from dragoman.stages.messages import Caption, SessionOptions, Text
 
 
@@ -20,6 +22,17 @@ def test_segments_under_the_threshold_are_counted():
 
 def test_zero_leaves_out_nothing():
     assert confident(CAPTIONS, SessionOptions(min_confidence=0.0), "nano") == (CAPTIONS, "")
+
+
+def test_guarded_answers_are_counted_and_told():
+    refused = replace(final(3), transcript=Text(), translation=Text(), guards=("refusal",))
+    looped = replace(final(4), guards=("repetition", "wrong_language"))
+    told = guarded([*CAPTIONS, refused, looped])
+    assert told.startswith("in 2 of 5 segments the model's answer was not what was asked for")
+    assert "(refusal 1, repetition 1, wrong language 1)" in told
+    kept, said = presented([*CAPTIONS, looped], SessionOptions(min_confidence=0.4), "nano")
+    assert len(kept) == 3 and len(said) == 2 and said[1].startswith("in 1 of 4 segments")
+    assert guarded(CAPTIONS) == ""
 
 
 def test_the_document_holds_every_segment_and_its_confidences():

@@ -226,6 +226,7 @@ def test_loops_are_cut(stage, monkeypatch):
     looped = "El perro" + " duerme y" * 30 + "\nEnglish: The dog" + " the" * 40
     captions, _ = scripted(stage, monkeypatch, segment([30]), looped)
     assert captions[0].transcript.whole == "El perro duerme y"
+    assert captions[0].guards == (Flag.REPETITION,)
 
 
 @pytest.mark.parametrize(
@@ -253,13 +254,15 @@ def test_a_transcript_ends_where_the_label_of_its_translation_begins(
 def test_a_refusal_is_counted_and_not_shown(stage, monkeypatch, caplog):
     refusal = "I can't process that request. Please provide the audio."
     captions, states = scripted(stage, monkeypatch, segment([9, 9]), refusal, refusal)
-    assert captions == [] and states[-1].guarded == {Flag.REFUSAL: 1}
+    (only,) = captions
+    assert (only.kind, only.segment, only.guards) == ("final", 1, (Flag.REFUSAL,))
+    assert only.transcript.whole == only.translation.whole == ""
     assert "segment 1: the model gave a refusal, which is not shown" in caplog.text
     captions, states = scripted(
         stage, monkeypatch, segment([9, 9]), refusal, "El perro.\nEnglish: The dog."
     )
     assert [c.transcript.whole for c in captions] == ["El perro."], "nothing of it was committed"
-    assert states[-1].guarded == {}
+    assert captions[-1].guards == ()
 
 
 WRONG = "The dog sleeps in the garden and the cat is here.\nEnglish: The dog sleeps."
@@ -271,22 +274,22 @@ def test_an_answer_in_the_wrong_language_is_asked_for_in_the_longer_wording(
 ):
     captions, states = scripted(stage, monkeypatch, segment([9, 9]), WRONG, RIGHT, RIGHT)
     assert [c.transcript.whole for c in captions] == ["El perro duerme en el jardín."] * 2
-    assert states[-1].guarded == {Flag.WRONG_LANGUAGE: 1} and states[-1].style == "long"
+    assert captions[-1].guards == (Flag.WRONG_LANGUAGE,) and states[-1].style == "long"
     assert "segment 1: the answer was in the wrong language" in caplog.text
 
 
 def test_it_is_asked_for_once_and_then_taken(stage, monkeypatch):
-    captions, states = scripted(stage, monkeypatch, segment([9, 9]), WRONG, WRONG, WRONG)
+    captions, _ = scripted(stage, monkeypatch, segment([9, 9]), WRONG, WRONG, WRONG)
     assert captions[-1].transcript.whole.startswith("The dog sleeps in the garden")
-    assert states[-1].guarded == {Flag.WRONG_LANGUAGE: 1}
+    assert captions[-1].guards == (Flag.WRONG_LANGUAGE,)
 
 
 def test_what_was_promised_is_not_asked_for_again(stage, monkeypatch):
     short = "The dog sleeps\nEnglish: The dog"
-    captions, states = scripted(stage, monkeypatch, segment([9, 9, 9]), short, short, WRONG)
+    captions, _ = scripted(stage, monkeypatch, segment([9, 9, 9]), short, short, WRONG)
     assert captions[1].transcript.committed == "The dog"
     assert captions[-1].transcript.whole == "The dog sleeps in the garden and the cat is here."
-    assert states[-1].guarded == {}
+    assert captions[-1].guards == ()
 
 
 @pytest.mark.parametrize("sizes", [{}, {"draft_size": "half"}])
@@ -298,7 +301,8 @@ def test_asked_again_it_is_as_if_it_had_been_asked_so_from_the_first(stage, monk
     assert texts(captions[:3]) == texts(expected)
     before = prompts.build(stage.tokenizer, "es", "en", style="long").before
     assert states[2].cache.length == states[2].heard == len(before) + 6
-    assert states[-1].guarded == {Flag.WRONG_LANGUAGE: 2}, "once a segment"
+    finals = [c for c in captions if c.kind == "final"]
+    assert [Flag.WRONG_LANGUAGE in c.guards for c in finals] == [True, True]
 
 
 def test_what_was_shown_as_committed_stays_whatever_the_rest_becomes():
