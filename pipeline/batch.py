@@ -38,7 +38,7 @@ from dragoman.pipeline.segments import segments
 from dragoman.spec import ModelSpec
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Picture, SessionOptions, Speech
 
-MADE = 6  # raised when the same file gives other outputs: what an older version did is done again
+MADE = 7  # raised when the same file gives other outputs: what an older version did is done again
 
 Status = Literal["done", "skipped", "failed"]
 
