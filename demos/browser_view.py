@@ -135,7 +135,7 @@ def save(
     shown, unsure = outputs.confident(finals, options, model)
     said = [*warnings, unsure] if unsure else warnings
     form = outputs.document(name, model, options, duration_s, finals, said)
-    files = outputs.planned(Path(name).stem, options, USUAL, bilingual=True)
+    files = outputs.planned(Path(name).stem, options, USUAL)
     return outputs.save(files, folder, shown, form)
 
 

@@ -38,12 +38,21 @@ def translate(
     output_format: Annotated[
         str,
         typer.Option(
-            "--output-format", "-f", help="Any of srt,vtt,txt,tsv,json, with commas between."
+            "--output-format",
+            "-f",
+            help="Any of srt,vtt,ass,ttml,txt,tsv,json, with commas between, or all.",
         ),
     ] = "srt,vtt,json",
-    bilingual: Annotated[
-        bool, typer.Option(help="Also write subtitles with both languages.")
-    ] = True,
+    text: Annotated[
+        str,
+        typer.Option(
+            help="Any of transcript,translation,transcript-above,translation-above: the last two "
+            "are both languages.",
+        ),
+    ] = "transcript,translation,transcript-above",
+    max_cps: Annotated[
+        float, typer.Option(help="Characters a second that viewers can read, at most 21.")
+    ] = 17.0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Do finished files again, replace any outputs.")
     ] = False,
@@ -71,7 +80,11 @@ def translate(
     """Subtitles for files and folders. Transcript, translation, and both together."""
     if as_json and quiet:
         raise typer.BadParameter("--json and --quiet exclude each other: give one of them")
-    formats = _formats(output_format)
+    from dragoman.pipeline.outputs import chosen_formats, chosen_texts
+    from dragoman.pipeline.rules import Rules
+
+    formats, texts = chosen_formats(_parts(output_format)), chosen_texts(_parts(text))
+    rules = Rules(chars_per_second=max_cps)
     options.log_to_stderr(debug)
     spec = ModelSpec(model, device, dtype, size, address=address)
     check(spec, language, target_language)
@@ -89,9 +102,10 @@ def translate(
         ),
         spec=spec,
         formats=formats,
-        bilingual=bilingual,
+        texts=texts,
         overwrite=overwrite,
         channel=channel,
+        rules=rules,
     )
     return run(paths, output_dir, asked, workers, as_json=as_json, quiet=quiet)
 
@@ -157,15 +171,8 @@ def summary(results: "list[Result]", seconds: float, interrupted: bool = False) 
     }
 
 
-def _formats(text: str) -> tuple[str, ...]:
-    from dragoman.pipeline.formats import known
-
-    asked = [part.strip().lower() for part in text.split(",") if part.strip()]
-    if not asked or set(asked) - set(known()):
-        raise typer.BadParameter(
-            f"--output-format {text!r} is not known: give any of {', '.join(known())}"
-        )
-    return tuple(asked)
+def _parts(text: str) -> list[str]:
+    return [part.strip().lower() for part in text.split(",") if part.strip()]
 
 
 def _show(event: "Event", results: "list[Result]", screen: "BatchView") -> None:

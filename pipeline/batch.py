@@ -17,7 +17,7 @@ import os
 import uuid
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -33,8 +33,10 @@ from dragoman.pipeline.media import probe, read_audio
 from dragoman.pipeline.outputs import Output, asked, confident, document, planned, write_all
 from dragoman.pipeline.pool import Job, Outcome, Pool
 from dragoman.pipeline.recipes import Recipe, look_recipe, recipes
+from dragoman.pipeline.rules import Rules
 from dragoman.pipeline.runner import Failure
 from dragoman.pipeline.segments import segments
+from dragoman.pipeline.subtitles import RULES, TEXTS, Which
 from dragoman.spec import ModelSpec
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Picture, SessionOptions, Speech
 
@@ -50,9 +52,10 @@ class BatchOptions:
     session: SessionOptions = SessionOptions()
     spec: ModelSpec = ModelSpec()
     formats: tuple[str, ...] = USUAL
-    bilingual: bool = True
+    texts: tuple[Which, ...] = TEXTS
     overwrite: bool = False
     channel: int | None = None  # the one that is heard, from 1; None: all of them, mixed
+    rules: Rules = RULES
 
 
 @dataclass(frozen=True)
@@ -178,8 +181,9 @@ class Batch:
 
     def _prepare(self, source: InputFile) -> Result | None:
         work = self._work(source)
+        options = self._options
         outputs = planned(
-            source.name, self._options.session, self._options.formats, self._options.bilingual
+            source.name, options.session, options.formats, options.texts, options.rules
         )
         paths = tuple(source.folder / output.file for output in outputs)
         if source.folder.is_dir():
@@ -221,6 +225,7 @@ class Batch:
         options = asked(self._options.session)
         parts = [MADE, status.st_size, status.st_mtime_ns, self._model, options]
         parts += [] if self._options.channel is None else [self._options.channel]
+        parts += [] if self._options.rules == RULES else [asdict(self._options.rules)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
     # The work.

@@ -9,32 +9,42 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from dragoman.errors import UsageError
 from dragoman.models import confidence
 from dragoman.models.hub import name_of
-from dragoman.pipeline.formats import JSON, known
+from dragoman.pipeline.formats import ALL, JSON, known
 from dragoman.pipeline.journal import DRAFT, Journal, digest
-from dragoman.pipeline.subtitles import Which, cues, write, write_whole
+from dragoman.pipeline.rules import Rules
+from dragoman.pipeline.subtitles import RULES, TEXTS, Which, cues, write, write_whole
 from dragoman.stages.messages import Caption, SessionOptions
 
 
 @dataclass(frozen=True)
 class Output:
-    """One file: ``which`` text it shows, None for the JSON document."""
+    """One file: ``which`` text it shows, None for the JSON document, and by what ``rules``."""
 
     file: str
     which: Which | None
+    rules: Rules = RULES
 
 
 def planned(
-    name: str, options: SessionOptions, formats: Sequence[str], bilingual: bool
+    name: str,
+    options: SessionOptions,
+    formats: Sequence[str],
+    texts: Sequence[Which] = TEXTS,
+    rules: Rules = RULES,
 ) -> list[Output]:
     """The files for a source called ``name``, in the order in which they are shown."""
     source, target = options.language, options.target_language
-    texts: list[tuple[str, Which]] = [(source, "transcript"), (target, "translation")]
-    if bilingual:
-        texts.append((f"{source}-{target}", "both"))
+    codes: dict[Which, str] = {
+        "transcript": source,
+        "translation": target,
+        "transcript-above": f"{source}-{target}",
+        "translation-above": f"{target}-{source}",
+    }
     out: list[Output] = []
     for form in known():
         if form not in formats:
@@ -42,8 +52,28 @@ def planned(
         if form == JSON:
             out.append(Output(f"{name}.json", None))
         else:
-            out += [Output(f"{name}.{code}.{form}", which) for code, which in texts]
+            shown = [which for which in codes if which in texts]
+            out += [Output(f"{name}.{codes[which]}.{form}", which, rules) for which in shown]
     return out
+
+
+def chosen_formats(names: Sequence[str]) -> tuple[str, ...]:
+    """The formats called ``names``, `all` for all of them; raises UsageError."""
+    asked = known() if ALL in names else list(names)
+    if not asked or set(asked) - set(known()):
+        raise UsageError(
+            f"output format {','.join(names)!r} is not known: give any of {', '.join(known())}, "
+            f"or {ALL}"
+        )
+    return tuple(asked)
+
+
+def chosen_texts(names: Sequence[str]) -> tuple[Which, ...]:
+    """The texts called ``names``; raises UsageError."""
+    every = get_args(Which)
+    if not names or set(names) - set(every):
+        raise UsageError(f"text {','.join(names)!r} is not known: give any of {', '.join(every)}")
+    return tuple(which for which in every if which in names)
 
 
 def document(
@@ -124,7 +154,7 @@ def save(
     """Writes ``outputs``, each whole or not, of ``captions`` and their document ``form``."""
     paths = [folder / output.file for output in outputs]
     for output, path in zip(outputs, paths, strict=True):
-        _write(path, output.which, captions, form)
+        _write(output, path, captions, form)
     return paths
 
 
@@ -140,7 +170,7 @@ def write_all(
     drafts = {o: folder / f"{DRAFT}-{at}{Path(o.file).suffix}" for at, o in enumerate(outputs)}
     try:
         for output, draft in drafts.items():
-            _write(draft, output.which, captions, form)
+            _write(output, draft, captions, form)
             _sync(draft)
         journal.announce(name, {output.file: digest(draft) for output, draft in drafts.items()})
         for output, draft in drafts.items():
@@ -153,14 +183,12 @@ def write_all(
     return [folder / output.file for output in outputs]
 
 
-def _write(
-    path: Path, which: Which | None, captions: Sequence[Caption], form: dict[str, Any]
-) -> None:
-    if which is None:
+def _write(output: Output, path: Path, captions: Sequence[Caption], form: dict[str, Any]) -> None:
+    if output.which is None:
         text = json.dumps(form, ensure_ascii=False, indent=1) + "\n"
         write_whole(path, text)
     else:
-        write(cues(captions, which), path)
+        write(cues(captions, output.which, output.rules), path)
 
 
 def _sync(path: Path) -> None:

@@ -22,7 +22,10 @@ from dragoman.pipeline.lines import Passage, least
 from dragoman.pipeline.rules import Rules, characters
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption
 
-Which = Literal["transcript", "translation", "both"]
+Which = Literal["transcript", "translation", "transcript-above", "translation-above"]
+
+ONE_LANGUAGE: tuple[Which, ...] = ("transcript", "translation")
+TEXTS: tuple[Which, ...] = (*ONE_LANGUAGE, "transcript-above")  # unless others are asked for
 
 RULES = Rules()
 GRID_MS = 10
@@ -53,8 +56,14 @@ class _Span:
 
     def shown(self, which: Which) -> list[Passage]:
         """The texts that are to be seen, from top to bottom."""
-        texts = {"transcript": [self.spoken], "translation": [self.written]}
-        passages = [Passage.of(*text) for text in texts.get(which, [self.spoken, self.written])]
+        texts = [self.spoken, self.written]
+        chosen = {
+            "transcript": texts[:1],
+            "translation": texts[1:],
+            "transcript-above": texts,
+            "translation-above": texts[::-1],
+        }
+        passages = [Passage.of(*text) for text in chosen[which]]
         return [passage for passage in passages if passage]
 
 
@@ -142,7 +151,7 @@ def _joined(spans: Iterable[_Span], which: Which, rules: Rules) -> list[_Span]:
 
 def _too_short(span: _Span, limit: int, which: Which, rules: Rules) -> bool:
     texts = span.shown(which)
-    most = max(text.columns for text in texts) if which == "both" else texts[0].columns
+    most = max(text.columns for text in texts)
     return limit - span.start < rules.needed_ms(most) + _gap(rules)
 
 
@@ -181,13 +190,11 @@ def _monolingual(text: Passage, length_ms: int, room_ms: int | None, rules: Rule
     return [_Block(part.lines, characters(part.lines)) for part in parts if part]
 
 
-def _bilingual(
-    transcript: Passage, translation: Passage, length_ms: int, rules: Rules
-) -> list[_Block]:
+def _bilingual(above: Passage, below: Passage, length_ms: int, rules: Rules) -> list[_Block]:
     """One line of each language a cue, divided in step: by sentences where they correspond."""
-    total = transcript.columns + translation.columns
+    total = above.columns + below.columns
     blocks: list[_Block] = []
-    for pair in _pairs(transcript, translation):
+    for pair in _pairs(above, below):
         share = length_ms * sum(text.columns for text in pair) // total
         longer = max(pair, key=lambda text: text.columns / text.line_columns)
         count = max(*(least(text.reach(1)) for text in pair), _for_time(longer, share, rules))
@@ -197,11 +204,11 @@ def _bilingual(
     return blocks
 
 
-def _pairs(transcript: Passage, translation: Passage) -> list[tuple[Passage, Passage]]:
+def _pairs(text: Passage, other: Passage) -> list[tuple[Passage, Passage]]:
     """Sentences and their translations, the short ones joined; all in one if they do not match."""
-    sentences, translated = transcript.sentences(), translation.sentences()
+    sentences, translated = text.sentences(), other.sentences()
     if len(sentences) != len(translated):
-        return [(transcript, translation)]
+        return [(text, other)]
     pairs: list[tuple[Passage, Passage]] = []
     for above, below in zip(sentences, translated, strict=True):
         if pairs:

@@ -86,10 +86,10 @@ def test_quiet_prints_paths_and_a_second_run_starts_nothing(command, tmp_path, c
 def test_json_is_one_document(command, tmp_path, capsys):
     sound(tmp_path / "in" / "a.wav")
     sound(tmp_path / "in" / "b.wav")
-    assert command(tmp_path / "in" / "a.wav", "--no-bilingual") == errors.OK
+    assert command(tmp_path / "in" / "a.wav", "--text=translation,transcript") == errors.OK
     capsys.readouterr()
     (tmp_path / "in" / "c.mp4").touch()
-    assert command("--json", tmp_path / "in", "--no-bilingual") == errors.NO_INPUT
+    assert command("--json", tmp_path / "in", "--text=translation,transcript") == errors.NO_INPUT
     out, err = capsys.readouterr()
     form = json.loads(out)
     assert (form["done"], form["skipped"], form["failed"]) == (1, 1, 1)
@@ -161,6 +161,8 @@ def test_nothing_to_do_says_so_before_anything_is_loaded(tmp_path, capsys, monke
         (["a.wav", "--language", "xx"], "unknown language 'xx'"),
         (["a.wav", "--language", "en"], "both 'en'"),
         (["a.wav", "-f", "srt,doc"], "'srt,doc'"),
+        (["a.wav", "--text", "subtitle"], "'subtitle' is not known: give any of transcript"),
+        (["a.wav", "--max-cps", "30"], "30 characters a second cannot be asked for"),
         (["a.wav", "--json", "-q"], "--json and --quiet"),
         (["a.wav", "--workers", "0"], "workers"),
     ],

@@ -174,7 +174,10 @@ def test_the_outputs_hold_all_segments_in_order(pool, tmp_path):
     ("options", "suffixes"),
     [
         ({"formats": ("srt",)}, {"es.srt", "en.srt", "es-en.srt"}),
-        ({"formats": ("json", "vtt"), "bilingual": False}, {"es.vtt", "en.vtt", "json"}),
+        (
+            {"formats": ("json", "vtt"), "texts": ("transcript", "translation")},
+            {"es.vtt", "en.vtt", "json"},
+        ),
         (
             {"session": SessionOptions(language="en", target_language="it"), "formats": ("srt",)},
             {"en.srt", "it.srt", "en-it.srt"},

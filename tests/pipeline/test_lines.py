@@ -70,7 +70,7 @@ def test_both_languages_keep_to_their_own_width():
         "and about problems that nobody has solved. Can computers translate while they listen?"
     )
     caption = Caption("final", 0, 0, 14 * 16_000, "ja", "en", Text(SPOKEN["ja"]), Text(english))
-    found = cues([caption], "both")
+    found = cues([caption], "transcript-above")
     assert all(len(cue.lines) == 2 for cue in found)
     assert all(
         columns(above) <= 26 and columns(below) <= 42 for above, below in (c.lines for c in found)

@@ -82,7 +82,7 @@ def test_both_languages(captions):
         )
         for c in captions
     ]
-    found = cues(marked, "both")
+    found = cues(marked, "transcript-above")
     check_layout(found)
     shown = [word for cue in found for line in cue.lines for word in line.split()]
     for mark, which in (("a", "transcript"), ("Z", "translation")):
@@ -94,13 +94,13 @@ def test_both_languages(captions):
         assert marks != [{"Z"}, {"a"}]
 
 
-@given(streams(), st.sampled_from(["transcript", "translation", "both"]))
+@given(streams(), st.sampled_from(["transcript", "translation", "transcript-above"]))
 @settings(deadline=None)
 def test_every_cue_can_be_read_where_there_is_room(captions, which):
     """Far apart, all keep to the rules."""
     found = cues(_apart(captions), which)
     for cue in found:
-        bilingual = which == "both" and len(cue.lines) == 2
+        bilingual = which == "transcript-above" and len(cue.lines) == 2
         needed = RULES.needed_ms(characters(cue.lines, bilingual))
         assert cue.end_ms - cue.start_ms >= needed
     assert all(b.start_ms - a.end_ms >= RULES.gap_ms for a, b in pairwise(found))
@@ -136,7 +136,7 @@ def test_time_is_shared_by_characters():
 
 
 def test_bilingual_cues_go_in_step():
-    found = cues([caption(0, 14_000, SPEECH, TRANSLATION)], "both")
+    found = cues([caption(0, 14_000, SPEECH, TRANSLATION)], "transcript-above")
     pairs = [cue.lines for cue in found]
     assert ("¿Por dónde empezamos?", "Where do we start?") in pairs
     assert pairs[0] == ("Buenos días a todos", "Good morning everyone")
@@ -144,13 +144,22 @@ def test_bilingual_cues_go_in_step():
     assert all(len(pair) == 2 for pair in pairs)
 
 
+def test_either_language_may_stand_above():
+    captions = [caption(0, 14_000, SPEECH, TRANSLATION), caption(20_000, 22_000, "Adiós.", "Bye.")]
+    above, below = (cues(captions, which) for which in ("transcript-above", "translation-above"))
+    assert [cue.lines for cue in below] == [cue.lines[::-1] for cue in above]
+    assert below[-1].lines == ("Bye.", "Adiós.")
+
+
 def test_a_short_pair_is_one_cue():
-    (cue,) = cues([caption(500, 2_500, "Hola. ¿Qué tal?", "Hello. How are you?")], "both")
+    (cue,) = cues(
+        [caption(500, 2_500, "Hola. ¿Qué tal?", "Hello. How are you?")], "transcript-above"
+    )
     assert cue == Cue(500, 2_500, ("Hola. ¿Qué tal?", "Hello. How are you?"))
 
 
 def test_without_a_translation_both_lines_are_the_transcripts():
-    found = cues([caption(0, 5_000, SPEECH[:54])], "both")
+    found = cues([caption(0, 5_000, SPEECH[:54])], "transcript-above")
     assert found[0].lines == ("Buenos días a todos", "y bienvenidos a esta conferencia.")
 
 
@@ -211,7 +220,7 @@ def test_a_torn_word_is_no_word():
 
 @pytest.mark.parametrize("name, head", [("a.srt", "1\n00:00:00,500 -->"), ("a.vtt", "WEBVTT\n\n")])
 def test_files_read_back(tmp_path, name, head):
-    laid = cues([caption(500, 14_500, SPEECH, TRANSLATION)], "both")
+    laid = cues([caption(500, 14_500, SPEECH, TRANSLATION)], "transcript-above")
     path = tmp_path / name
     write(laid, path)
     assert path.read_text(encoding="utf-8").startswith(head)
@@ -225,9 +234,10 @@ def test_files_read_back(tmp_path, name, head):
 def test_text_is_never_taken_for_markup(tmp_path):
     line = r"{a} <b> & \N --> c"
     write([Cue(0, 1_000, (line,))], tmp_path / "a.srt")
-    assert r"{a} <b> & ⧵N → c" in (tmp_path / "a.srt").read_text(encoding="utf-8")
+    written = (tmp_path / "a.srt").read_text(encoding="utf-8")
+    assert "{a} <\u200eb> & ⧵N --\u200e> c" in written
     write([Cue(0, 1_000, (line,))], tmp_path / "a.vtt")
-    assert "{a} &lt;b&gt; &amp; ⧵N → c" in (tmp_path / "a.vtt").read_text(encoding="utf-8")
+    assert "{a} &lt;b&gt; &amp; ⧵N --&gt; c" in (tmp_path / "a.vtt").read_text(encoding="utf-8")
 
 
 def test_no_cues_make_a_valid_empty_file(tmp_path):
