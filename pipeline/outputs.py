@@ -52,7 +52,7 @@ def planned(
         if form == JSON:
             out.append(Output(f"{name}.json", None))
         else:
-            shown = [which for which in codes if which in texts]
+            shown: list[Which] = [which for which in codes if which in texts]
             out += [Output(f"{name}.{codes[which]}.{form}", which, rules) for which in shown]
     return out
 

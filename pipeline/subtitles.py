@@ -68,7 +68,7 @@ class _Span:
 
 
 @dataclass(frozen=True)
-class _Block:
+class Block:
     """The text of one cue: its lines, and how many characters of them must be read."""
 
     lines: tuple[str, ...]
@@ -93,7 +93,7 @@ def cues(
         limit = following.start if following else None
         room = None if limit is None else max(0, limit - start)
         blocks = _blocks(span.spoken, span.written, span.end - span.start, room, which, rules)
-        out += _timed(blocks, start, span.end, limit, rules)
+        out += timed(blocks, start, span.end, limit, rules)
     return out
 
 
@@ -125,13 +125,13 @@ def _on_grid(ms: int) -> int:
     return ms // GRID_MS * GRID_MS
 
 
-def _up_to_grid(ms: int) -> int:
+def up_to_grid(ms: int) -> int:
     return -_on_grid(-ms)
 
 
 def _gap(rules: Rules) -> int:
     """The shortest gap that is on the grid."""
-    return _up_to_grid(rules.gap_ms)
+    return up_to_grid(rules.gap_ms)
 
 
 def _joined(spans: Iterable[_Span], which: Which, rules: Rules) -> list[_Span]:
@@ -170,37 +170,37 @@ def _blocks(
     room_ms: int | None,
     which: Which,
     rules: Rules,
-) -> list[_Block]:
+) -> list[Block]:
     """The texts of a span's cues; ``room_ms`` is the time until the next one begins."""
     texts = _Span(0, length_ms, spoken, written).shown(which)
     if len(texts) == 2:
         return _bilingual(texts[0], texts[1], length_ms, rules)
-    return _monolingual(texts[0], length_ms, room_ms, rules)
+    return divided(texts[0], length_ms, room_ms, rules)
 
 
-def _monolingual(text: Passage, length_ms: int, room_ms: int | None, rules: Rules) -> list[_Block]:
+def divided(text: Passage, length_ms: int, room_ms: int | None, rules: Rules) -> list[Block]:
     """As few cues as fit, or some more where that spares sentences and there is time for them."""
     reach = text.reach(rules.lines)
     fewest = max(least(reach), _for_time(text, length_ms, rules))
     most = fewest + min(MORE_CUES, len(text.sentences()))
     if room_ms is not None:
         most = max(fewest, min(most, room_ms // (rules.shortest_ms + _gap(rules))))
-    divided = [(n, text.divide(n, reach, CUE_EVENNESS)) for n in range(fewest, most + 1)]
-    _, (_, parts) = min(divided, key=lambda found: found[1][0] + CUE_COST * found[0])
-    return [_Block(part.lines, characters(part.lines)) for part in parts if part]
+    choices = [(n, text.divide(n, reach, CUE_EVENNESS)) for n in range(fewest, most + 1)]
+    _, (_, parts) = min(choices, key=lambda found: found[1][0] + CUE_COST * found[0])
+    return [Block(part.lines, characters(part.lines)) for part in parts if part]
 
 
-def _bilingual(above: Passage, below: Passage, length_ms: int, rules: Rules) -> list[_Block]:
+def _bilingual(above: Passage, below: Passage, length_ms: int, rules: Rules) -> list[Block]:
     """One line of each language a cue, divided in step: by sentences where they correspond."""
     total = above.columns + below.columns
-    blocks: list[_Block] = []
+    blocks: list[Block] = []
     for pair in _pairs(above, below):
         share = length_ms * sum(text.columns for text in pair) // total
         longer = max(pair, key=lambda text: text.columns / text.line_columns)
         count = max(*(least(text.reach(1)) for text in pair), _for_time(longer, share, rules))
         for row in zip(*(text.divide(count, text.reach(1))[1] for text in pair), strict=True):
             lines = tuple(part.line for part in row if part)
-            blocks += [_Block(lines, characters(lines, bilingual=True))] if lines else []
+            blocks += [Block(lines, characters(lines, bilingual=True))] if lines else []
     return blocks
 
 
@@ -225,15 +225,15 @@ def _for_time(text: Passage, length_ms: int, rules: Rules) -> int:
     return max(1, min(-(-length_ms // rules.longest_ms), text.columns * 2 // text.line_columns))
 
 
-def _timed(
-    blocks: list[_Block], start: int, end: int, limit: int | None, rules: Rules
+def timed(
+    blocks: list[Block], start: int, end: int, limit: int | None, rules: Rules
 ) -> Iterator[Cue]:
     """Cues for ``blocks`` from ``start`` on, timed by their columns; all in milliseconds.
 
     Those that could not be read by ``end`` are given time after it, but never past ``limit``.
     """
     gap = _gap(rules)
-    needs = [_up_to_grid(rules.needed_ms(block.characters)) + gap for block in blocks]
+    needs = [up_to_grid(rules.needed_ms(block.characters)) + gap for block in blocks]
     end = max(end + gap, start + sum(needs))
     if limit is not None:
         end = min(end, limit)

@@ -152,9 +152,8 @@ def test_either_language_may_stand_above():
 
 
 def test_a_short_pair_is_one_cue():
-    (cue,) = cues(
-        [caption(500, 2_500, "Hola. ¿Qué tal?", "Hello. How are you?")], "transcript-above"
-    )
+    said = caption(500, 2_500, "Hola. ¿Qué tal?", "Hello. How are you?")
+    (cue,) = cues([said], "transcript-above")
     assert cue == Cue(500, 2_500, ("Hola. ¿Qué tal?", "Hello. How are you?"))
 
 
