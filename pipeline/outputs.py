@@ -14,8 +14,10 @@ from typing import Any, get_args
 from dragoman.errors import UsageError
 from dragoman.models import confidence
 from dragoman.models.hub import name_of
+from dragoman.pipeline.films import Film
 from dragoman.pipeline.formats import ALL, JSON, known
 from dragoman.pipeline.journal import DRAFT, Journal, digest
+from dragoman.pipeline.muxing import suffix_of
 from dragoman.pipeline.rules import Rules
 from dragoman.pipeline.subtitles import RULES, TEXTS, Which, cues, write, write_whole
 from dragoman.stages.messages import Caption, SessionOptions
@@ -23,11 +25,14 @@ from dragoman.stages.messages import Caption, SessionOptions
 
 @dataclass(frozen=True)
 class Output:
-    """One file: ``which`` text it shows, None for the JSON document, and by what ``rules``."""
+    """One file: ``which`` text it shows, and by what ``rules``; a ``film`` that gets subtitles; or
+    neither, which is the JSON document.
+    """
 
     file: str
-    which: Which | None
+    which: Which | None = None
     rules: Rules = RULES
+    film: Film | None = None
 
 
 def planned(
@@ -38,23 +43,55 @@ def planned(
     rules: Rules = RULES,
 ) -> list[Output]:
     """The files for a source called ``name``, in the order in which they are shown."""
-    source, target = options.language, options.target_language
-    codes: dict[Which, str] = {
-        "transcript": source,
-        "translation": target,
-        "transcript-above": f"{source}-{target}",
-        "translation-above": f"{target}-{source}",
-    }
+    codes = _codes(options)
     out: list[Output] = []
     for form in known():
         if form not in formats:
             continue
         if form == JSON:
-            out.append(Output(f"{name}.json", None))
+            out.append(Output(f"{name}.json"))
         else:
             shown: list[Which] = [which for which in codes if which in texts]
-            out += [Output(f"{name}.{codes[which]}.{form}", which, rules) for which in shown]
+            out += [
+                Output(f"{name}.{'-'.join(codes[which])}.{form}", which, rules) for which in shown
+            ]
     return out
+
+
+def films(
+    source: Path,
+    name: str,
+    options: SessionOptions,
+    texts: Sequence[Which],
+    burnt: Which | None,
+    muxed: bool,
+    rules: Rules = RULES,
+) -> list[Output]:
+    """The copies of the film ``source``: with ``texts`` as tracks if ``muxed``, and with the text
+    ``burnt`` in its picture.
+    """
+    codes = _codes(options)
+    shown: dict[Which, tuple[str, ...]] = {w: codes[w] for w in codes if w in texts}
+    suffix = suffix_of(source)
+    out: list[Output] = []
+    if muxed:
+        film = Film(source, shown, rules)
+        out.append(Output(f"{name}.subtitled{suffix}", film=film))
+    if burnt is not None:
+        film = Film(source, shown, rules, burnt)
+        out.append(Output(f"{name}.{'-'.join(codes[burnt])}.burnt{suffix}", film=film))
+    return out
+
+
+def _codes(options: SessionOptions) -> dict[Which, tuple[str, ...]]:
+    """The languages of each text, from top to bottom."""
+    source, target = options.language, options.target_language
+    return {
+        "transcript": (source,),
+        "translation": (target,),
+        "transcript-above": (source, target),
+        "translation-above": (target, source),
+    }
 
 
 def chosen_formats(names: Sequence[str]) -> tuple[str, ...]:
@@ -166,7 +203,9 @@ def write_all(
     form: dict[str, Any],
     journal: Journal,
 ) -> list[Path]:
-    """Writes ``outputs`` whole, and says so in ``journal``; raises OSError, leaving no drafts."""
+    """Writes ``outputs`` whole, and says so in ``journal``; raises OSError, and for a film
+    InputError and DependencyError, leaving no drafts.
+    """
     drafts = {o: folder / f"{DRAFT}-{at}{Path(o.file).suffix}" for at, o in enumerate(outputs)}
     try:
         for output, draft in drafts.items():
@@ -184,7 +223,9 @@ def write_all(
 
 
 def _write(output: Output, path: Path, captions: Sequence[Caption], form: dict[str, Any]) -> None:
-    if output.which is None:
+    if output.film is not None:
+        output.film.write(path, captions)
+    elif output.which is None:
         text = json.dumps(form, ensure_ascii=False, indent=1) + "\n"
         write_whole(path, text)
     else:
