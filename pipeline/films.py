@@ -4,7 +4,7 @@ Between `pipeline.outputs`, which plans and writes the outputs of a source, and 
 subtitles into a film: `pipeline.muxing` and `pipeline.burning`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ class Film:
     """
 
     source: Path
-    texts: Mapping[Which, Sequence[str]]
+    texts: tuple[tuple[Which, tuple[str, ...]], ...]
     rules: Rules
     burnt: Which | None = None
 
@@ -34,14 +34,14 @@ class Film:
 
             burn(self.source, cues(captions, self.burnt, self.rules), path)
         else:
-            mux(self.source, [self._track(which, captions) for which in self.texts], path)
+            mux(self.source, [self._track(*text, captions) for text in self.texts], path)
 
-    def _track(self, which: Which, captions: Sequence[Caption]) -> Track:
-        codes = self.texts[which]
+    def _track(self, which: Which, codes: Sequence[str], captions: Sequence[Caption]) -> Track:
         name = " + ".join(languages.find(code).name for code in codes)
         return Track(cues(captions, which, self.rules), codes[0], name, which == self._default)
 
     @property
     def _default(self) -> Which:
         """The track that is shown at once: the translation, if there is one."""
-        return "translation" if "translation" in self.texts else next(iter(self.texts))
+        texts: list[Which] = [which for which, _ in self.texts]
+        return "translation" if "translation" in texts else texts[0]

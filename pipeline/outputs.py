@@ -71,7 +71,7 @@ def films(
     ``burnt`` in its picture.
     """
     codes = _codes(options)
-    shown: dict[Which, tuple[str, ...]] = {w: codes[w] for w in codes if w in texts}
+    shown = tuple(text for text in codes.items() if text[0] in texts)
     suffix = suffix_of(source)
     out: list[Output] = []
     if muxed:

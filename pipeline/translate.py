@@ -24,8 +24,8 @@ class Found:
 
 @dataclass(frozen=True)
 class Planned:
-    """What is left to work on, each file with its seconds where its header tells them. Unless this is
-    a dry run the model is being loaded now."""
+    """What is left to work on, each file with its seconds where its header tells them. The model is
+    being loaded now, unless this is a dry run."""
 
     to_do: Sequence[tuple[Path, float | None]]
 
@@ -55,8 +55,8 @@ def translate(
     Outputs lie beside each file or in ``output_dir``. What was finished is kept if the generator is
     closed early: the same call goes on there. ``workers`` are processes of Ray, by default one for
     each core or GPU; without ``ray`` this process works. ``bars`` allows a progress bar for a
-    download; a ``dry_run`` ends where the model would be loaded. An input that fails is a `Result`; raises CheckpointError, SizeError, DeviceError and
-    PipelineError.
+    download; a ``dry_run`` ends where the model would be loaded. An input that fails is a `Result`;
+    raises CheckpointError, SizeError, DeviceError and PipelineError.
     """
     sources, lacking = find(paths, output_dir)
     if sources:

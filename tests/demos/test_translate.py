@@ -110,7 +110,7 @@ def test_a_dry_run_says_what_it_would_do(command, tmp_path, capsys, monkeypatch)
     assert capsys.readouterr().out.splitlines()[1:] == [
         f"to do    {tmp_path}/in/a.wav (0:01.1)",
         f"to do    {tmp_path}/in/b.wav (0:02.2)",
-        "2 files, 0:03.4 of sound",
+        "2 files, 0:03.3 of sound",
     ]
     assert not (tmp_path / "out").exists()
     command("--json", *args)
