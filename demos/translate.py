@@ -46,7 +46,7 @@ def translate(
     ] = "srt,vtt,json",
     text: Annotated[
         str,
-        typer.Option(help="Any of transcript,translation,transcript-above,translation-above."),
+        typer.Option(help="Any of transcript-above, translation-above, transcript, translation."),
     ] = "transcript,translation,transcript-above",
     max_cps: Annotated[
         float, typer.Option(help="Characters a second that viewers can read, at most 21.")
