@@ -134,7 +134,7 @@ def save(
     finals = [caption for caption in captions if caption.kind == "final"]
     shown, told = outputs.presented(finals, options, model)
     form = outputs.document(name, model, options, duration_s, finals, [*warnings, *told])
-    files = outputs.planned(Path(name).stem, options, USUAL, bilingual=True)
+    files = outputs.planned(Path(name).stem, options, USUAL)
     return outputs.save(files, folder, shown, form)
 
 

@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 
 from dragoman.demos import models, options
 from dragoman.demos.browser import demo
+from dragoman.demos.check import check
 from dragoman.demos.doctor import doctor
 from dragoman.demos.stdout import escape_what_cannot_be_encoded
 from dragoman.demos.translate import translate
@@ -207,6 +208,7 @@ def captions(
 
 
 app.command()(translate)
+app.command()(check)
 app.command()(demo)
 app.command()(doctor)
 app.add_typer(models.app, name="models")

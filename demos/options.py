@@ -79,6 +79,16 @@ Endpoint = Annotated[
         show_default=False,
     ),
 ]
+AudioTrack = Annotated[
+    int | None,
+    typer.Option(
+        "--audio-track",
+        min=1,
+        metavar="N",
+        help="Hear this sound track, counted from 1; else the one in --language, or the default.",
+        show_default=False,
+    ),
+]
 Channel = Annotated[
     int | None,
     typer.Option(

@@ -30,6 +30,9 @@ class BatchView:
     def start(self, to_do: Sequence[tuple[Path, float | None]]) -> None:
         """The files to work on, and how long they are; the model is being loaded now."""
 
+    def planned(self, to_do: Sequence[tuple[Path, float | None]]) -> None:
+        """The files that a dry run would work on."""
+
     def ready(self, workers: int) -> None:
         """The model is loaded."""
 
@@ -60,6 +63,9 @@ class Lines(BatchView):
     def show(self, result: Result) -> None:
         self._shown += 1
         print(f"[{self._shown}/{self._files}] {line(result)}", file=self._out, flush=True)
+
+    def planned(self, to_do: Sequence[tuple[Path, float | None]]) -> None:
+        print(plan(to_do), file=self._out, flush=True)
 
 
 class Bars(BatchView):
@@ -94,6 +100,10 @@ class Bars(BatchView):
     def start(self, to_do: Sequence[tuple[Path, float | None]]) -> None:
         self._durations = dict(to_do)
         self._show_total("loading the model")
+
+    def planned(self, to_do: Sequence[tuple[Path, float | None]]) -> None:
+        if self._with_lines:
+            self._progress.console.print(plan(to_do), markup=False, highlight=False)
 
     def ready(self, workers: int) -> None:
         self._begin = time.monotonic()
@@ -155,6 +165,15 @@ def view(*, as_json: bool, quiet: bool, files: int) -> BatchView:
     return (
         Bars(console, files, with_lines=True) if console.is_terminal else Lines(sys.stdout, files)
     )
+
+
+def plan(to_do: Sequence[tuple[Path, float | None]]) -> str:
+    """What a dry run says: the files, and how long they are together."""
+    lines = [f"to do    {path} ({'?' if s is None else _clock(s)})" for path, s in to_do]
+    known = [seconds for _, seconds in to_do if seconds is not None]
+    more = "" if len(known) == len(to_do) else "at least "
+    total = f"{_count(len(to_do), 'file')}, {more}{_clock(sum(known))} of sound"
+    return "\n".join([*lines, total])
 
 
 def line(result: Result) -> str:

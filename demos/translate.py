@@ -7,6 +7,7 @@ is said at the end. Heavy imports wait until the command runs.
 import json
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,12 +39,25 @@ def translate(
     output_format: Annotated[
         str,
         typer.Option(
-            "--output-format", "-f", help="Any of srt,vtt,txt,tsv,json, with commas between."
+            "--output-format",
+            "-f",
+            help="Any of srt,vtt,ass,ttml,txt,tsv,json, with commas between, or all.",
         ),
     ] = "srt,vtt,json",
-    bilingual: Annotated[
-        bool, typer.Option(help="Also write subtitles with both languages.")
-    ] = True,
+    text: Annotated[
+        str,
+        typer.Option(help="Any of transcript-above, translation-above, transcript, translation."),
+    ] = "transcript,translation,transcript-above",
+    max_cps: Annotated[
+        float, typer.Option(help="Characters a second that viewers can read, at most 21.")
+    ] = 17.0,
+    mux: Annotated[
+        bool, typer.Option("--mux", help="Also copy each film, with the texts as tracks.")
+    ] = False,
+    burn_in: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Also copy each film, with this text in its picture."),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Do finished files again, replace any outputs.")
     ] = False,
@@ -58,6 +72,7 @@ def translate(
         int | None, typer.Option(min=1, help="Worker processes; else one for each core or GPU.")
     ] = None,
     endpoint: options.Endpoint = None,
+    audio_track: options.AudioTrack = None,
     channel: options.Channel = None,
     address: options.Address = None,
     as_json: Annotated[
@@ -66,12 +81,25 @@ def translate(
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print the paths of the outputs, nothing else.")
     ] = False,
+    summary_json: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write the document of --json to this file."),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what would be done and how long it is; do nothing."),
+    ] = False,
     debug: options.Debug = False,
 ) -> int:
     """Subtitles for files and folders. Transcript, translation, and both together."""
     if as_json and quiet:
         raise typer.BadParameter("--json and --quiet exclude each other: give one of them")
-    formats = _formats(output_format)
+    from dragoman.pipeline.outputs import chosen_formats, chosen_texts
+    from dragoman.pipeline.rules import Rules
+
+    formats, texts = chosen_formats(_parts(output_format)), chosen_texts(_parts(text))
+    burnt = None if burn_in is None else chosen_texts([burn_in])[0]
+    rules = Rules(chars_per_second=max_cps)
     options.log_to_stderr(debug)
     spec = ModelSpec(model, device, dtype, size, address=address)
     check(spec, language, target_language)
@@ -89,11 +117,24 @@ def translate(
         ),
         spec=spec,
         formats=formats,
-        bilingual=bilingual,
+        texts=texts,
         overwrite=overwrite,
         channel=channel,
+        track=audio_track,
+        rules=rules,
+        mux=mux,
+        burn_in=burnt,
     )
-    return run(paths, output_dir, asked, workers, as_json=as_json, quiet=quiet)
+    return run(
+        paths,
+        output_dir,
+        asked,
+        workers,
+        as_json=as_json,
+        quiet=quiet,
+        summary_json=summary_json,
+        dry_run=dry_run,
+    )
 
 
 def run(
@@ -104,34 +145,51 @@ def run(
     *,
     as_json: bool = False,
     quiet: bool = False,
+    summary_json: Path | None = None,
+    dry_run: bool = False,
 ) -> int:
     """Translates ``paths`` and reports; returns the exit code."""
     from dragoman.demos.progress import view
-    from dragoman.pipeline.translate import Found
+    from dragoman.pipeline.subtitles import write_whole
+    from dragoman.pipeline.translate import Found, Planned
     from dragoman.pipeline.translate import translate as events_of
 
     begin = time.monotonic()
     bars = not (as_json or quiet)
     results: list[Result] = []
+    planned: list[tuple[Path, float | None]] = []
     interrupted = False
-    with closing(events_of(paths, options, output_dir, workers=workers, bars=bars)) as events:
+    made = events_of(paths, options, output_dir, workers=workers, bars=bars, dry_run=dry_run)
+    with closing(made) as events:
         found = next(events)
         assert isinstance(found, Found), "the first event"
         screen = view(as_json=as_json, quiet=quiet, files=found.inputs)
         try:
             with screen, own_stdout():  # the screen was handed it before
                 for event in events:
-                    _show(event, results, screen)
+                    if isinstance(event, Planned) and dry_run:
+                        planned += event.to_do
+                        screen.planned(event.to_do)
+                    else:
+                        _show(event, results, screen)
         except KeyboardInterrupt:
             interrupted = True
-    seconds = time.monotonic() - begin
+    form = summary(results, time.monotonic() - begin, interrupted, planned)
+    text = json.dumps(form, ensure_ascii=False, indent=1)
     if as_json:
-        print(json.dumps(summary(results, seconds, interrupted), ensure_ascii=False, indent=1))
+        print(text)
+    if summary_json is not None:
+        write_whole(summary_json, text + "\n")
     return _report(results, interrupted)
 
 
-def summary(results: "list[Result]", seconds: float, interrupted: bool = False) -> dict[str, Any]:
-    """The JSON document about a run; times in seconds."""
+def summary(
+    results: "list[Result]",
+    seconds: float,
+    interrupted: bool = False,
+    planned: "Sequence[tuple[Path, float | None]]" = (),
+) -> dict[str, Any]:
+    """The JSON document about a run; times in seconds. ``planned`` is what a dry run would do."""
     heard = sum(result.duration_s for result in results if result.status == "done")
     return {
         **{
@@ -153,19 +211,13 @@ def summary(results: "list[Result]", seconds: float, interrupted: bool = False) 
                 "warnings": list(result.warnings),
             }
             for result in results
-        ],
+        ]
+        + [{"path": str(path), "status": "planned", "duration": s} for path, s in planned],
     }
 
 
-def _formats(text: str) -> tuple[str, ...]:
-    from dragoman.pipeline.formats import known
-
-    asked = [part.strip().lower() for part in text.split(",") if part.strip()]
-    if not asked or set(asked) - set(known()):
-        raise typer.BadParameter(
-            f"--output-format {text!r} is not known: give any of {', '.join(known())}"
-        )
-    return tuple(asked)
+def _parts(text: str) -> list[str]:
+    return [part.strip().lower() for part in text.split(",") if part.strip()]
 
 
 def _show(event: "Event", results: "list[Result]", screen: "BatchView") -> None:

@@ -121,21 +121,25 @@ def translate(
     *,
     output_dir: str | Path | None = None,
     formats: Sequence[str] = ("srt", "vtt", "json"),
-    bilingual: bool = True,
+    texts: Sequence[str] = ("transcript", "translation", "transcript-above"),
     overwrite: bool = False,
     workers: int | None = None,
 ) -> list[Result]:
     """Writes subtitles for files, folders and patterns; what came of each input.
 
-    Files lie beside their input, or in ``output_dir``; what an earlier run finished is skipped. The
-    work is done by ``workers`` processes (None: one for each core or GPU). A file that fails is a
-    Result that says why, and stops nothing else. Raises LanguageError, SizeError, CheckpointError,
-    PipelineError before or while the workers start.
+    Files lie beside their input, or in ``output_dir``; what an earlier run finished is skipped.
+    ``formats`` are those of docs/formats.md; each is written for every one of ``texts``:
+    `transcript`, `translation`, and both with the `transcript-above` or the `translation-above`.
+    The work is done by ``workers`` processes (None: one for each core or GPU). A file that fails is
+    a Result that says why, and stops nothing else. Raises UsageError, LanguageError, SizeError,
+    CheckpointError, PipelineError before or while the workers start.
     """
     from dragoman.pipeline.batch import BatchOptions, Result
+    from dragoman.pipeline.outputs import chosen_formats, chosen_texts
     from dragoman.pipeline.translate import translate as run
 
-    batch = BatchOptions(_with_sizes(options, spec), spec, tuple(formats), bilingual, overwrite)
+    forms, shown = chosen_formats(formats), chosen_texts(texts)
+    batch = BatchOptions(_with_sizes(options, spec), spec, forms, shown, overwrite)
     named = [paths] if isinstance(paths, (str, Path)) else list(paths)
     folder = None if output_dir is None else Path(output_dir)
     with closing(run([str(path) for path in named], batch, folder, workers=workers)) as events:

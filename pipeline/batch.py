@@ -17,24 +17,28 @@ import os
 import uuid
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from dragoman.errors import InputError
+from dragoman.errors import DragomanError, InputError
 from dragoman.models.hub import here
 from dragoman.pipeline.formats import USUAL
 from dragoman.pipeline.frames import read_frames
 from dragoman.pipeline.inputs import InputFile, Missing
 from dragoman.pipeline.journal import Entry, Finished, Journal, foreign, not_ours, relative
 from dragoman.pipeline.media import probe, read_audio
-from dragoman.pipeline.outputs import Output, asked, document, planned, presented, write_all
+from dragoman.pipeline.onset import onset
+from dragoman.pipeline.opening import Warn
+from dragoman.pipeline.outputs import Output, asked, document, films, planned, presented, write_all
 from dragoman.pipeline.pool import Job, Outcome, Pool
 from dragoman.pipeline.recipes import Recipe, look_recipe, recipes
+from dragoman.pipeline.rules import Rules
 from dragoman.pipeline.runner import Failure
 from dragoman.pipeline.segments import segments
+from dragoman.pipeline.subtitles import RULES, TEXTS, Which
 from dragoman.spec import ModelSpec
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Picture, SessionOptions, Speech
 
@@ -50,9 +54,13 @@ class BatchOptions:
     session: SessionOptions = SessionOptions()
     spec: ModelSpec = ModelSpec()
     formats: tuple[str, ...] = USUAL
-    bilingual: bool = True
+    texts: tuple[Which, ...] = TEXTS
     overwrite: bool = False
     channel: int | None = None  # the one that is heard, from 1; None: all of them, mixed
+    track: int | None = None  # the sound track that is heard, from 1; None: see pipeline.media
+    rules: Rules = RULES
+    mux: bool = False  # also a copy of the film with the texts as tracks
+    burn_in: Which | None = None  # also a copy of the film with this text in its picture
 
 
 @dataclass(frozen=True)
@@ -178,8 +186,18 @@ class Batch:
 
     def _prepare(self, source: InputFile) -> Result | None:
         work = self._work(source)
+        options = self._options
         outputs = planned(
-            source.name, self._options.session, self._options.formats, self._options.bilingual
+            source.name, options.session, options.formats, options.texts, options.rules
+        )
+        outputs += films(
+            source.path,
+            source.name,
+            options.session,
+            options.texts,
+            options.burn_in,
+            options.mux,
+            options.rules,
         )
         paths = tuple(source.folder / output.file for output in outputs)
         if source.folder.is_dir():
@@ -192,9 +210,10 @@ class Batch:
         info = probe(source.path)
         if not info.has_audio:
             read_audio(source.path)  # says so
-        elif self._options.channel is not None:
-            language, channel = self._options.session.language, self._options.channel
-            read_audio(source.path, language=language, channel=channel, warn=lambda _: None)
+        elif (self._options.channel, self._options.track) != (None, None):
+            self._sound(source.path, lambda _: None)  # says what is not there
+        if options.burn_in and not info.has_video:
+            raise InputError(f"{source.path} has no picture to draw in: leave out --burn-in")
         self._make(source.folder)
         journal = self._journal(source.folder)
         self._files.append(_File(source, outputs, journal, work, info.duration_s, info.has_video))
@@ -221,6 +240,8 @@ class Batch:
         options = asked(self._options.session)
         parts = [MADE, status.st_size, status.st_mtime_ns, self._model, options]
         parts += [] if self._options.channel is None else [self._options.channel]
+        parts += [] if self._options.track is None else [{"track": self._options.track}]
+        parts += [] if self._options.rules == RULES else [asdict(self._options.rules)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
     # The work.
@@ -251,14 +272,17 @@ class Batch:
             file.warnings.append(sentence.replace(str(file.source.path), file.source.path.name))
 
         def counted() -> Iterator[np.ndarray]:
-            path, channel = file.source.path, self._options.channel
-            for piece in read_audio(path, language=language, channel=channel, warn=warn):
+            for piece in self._sound(file.source.path, warn):
                 yield piece
                 file.heard += len(piece)
 
-        language = self._options.session.language
         stage, pictures = self._segmenter.make(), self._pictures(file)
         return segments(counted(), stage, self._options.session, pictures, warn)
+
+    def _sound(self, path: Path, warn: Warn) -> Iterator[np.ndarray]:
+        asked = self._options
+        language, track, channel = asked.session.language, asked.track, asked.channel
+        return read_audio(path, track=track, language=language, channel=channel, warn=warn)
 
     def _pictures(self, file: _File) -> Iterator[Picture] | None:
         """What a video shows, without pixels where nobody looks at them."""
@@ -291,6 +315,8 @@ class Batch:
             said = outcome.message if outcome.stage == "worker" else _said(outcome)
             file.failure = file.failure or f"its segment at {at:.1f} s failed: {said}"
             return
+        if outcome is not None:
+            outcome = replace(outcome, start=outcome.start + onset(speech.samples))
         finished = Finished(speech.start, speech.end, outcome)
         try:
             file.journal.finish_segment(file.source.name, speech.segment, finished)
@@ -333,6 +359,8 @@ class Batch:
                 )
             except OSError as error:
                 file.failure = _unwritable(source.folder, error)
+            except DragomanError as error:
+                file.failure = str(error)
         return Result(
             path=source.path,
             status="failed" if file.failure else "done",

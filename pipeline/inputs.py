@@ -17,7 +17,7 @@ from itertools import chain, count
 from pathlib import Path
 
 from dragoman.errors import InputError
-from dragoman.pipeline.journal import relative, sources_of
+from dragoman.pipeline.journal import outputs_of, relative, sources_of
 
 AUDIO = "aac ac3 aif aiff amr au caf flac m4a m4b mka mp2 mp3 oga ogg opus ra wav wma wv"
 VIDEO = "3gp asf avi f4v flv m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv rm ts vob webm wmv"
@@ -53,7 +53,8 @@ def find(
     """The files behind ``paths``, each once, in the order given and by name within a folder.
 
     Of links and the file that they lead to the file counts, if both are there.
-    A folder is searched to any depth for files with the suffix of media, without hidden ones; a
+    A folder is searched to any depth for files with the suffix of media, without hidden ones and
+    those that an earlier run wrote there; a
     path that does not exist is taken for a pattern (`*`, `?`, `[...]`, `**`). A file that is named
     is taken whatever its suffix.
     """
@@ -85,7 +86,7 @@ def _expand(path: str, missing: list[Missing]) -> list[tuple[Path, Path]]:
     base = _fixed_part(path)
     matches = map(Path, sorted(glob.glob(path, recursive=True)))
     files = chain.from_iterable(_walk(m, missing) if m.is_dir() else [m] for m in matches)
-    inside = [(file, base) for file in files if _is_media(file)]
+    inside = [(file, base) for file in files if _is_media(file) and not _is_ours(file)]
     if not inside:
         raise InputError(f"{path} matches no audio or video file: check the pattern")
     return inside
@@ -108,13 +109,19 @@ def _walk(folder: Path, missing: list[Missing]) -> Iterator[Path]:
 
     for place, folders, files in os.walk(folder, onerror=cannot):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
+        ours = outputs_of(Path(place))
+        for name in sorted(set(files) - ours):
             if not name.startswith(".") and _is_media(Path(name)):
                 yield Path(place, name)
 
 
 def _is_media(file: Path) -> bool:
     return file.suffix.lower() in MEDIA_SUFFIXES
+
+
+def _is_ours(file: Path) -> bool:
+    """Whether an earlier run wrote it: a film with subtitles is no film to be translated."""
+    return file.name in outputs_of(file.parent)
 
 
 def _below(base: Path, file: Path) -> Path:

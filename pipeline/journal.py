@@ -58,8 +58,15 @@ def sources_of(folder: Path) -> dict[str, str]:
     return {name: entry.source for name, entry in _entries(_records(folder / NAME)).items()}
 
 
+def outputs_of(folder: Path) -> set[str]:
+    """The names of the files that the journal of ``folder`` knows as outputs."""
+    entries = _entries(_records(folder / NAME)).values()
+    return {file for entry in entries for file in entry.outputs}
+
+
 def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def not_ours(entry: Entry | None, paths: Iterable[Path]) -> Path | None:

@@ -19,22 +19,16 @@ import regex
 
 from dragoman.models import languages
 from dragoman.models.words import columns, spaced_words
-
-LINE_CHARS = 42
-MAX_LINES = 2
-# Columns of a line by language, of which wide letters take two: 16 Chinese or Korean and 13
-# Japanese letters a line, and 35 in Thai; other languages have 42. Source: Netflix's Timed Text
-# Style Guides, section "Character Limitation" (partnerhelp.netflixstudios.com): of Korean, where
-# Latin letters, spaces and punctuation count half as they do in columns, and of Thai, where a
-# letter with its marks is taken for one character here. Lao, Khmer and Burmese, which have no
-# guide, are taken for Thai.
-LINE_COLUMNS = {"zh": 32, "yue": 32, "ko": 32, "ja": 26, "th": 35, "lo": 35, "km": 35, "my": 35}
+from dragoman.pipeline.rules import LINE_CHARS, line_columns
 
 SENTENCE_ENDS = ".?!…。？！؟۔।။"
 CLAUSE_ENDS = ",;:–—、，；：،؛၊"
 CLOSING_MARKS = "\"'»”’)]」』）》"
 # Costs of a break, in units of one part being empty or twice as long as it should be.
 CLAUSE_COST, WORD_COST, LETTER_COST, EMPTY_COST = 0.3, 1.0, 1.5, 4.0
+# An article, a preposition or a conjunction begins a phrase and ends none. They are the shortest of
+# words, by which they are known in every language.
+SHORT_COLUMNS, BEFORE_SHORT_COST, BEHIND_SHORT_COST = 3, 0.8, 1.5
 LEFT_TO_RIGHT, RIGHT_TO_LEFT = "\u200e", "\u200f"  # marks without a width
 # Japanese particles and endings are in hiragana, and behind them mostly a word begins.
 _JAPANESE_WORD = regex.compile(r"\p{Hiragana}\W*\0[\p{Han}\p{Katakana}]")
@@ -54,8 +48,7 @@ class Passage:
     def of(cls, text: str, code: str) -> "Passage":
         """The ``text`` in a language's ``code``; raises LanguageError."""
         language = languages.find(code)
-        most = LINE_COLUMNS.get(language.code, LINE_CHARS)
-        return cls(spaced_words(text), most, language.right_to_left)
+        return cls(spaced_words(text), line_columns(language.code), language.right_to_left)
 
     def __add__(self, other: "Passage") -> "Passage":
         return Passage([*self.words, *other.words], self.line_columns, self.right_to_left)
@@ -111,10 +104,13 @@ class Passage:
             out = [reach[end] for end in out]
         return out
 
-    def divide(self, count: int, reach: Sequence[int]) -> tuple[float, list["Passage"]]:
+    def divide(
+        self, count: int, reach: Sequence[int], evenness: float = 1.0
+    ) -> tuple[float, list["Passage"]]:
         """The cheapest division into ``count`` parts within their ``reach``, and its cost.
 
         ``count`` is at least what `least` says; parts are empty where there are too few words.
+        ``evenness`` says how much equal lengths matter beside breaks at phrases.
         """
         words, ideal = self.words, max(1.0, self.columns / count)
         # best[j]: cost and borders of the first j words in as many parts as rounds have passed.
@@ -126,9 +122,9 @@ class Passage:
                 for first in range(end - 1, -1, -1):
                     if reach[first] < end:
                         break
-                    uneven = (self._width(first, end) / ideal - 1) ** 2
+                    uneven = evenness * (self._width(first, end) / ideal - 1) ** 2
                     cost = best[first][0] + at_end + uneven
-                    if cost < following[end][0]:
+                    if cost <= following[end][0]:  # of equal ones that with the longer last part
                         following[end] = (cost, [*best[first][1], end])
             best = following
         cost, borders = best[-1]
@@ -169,6 +165,14 @@ def _break_cost(word: str, following: str) -> float:
         return 0.0
     if last in CLAUSE_ENDS:
         return CLAUSE_COST
+    if word.endswith(" ") and _is_short(word):
+        return BEHIND_SHORT_COST
+    if word.endswith(" ") and _is_short(following):
+        return BEFORE_SHORT_COST
     if word.endswith(" ") or _JAPANESE_WORD.search(f"{word}\0{following}"):
         return WORD_COST
     return LETTER_COST
+
+
+def _is_short(word: str) -> bool:
+    return columns(word.rstrip()) <= SHORT_COLUMNS

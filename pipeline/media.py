@@ -103,7 +103,7 @@ def read_audio(
     """The sound of the file at ``path``: pieces float32 [S] in [-1, 1] at 16 kHz, mono.
 
     Channels are mixed by :mod:`pipeline.channels`, or ``channel``, counted from 1, is heard alone.
-    ``track`` counts the sound tracks from 0; None takes the one that a
+    ``track`` counts the sound tracks from 1; None takes the one that a
     player would, unless only another is marked as being in ``language`` (ISO 639-1). ``warn`` is
     called with one sentence about which of several tracks was taken and, at the end, with one for
     each kind of damage.
@@ -131,11 +131,11 @@ def _choose(
     streams = container.streams.audio
     if not streams:
         raise InputError(f"{path} has no sound track: choose a file with sound")
-    if track is not None and not 0 <= track < len(streams):
-        raise InputError(
-            f"{path} has no sound track {track}: choose one of 0 to {len(streams) - 1}"
-        )
-    stream = streams[track] if track is not None else _preferred(container, language)
+    if track is not None and not 1 <= track <= len(streams):
+        count = len(streams)
+        has = "it has one" if count == 1 else f"choose one of 1 to {count}"
+        raise InputError(f"{path} has no sound track {track}: {has}")
+    stream = streams[track - 1] if track is not None else _preferred(container, language)
     if stream.codec_context is None:
         raise InputError(
             f"{path}: the codec of its sound track is not known: convert it to another format"

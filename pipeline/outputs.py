@@ -10,41 +10,108 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from dragoman.errors import UsageError
 from dragoman.models import confidence
 from dragoman.models.hub import name_of
-from dragoman.pipeline.formats import JSON, known
+from dragoman.pipeline.films import Film
+from dragoman.pipeline.formats import ALL, JSON, known
 from dragoman.pipeline.journal import DRAFT, Journal, digest
-from dragoman.pipeline.subtitles import Which, cues, write, write_whole
+from dragoman.pipeline.muxing import suffix_of
+from dragoman.pipeline.rules import Rules
+from dragoman.pipeline.subtitles import RULES, TEXTS, Which, cues, write, write_whole
 from dragoman.stages.messages import Caption, SessionOptions
 
 
 @dataclass(frozen=True)
 class Output:
-    """One file: ``which`` text it shows, None for the JSON document."""
+    """One file: ``which`` text it shows, and by what ``rules``; a ``film`` that gets subtitles; or
+    neither, which is the JSON document.
+    """
 
     file: str
-    which: Which | None
+    which: Which | None = None
+    rules: Rules = RULES
+    film: Film | None = None
 
 
 def planned(
-    name: str, options: SessionOptions, formats: Sequence[str], bilingual: bool
+    name: str,
+    options: SessionOptions,
+    formats: Sequence[str],
+    texts: Sequence[Which] = TEXTS,
+    rules: Rules = RULES,
 ) -> list[Output]:
     """The files for a source called ``name``, in the order in which they are shown."""
-    source, target = options.language, options.target_language
-    texts: list[tuple[str, Which]] = [(source, "transcript"), (target, "translation")]
-    if bilingual:
-        texts.append((f"{source}-{target}", "both"))
+    codes = _codes(options)
     out: list[Output] = []
     for form in known():
         if form not in formats:
             continue
         if form == JSON:
-            out.append(Output(f"{name}.json", None))
+            out.append(Output(f"{name}.json"))
         else:
-            out += [Output(f"{name}.{code}.{form}", which) for code, which in texts]
+            shown: list[Which] = [which for which in codes if which in texts]
+            out += [
+                Output(f"{name}.{'-'.join(codes[which])}.{form}", which, rules) for which in shown
+            ]
     return out
+
+
+def films(
+    source: Path,
+    name: str,
+    options: SessionOptions,
+    texts: Sequence[Which],
+    burnt: Which | None,
+    muxed: bool,
+    rules: Rules = RULES,
+) -> list[Output]:
+    """The copies of the film ``source``: with ``texts`` as tracks if ``muxed``, and with the text
+    ``burnt`` in its picture.
+    """
+    codes = _codes(options)
+    shown = tuple(text for text in codes.items() if text[0] in texts)
+    suffix = suffix_of(source)
+    out: list[Output] = []
+    if muxed:
+        film = Film(source, shown, rules)
+        out.append(Output(f"{name}.subtitled{suffix}", film=film))
+    if burnt is not None:
+        film = Film(source, shown, rules, burnt)
+        out.append(Output(f"{name}.{'-'.join(codes[burnt])}.burnt{suffix}", film=film))
+    return out
+
+
+def _codes(options: SessionOptions) -> dict[Which, tuple[str, ...]]:
+    """The languages of each text, from top to bottom."""
+    source, target = options.language, options.target_language
+    return {
+        "transcript": (source,),
+        "translation": (target,),
+        "transcript-above": (source, target),
+        "translation-above": (target, source),
+    }
+
+
+def chosen_formats(names: Sequence[str]) -> tuple[str, ...]:
+    """The formats called ``names``, `all` for all of them; raises UsageError."""
+    asked = known() if ALL in names else list(names)
+    if not asked or set(asked) - set(known()):
+        raise UsageError(
+            f"output format {','.join(names)!r} is not known: give any of {', '.join(known())}, "
+            f"or {ALL}"
+        )
+    return tuple(asked)
+
+
+def chosen_texts(names: Sequence[str]) -> tuple[Which, ...]:
+    """The texts called ``names``; raises UsageError."""
+    every = get_args(Which)
+    if not names or set(names) - set(every):
+        raise UsageError(f"text {','.join(names)!r} is not known: give any of {', '.join(every)}")
+    return tuple(which for which in every if which in names)
 
 
 def document(
@@ -149,7 +216,7 @@ def save(
     """Writes ``outputs``, each whole or not, of ``captions`` and their document ``form``."""
     paths = [folder / output.file for output in outputs]
     for output, path in zip(outputs, paths, strict=True):
-        _write(path, output.which, captions, form)
+        _write(output, path, captions, form)
     return paths
 
 
@@ -161,11 +228,13 @@ def write_all(
     form: dict[str, Any],
     journal: Journal,
 ) -> list[Path]:
-    """Writes ``outputs`` whole, and says so in ``journal``; raises OSError, leaving no drafts."""
+    """Writes ``outputs`` whole, and says so in ``journal``; raises OSError, and for a film
+    InputError and DependencyError, leaving no drafts.
+    """
     drafts = {o: folder / f"{DRAFT}-{at}{Path(o.file).suffix}" for at, o in enumerate(outputs)}
     try:
         for output, draft in drafts.items():
-            _write(draft, output.which, captions, form)
+            _write(output, draft, captions, form)
             _sync(draft)
         journal.announce(name, {output.file: digest(draft) for output, draft in drafts.items()})
         for output, draft in drafts.items():
@@ -178,14 +247,14 @@ def write_all(
     return [folder / output.file for output in outputs]
 
 
-def _write(
-    path: Path, which: Which | None, captions: Sequence[Caption], form: dict[str, Any]
-) -> None:
-    if which is None:
+def _write(output: Output, path: Path, captions: Sequence[Caption], form: dict[str, Any]) -> None:
+    if output.film is not None:
+        output.film.write(path, captions)
+    elif output.which is None:
         text = json.dumps(form, ensure_ascii=False, indent=1) + "\n"
         write_whole(path, text)
     else:
-        write(cues(captions, which), path)
+        write(cues(captions, output.which, output.rules), path)
 
 
 def _sync(path: Path) -> None:

@@ -25,6 +25,7 @@ from dragoman.pipeline.formats import USUAL
 from dragoman.pipeline.inputs import find
 from dragoman.pipeline.journal import Journal, foreign, not_ours, relative
 from dragoman.pipeline.outputs import Output, document, planned, presented, save, write_all
+from dragoman.pipeline.subtitles import ONE_LANGUAGE
 from dragoman.stages.messages import Caption, SessionOptions
 
 UNFINISHED = "unfinished"
@@ -175,7 +176,7 @@ class Saving:
             save(outputs, folder or self.folder, shown, form)
 
     def _outputs(self, name: str) -> list[Output]:
-        return planned(name, self.options, USUAL, bilingual=False)
+        return planned(name, self.options, USUAL, ONE_LANGUAGE)
 
     def _remove_unfinished(self) -> None:
         for output in self._outputs(f"{self.name}.{UNFINISHED}"):

@@ -24,8 +24,8 @@ class Found:
 
 @dataclass(frozen=True)
 class Planned:
-    """What is left to work on, each file with its seconds where its header tells them; the model is
-    being loaded now."""
+    """What is left to work on, each file with its seconds where its header tells them. The model is
+    being loaded now, unless this is a dry run."""
 
     to_do: Sequence[tuple[Path, float | None]]
 
@@ -48,14 +48,15 @@ def translate(
     workers: int | None = None,
     ray: bool = True,
     bars: bool = False,
+    dry_run: bool = False,
 ) -> Generator[Event, None, None]:
     """Writes what ``options`` ask for about all files behind ``paths``; gives events as they come.
 
     Outputs lie beside each file or in ``output_dir``. What was finished is kept if the generator is
     closed early: the same call goes on there. ``workers`` are processes of Ray, by default one for
     each core or GPU; without ``ray`` this process works. ``bars`` allows a progress bar for a
-    download. An input that fails is a `Result`; raises CheckpointError, SizeError, DeviceError and
-    PipelineError.
+    download; a ``dry_run`` ends where the model would be loaded. An input that fails is a `Result`;
+    raises CheckpointError, SizeError, DeviceError and PipelineError.
     """
     sources, lacking = find(paths, output_dir)
     if sources:
@@ -68,7 +69,8 @@ def translate(
         yield from batch.prepare()
         if batch.to_do:
             yield Planned(batch.to_do)
-            yield from _work(batch, options, workers, ray)
+            if not dry_run:
+                yield from _work(batch, options, workers, ray)
     finally:
         batch.close()
 

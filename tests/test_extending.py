@@ -91,7 +91,7 @@ def test_an_output_format(monkeypatch, tmp_path):
     added: dict = {}
     exec(code_of("An output format"), {"FORMATS": added})
     monkeypatch.setitem(formats.FORMATS, "lrc", added["lrc"])
-    outputs = planned("talk", dragoman.Options(), ["lrc"], bilingual=False)
+    outputs = planned("talk", dragoman.Options(), ["lrc"], ["transcript", "translation"])
     assert [output.file for output in outputs] == ["talk.es.lrc", "talk.en.lrc"]
     write([formats.Cue(61_500, 63_000, ("Hola a", "todos."))], tmp_path / "talk.es.lrc")
     assert (tmp_path / "talk.es.lrc").read_text() == "[01:01.50]Hola a todos.\n"

@@ -86,10 +86,10 @@ def test_quiet_prints_paths_and_a_second_run_starts_nothing(command, tmp_path, c
 def test_json_is_one_document(command, tmp_path, capsys):
     sound(tmp_path / "in" / "a.wav")
     sound(tmp_path / "in" / "b.wav")
-    assert command(tmp_path / "in" / "a.wav", "--no-bilingual") == errors.OK
+    assert command(tmp_path / "in" / "a.wav", "--text=translation,transcript") == errors.OK
     capsys.readouterr()
     (tmp_path / "in" / "c.mp4").touch()
-    assert command("--json", tmp_path / "in", "--no-bilingual") == errors.NO_INPUT
+    assert command("--json", tmp_path / "in", "--text=translation,transcript") == errors.NO_INPUT
     out, err = capsys.readouterr()
     form = json.loads(out)
     assert (form["done"], form["skipped"], form["failed"]) == (1, 1, 1)
@@ -98,6 +98,50 @@ def test_json_is_one_document(command, tmp_path, capsys):
     assert by_name["a.wav"]["reason"] == "already done"
     assert (by_name["b.wav"]["segments"], len(by_name["b.wav"]["outputs"])) == (2, 5)
     assert "0 bytes" in by_name["c.mp4"]["reason"] and "0 bytes" in err
+
+
+def test_a_dry_run_says_what_it_would_do(command, tmp_path, capsys, monkeypatch):
+    sound(tmp_path / "in" / "a.wav")
+    sound(tmp_path / "in" / "b.wav", 14)
+    (tmp_path / "in" / "c.mp4").touch()
+    monkeypatch.setattr("dragoman.pipeline.pool.Pool.start", no_pool)
+    args = (tmp_path / "in", "-o", tmp_path / "out", "--dry-run")
+    assert command(*args) == errors.NO_INPUT
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        f"to do    {tmp_path}/in/a.wav (0:01.1)",
+        f"to do    {tmp_path}/in/b.wav (0:02.2)",
+        "2 files, 0:03.3 of sound",
+    ]
+    assert not (tmp_path / "out").exists()
+    command("--json", *args)
+    files = json.loads(capsys.readouterr().out)["files"]
+    assert [file["status"] for file in files] == ["failed", "planned", "planned"]
+    assert files[1]["duration"] == pytest.approx(1.12)
+
+
+def test_the_summary_goes_to_a_file_beside_other_output(command, tmp_path, capsys):
+    sound(tmp_path / "in" / "a.wav")
+    told = tmp_path / "summary.json"
+    assert command("-q", tmp_path / "in", "-f", "txt", "--summary-json", told) == errors.OK
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    form = json.loads(told.read_text())
+    assert form["done"] == 1 and len(form["files"][0]["outputs"]) == 3
+
+
+def test_films_get_their_subtitles_and_are_not_translated_again(command, tmp_path, capsys):
+    samples = tone(7)
+    (tmp_path / "in").mkdir()
+    media_files.write(tmp_path / "in" / "f.mp4", samples, "aac", "mpeg4", 44_100)
+    args = ("-q", tmp_path / "in", "-f", "srt", "--mux", "--burn-in", "transcript")
+    assert command(*args) == errors.OK
+    names = {Path(line).name for line in capsys.readouterr().out.splitlines()}
+    films = {"f.subtitled.mp4", "f.es.burnt.mp4"}
+    assert names == films | {"f.es.srt", "f.en.srt", "f.es-en.srt"}
+    assert command("--json", *args[1:]) == errors.OK
+    assert json.loads(capsys.readouterr().out)["skipped"] == 1
+    sound(tmp_path / "in" / "a.wav")
+    assert command("--json", *args[1:]) == errors.NO_INPUT
+    assert "no picture to draw in" in capsys.readouterr().err
 
 
 def test_a_quoted_pattern_and_folders_keep_their_structure(command, tmp_path, capsys):
@@ -161,6 +205,8 @@ def test_nothing_to_do_says_so_before_anything_is_loaded(tmp_path, capsys, monke
         (["a.wav", "--language", "xx"], "unknown language 'xx'"),
         (["a.wav", "--language", "en"], "both 'en'"),
         (["a.wav", "-f", "srt,doc"], "'srt,doc'"),
+        (["a.wav", "--text", "subtitle"], "'subtitle' is not known: give any of transcript"),
+        (["a.wav", "--max-cps", "30"], "30 characters a second cannot be asked for"),
         (["a.wav", "--json", "-q"], "--json and --quiet"),
         (["a.wav", "--workers", "0"], "workers"),
     ],

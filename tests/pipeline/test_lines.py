@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dragoman.models.words import columns, spaced_words
 from dragoman.pipeline.formats import FORMATS
-from dragoman.pipeline.lines import MAX_LINES, Passage, least
+from dragoman.pipeline.lines import Passage, least
 from dragoman.pipeline.subtitles import cues
 from dragoman.stages.messages import Caption, Text
 
@@ -70,7 +70,7 @@ def test_both_languages_keep_to_their_own_width():
         "and about problems that nobody has solved. Can computers translate while they listen?"
     )
     caption = Caption("final", 0, 0, 14 * 16_000, "ja", "en", Text(SPOKEN["ja"]), Text(english))
-    found = cues([caption], "both")
+    found = cues([caption], "transcript-above")
     assert all(len(cue.lines) == 2 for cue in found)
     assert all(
         columns(above) <= 26 and columns(below) <= 42 for above, below in (c.lines for c in found)
@@ -118,5 +118,5 @@ def test_a_division_is_whole_and_within_reach(text, code, lines):
 
 def test_a_long_text_is_divided_in_time():
     found = shown(SPOKEN["zh"] * 6, "zh", 28)
-    assert all(len(cue.lines) <= MAX_LINES for cue in found)
+    assert all(len(cue.lines) <= 2 for cue in found)
     assert all(before.end_ms <= after.start_ms for before, after in pairwise(found))

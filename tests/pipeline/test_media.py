@@ -204,10 +204,10 @@ def write_tracks(path: Path, *marks: str | None) -> Path:
 def test_tracks_can_be_chosen(tmp_path):
     path = write_tracks(tmp_path / "two.mkv", "spa", "fra")
     assert [track.language for track in probe(path).audio_tracks] == ["spa", "fra"]
-    check_tone(read(path, track=0)[0])
-    np.testing.assert_allclose(read(path, track=1)[0], tone(RATE, hertz=880), atol=1e-3)
-    with pytest.raises(InputError, match="no sound track 2: choose one of 0 to 1"):
-        read_audio(path, track=2)
+    check_tone(read(path, track=1)[0])
+    np.testing.assert_allclose(read(path, track=2)[0], tone(RATE, hertz=880), atol=1e-3)
+    with pytest.raises(InputError, match="no sound track 3: choose one of 1 to 2"):
+        read_audio(path, track=3)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_the_track_in_the_language_spoken_is_heard(tmp_path, marks, language, he
     tags = ", ".join(mark or "not marked" for mark in marks)
     says = f"{path} has {len(marks)} sound tracks ({tags}): number {heard} is heard{why}"
     assert warnings == [says]
-    assert read(path, track=0, language=language)[1] == []
+    assert read(path, track=1, language=language)[1] == []
 
 
 def test_nothing_is_said_about_one_track(tmp_path):

@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 from itertools import pairwise
 from typing import Literal
 
@@ -7,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dragoman.pipeline.lines import LINE_CHARS
-from dragoman.pipeline.subtitles import MAX_MS, MIN_MS, Cue, cues, write
+from dragoman.errors import UsageError
+from dragoman.pipeline.rules import LINE_CHARS, Rules, characters
+from dragoman.pipeline.subtitles import RULES, Cue, cues, write
 from dragoman.stages.messages import Caption, Text
 
 Kind = Literal["partial", "final"]
@@ -49,7 +51,7 @@ def streams(draw) -> list[Caption]:
 def check_layout(found: list[Cue]) -> None:
     for cue in found:
         assert 1 <= len(cue.lines) <= 2
-        assert cue.start_ms < cue.end_ms <= cue.start_ms + MAX_MS
+        assert cue.start_ms < cue.end_ms <= cue.start_ms + RULES.longest_ms
         for line in cue.lines:
             assert line == " ".join(line.split()) != ""
             assert len(line) <= LINE_CHARS or " " not in line
@@ -64,7 +66,7 @@ def test_one_language(captions, which):
     said = " ".join(getattr(c, which).whole for c in captions).split()
     assert " ".join(line for cue in found for line in cue.lines).split() == said
     if found:
-        assert found[0].start_ms >= captions[0].start // 16
+        assert found[0].start_ms >= captions[0].start // 16 - 9
 
 
 @given(streams())
@@ -80,7 +82,7 @@ def test_both_languages(captions):
         )
         for c in captions
     ]
-    found = cues(marked, "both")
+    found = cues(marked, "transcript-above")
     check_layout(found)
     shown = [word for cue in found for line in cue.lines for word in line.split()]
     for mark, which in (("a", "transcript"), ("Z", "translation")):
@@ -92,15 +94,21 @@ def test_both_languages(captions):
         assert marks != [{"Z"}, {"a"}]
 
 
-@given(streams(), st.sampled_from(["transcript", "translation", "both"]))
+@given(streams(), st.sampled_from(["transcript", "translation", "transcript-above"]))
 @settings(deadline=None)
-def test_every_cue_stays_a_second_where_there_is_room(captions, which):
-    found = cues(captions, which)
-    borders = [c.start // 16 for c in captions if cues([c], which)] + [10**9]
-    for begin, end in pairwise(borders):
-        inside = [cue for cue in found if begin <= cue.start_ms < end]
-        least = min(MIN_MS, (end - begin) // len(inside))
-        assert all(cue.end_ms - cue.start_ms >= least for cue in inside)
+def test_every_cue_can_be_read_where_there_is_room(captions, which):
+    """Far apart, all keep to the rules."""
+    found = cues(_apart(captions), which)
+    for cue in found:
+        bilingual = which == "transcript-above" and len(cue.lines) == 2
+        needed = RULES.needed_ms(characters(cue.lines, bilingual))
+        assert cue.end_ms - cue.start_ms >= needed
+    assert all(b.start_ms - a.end_ms >= RULES.gap_ms for a, b in pairwise(found))
+
+
+def _apart(captions: list[Caption]) -> list[Caption]:
+    shifted = [(caption, at * 600_000 * 16) for at, caption in enumerate(captions)]
+    return [replace(c, start=c.start + by, end=c.end + by) for c, by in shifted]
 
 
 def test_overlapping_captions_give_cues_that_do_not():
@@ -111,39 +119,47 @@ def test_overlapping_captions_give_cues_that_do_not():
 def test_breaks_fall_on_sentences_and_clauses():
     found = cues([caption(0, 14_000, SPEECH)])
     assert [cue.lines for cue in found] == [
-        ("Buenos días a todos y", "bienvenidos a esta conferencia."),
+        ("Buenos días a todos", "y bienvenidos a esta conferencia."),
         ("Hoy vamos a hablar de la traducción", "simultánea, de su historia,"),
-        ("y de los problemas que", "todavía no hemos resuelto."),
+        ("y de los problemas", "que todavía no hemos resuelto."),
         ("¿Por dónde empezamos?", "Quizá por el principio."),
     ]
     assert (found[0].start_ms, found[-1].end_ms) == (0, 14_000)
-    assert all(a.end_ms == b.start_ms for a, b in pairwise(found))
+    assert all(b.start_ms - a.end_ms == 90 for a, b in pairwise(found))
 
 
 def test_time_is_shared_by_characters():
     first, second = cues([caption(0, 9_000, f"{'a' * 40} {'b' * 39}. {'c' * 39}.")])
     assert first.lines == ("a" * 40, "b" * 39 + ".")
-    assert abs(first.end_ms - 6_000) <= 50
+    assert abs(first.end_ms - 6_000) <= 100
     assert second.end_ms == 9_000
 
 
 def test_bilingual_cues_go_in_step():
-    found = cues([caption(0, 14_000, SPEECH, TRANSLATION)], "both")
+    found = cues([caption(0, 14_000, SPEECH, TRANSLATION)], "transcript-above")
     pairs = [cue.lines for cue in found]
     assert ("¿Por dónde empezamos?", "Where do we start?") in pairs
-    assert pairs[0] == ("Buenos días a todos y", "Good morning everyone and")
-    assert pairs[1] == ("bienvenidos a esta conferencia.", "welcome to this conference.")
+    assert pairs[0] == ("Buenos días a todos", "Good morning everyone")
+    assert pairs[1] == ("y bienvenidos a esta conferencia.", "and welcome to this conference.")
     assert all(len(pair) == 2 for pair in pairs)
 
 
+def test_either_language_may_stand_above():
+    captions = [caption(0, 14_000, SPEECH, TRANSLATION), caption(20_000, 22_000, "Adiós.", "Bye.")]
+    above, below = (cues(captions, which) for which in ("transcript-above", "translation-above"))
+    assert [cue.lines for cue in below] == [cue.lines[::-1] for cue in above]
+    assert below[-1].lines == ("Bye.", "Adiós.")
+
+
 def test_a_short_pair_is_one_cue():
-    (cue,) = cues([caption(500, 2_500, "Hola. ¿Qué tal?", "Hello. How are you?")], "both")
+    said = caption(500, 2_500, "Hola. ¿Qué tal?", "Hello. How are you?")
+    (cue,) = cues([said], "transcript-above")
     assert cue == Cue(500, 2_500, ("Hola. ¿Qué tal?", "Hello. How are you?"))
 
 
 def test_without_a_translation_both_lines_are_the_transcripts():
-    found = cues([caption(0, 5_000, SPEECH[:54])], "both")
-    assert found[0].lines == ("Buenos días a todos y", "bienvenidos a esta conferencia.")
+    found = cues([caption(0, 5_000, SPEECH[:54])], "transcript-above")
+    assert found[0].lines == ("Buenos días a todos", "y bienvenidos a esta conferencia.")
 
 
 def test_partial_and_empty_captions_yield_nothing():
@@ -158,12 +174,41 @@ def test_partial_and_empty_captions_yield_nothing():
 
 
 def test_a_short_segment_is_shown_for_a_second_but_never_into_the_next():
-    first, second, third = cues(
-        [caption(0, 300, "Sí."), caption(5_000, 5_300, "No."), caption(5_600, 7_000, "Bien.")]
+    long = "Bien, y ahora seguimos con la segunda parte de la conferencia de hoy, sin una pausa."
+    found = cues(
+        [caption(0, 300, "Sí."), caption(5_000, 5_300, "No."), caption(5_600, 9_000, long)]
     )
-    assert (first.start_ms, first.end_ms) == (0, 1_000)
-    assert (second.start_ms, second.end_ms) == (5_000, 5_600)
-    assert third.start_ms == 5_600
+    assert [(cue.start_ms, cue.end_ms) for cue in found[:2]] == [(0, 1_000), (5_000, 5_510)]
+    assert found[2].start_ms == 5_600
+
+
+def test_what_cannot_be_read_before_the_next_begins_is_shown_with_it():
+    (cue,) = cues([caption(5_000, 5_300, "No."), caption(5_600, 7_000, "Bien.")])
+    assert cue == Cue(5_000, 7_000, ("No. Bien.",))
+    apart = cues([caption(5_000, 5_300, "No."), caption(6_100, 7_000, "Bien.")])
+    assert [c.lines for c in apart] == [("No.",), ("Bien.",)]
+    japanese = [caption(5_000, 5_300, "はい。"), caption(5_600, 7_000, "そうです。")]
+    (cue,) = cues([replace(c, language="ja") for c in japanese])
+    assert cue.lines == ("はい。そうです。",)
+
+
+def test_a_sentence_is_torn_only_where_it_fits_no_cue():
+    short = "Empezamos ya, amigos míos."
+    long = "Hoy hablamos de la historia de la traducción simultánea del mundo."
+    found = cues([caption(0, 12_000, f"{short} {long} {long}")])
+    assert [" ".join(cue.lines) for cue in found] == [short, long, long]
+
+
+def test_a_slower_reader_gets_more_time():
+    text = "x" * 34
+    (usual,), (slow,) = (cues([caption(0, 500, text)], rules=r) for r in (RULES, Rules(2, 10.0)))
+    assert (usual.end_ms, slow.end_ms) == (2_000, 3_400)
+
+
+@pytest.mark.parametrize("figures", [{"chars_per_second": 22}, {"chars_per_second": 0}, {"fps": 0}])
+def test_rules_that_make_no_sense_are_refused(figures):
+    with pytest.raises(UsageError, match="give more than 0"):
+        Rules(**figures)
 
 
 def test_a_torn_word_is_no_word():
@@ -174,7 +219,7 @@ def test_a_torn_word_is_no_word():
 
 @pytest.mark.parametrize("name, head", [("a.srt", "1\n00:00:00,500 -->"), ("a.vtt", "WEBVTT\n\n")])
 def test_files_read_back(tmp_path, name, head):
-    laid = cues([caption(500, 14_500, SPEECH, TRANSLATION)], "both")
+    laid = cues([caption(500, 14_500, SPEECH, TRANSLATION)], "transcript-above")
     path = tmp_path / name
     write(laid, path)
     assert path.read_text(encoding="utf-8").startswith(head)
@@ -188,9 +233,10 @@ def test_files_read_back(tmp_path, name, head):
 def test_text_is_never_taken_for_markup(tmp_path):
     line = r"{a} <b> & \N --> c"
     write([Cue(0, 1_000, (line,))], tmp_path / "a.srt")
-    assert r"{a} <b> & ⧵N → c" in (tmp_path / "a.srt").read_text(encoding="utf-8")
+    written = (tmp_path / "a.srt").read_text(encoding="utf-8")
+    assert "{a} <\u200eb> & ⧵N --\u200e> c" in written
     write([Cue(0, 1_000, (line,))], tmp_path / "a.vtt")
-    assert "{a} &lt;b&gt; &amp; ⧵N → c" in (tmp_path / "a.vtt").read_text(encoding="utf-8")
+    assert "{a} &lt;b&gt; &amp; ⧵N --&gt; c" in (tmp_path / "a.vtt").read_text(encoding="utf-8")
 
 
 def test_no_cues_make_a_valid_empty_file(tmp_path):
