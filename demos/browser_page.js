@@ -85,6 +85,7 @@
   const wait = (ms) => new Promise((done) => setTimeout(done, ms));
   const part = (id) => document.getElementById(id);
   let take = null; // the recording that is going on
+  let asking = false; // for a microphone: meanwhile nobody may ask for another
 
   class Take {
     constructor(stream) {
@@ -183,7 +184,16 @@
   };
 
   const record = async () => {
+    if (take || asking) return;
     if (!secure()) return explain("insecure");
+    asking = true;
+    draw();
+    await open();
+    asking = false;
+    draw();
+  };
+
+  const open = async () => {
     const chosen = part("dg-devices").value;
     let stream;
     try {
@@ -201,7 +211,6 @@
       halt();
       explain("ended");
     });
-    draw();
     list(stream.getAudioTracks()[0].getSettings().deviceId);
   };
 
@@ -214,7 +223,8 @@
 
   const draw = () => {
     const button = part("dg-record");
-    button.textContent = take ? "Stop" : "Record";
+    button.textContent = asking ? "Starting …" : take ? "Stop" : "Record";
+    button.disabled = asking;
     button.setAttribute("aria-pressed", String(Boolean(take)));
   };
 
