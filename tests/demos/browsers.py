@@ -2,12 +2,16 @@
 
 import os
 import shutil
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from dragoman.demos.browser_live import Live
+from dragoman.demos.browser_runs import PageSession
+from dragoman.stages.messages import SessionOptions
 from tests.pipeline.chains import in_process
 from tests.pipeline.fake_stages import fakes
 
@@ -48,6 +52,12 @@ def fake_chain():
     chain.model = "nano"
     yield chain
     chain.stop()
+
+
+def live_on(chain, places: int = 16) -> Live:
+    """A transcript of sessions on ``chain``."""
+    free = threading.Semaphore(places)
+    return Live(lambda feed: PageSession(chain, feed, SessionOptions(), "live", free))
 
 
 @contextmanager

@@ -53,7 +53,7 @@ def chain(chromium, tiny_folder):
 
 @pytest.fixture(scope="module")
 def served(chain):
-    with serve(chain, OPTIONS) as page:
+    with serve(chain, OPTIONS, names=["dragoman.test"]) as page:
         yield page
 
 
@@ -131,6 +131,7 @@ def test_live_tab_captions_what_the_microphone_hears(playwright, chromium, serve
         with page.expect_download() as saved:
             links["live.es-en.srt"].click()
         assert "00:00:" in saved.value.path().read_text(encoding="utf-8")
+        page.on("dialog", lambda dialog: dialog.accept())
         page.locator("#dg-clear").click()
         page.locator(".dg-empty").wait_for()
     # Nobody else was called.
