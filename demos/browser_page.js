@@ -18,8 +18,6 @@ const text = (id, words) => {
   if (part(id).textContent !== words) part(id).textContent = words;
 };
 
-const box = (id) => part(id).querySelector(".html-container, .prose") || part(id);
-
 const drawLive = (told) => {
   const log = document.querySelector(".dg-live");
   const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
@@ -50,7 +48,7 @@ const drawStatus = (told) => {
 
 // The links are the same as long as there is something to download.
 const drawFiles = () => {
-  const place = box("dg-live-files");
+  const place = part("dg-live-links");
   if (!has.rows || place.childElementCount) {
     if (!has.rows) place.replaceChildren();
     return;
@@ -126,11 +124,14 @@ const start = async () => {
   await poll();
 };
 
-// Gradio draws the page's parts after this script has come.
-const drawn = () => ["dg-record", "dg-clear", "dg-rows", "dg-live-files"].every(part);
-const watched = new MutationObserver(() => {
-  if (!drawn()) return;
-  watched.disconnect();
-  start();
-});
-watched.observe(document.documentElement, { childList: true, subtree: true });
+// Gradio draws the page's parts before or after this script has come.
+const drawn = () => ["dg-record", "dg-clear", "dg-rows", "dg-live-links"].every(part);
+if (drawn()) start();
+else {
+  const watched = new MutationObserver(() => {
+    if (!drawn()) return;
+    watched.disconnect();
+    start();
+  });
+  watched.observe(document.documentElement, { childList: true, subtree: true });
+}

@@ -76,7 +76,7 @@ def _live_tab() -> None:
         gr.HTML(view.STATUS, elem_id="dg-status")
         gr.Button("Clear", elem_id="dg-clear", scale=0, min_width=110)
     gr.HTML(view.LIVE, elem_id="dg-captions")
-    gr.HTML("", elem_id="dg-live-files")
+    gr.HTML('<div id="dg-live-links"></div>', elem_id="dg-live-files")
 
 
 def _video_tab(visitors: Visitors, has_clip: bool) -> None:
@@ -85,10 +85,10 @@ def _video_tab(visitors: Visitors, has_clip: bool) -> None:
         if has_clip:
             gr.Button("Try the bundled clip", variant="primary", elem_id="dg-clip", scale=0)
     gr.HTML(view.WORKING, elem_id="dg-video-status")
-    gr.HTML("", elem_id="dg-player")
-    gr.HTML("", elem_id="dg-video-files")
+    gr.HTML('<div id="dg-watch"></div>', elem_id="dg-player")
+    gr.HTML('<div id="dg-video-links"></div>', elem_id="dg-video-files")
     gr.HTML(view.table(visitors.options), elem_id="dg-table")
-    gr.HTML("", elem_id="dg-gallery")
+    gr.HTML('<div id="dg-frames"></div>', elem_id="dg-gallery")
 
 
 def _theme() -> Base:

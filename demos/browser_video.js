@@ -12,8 +12,7 @@ export const working = () => Boolean(sending) || running;
 const put = (id, html) => {
   if (part(id).innerHTML !== html) part(id).innerHTML = html;
 };
-const box = (id) => part(id).querySelector(".html-container, .prose") || part(id);
-const fill = (id, html) => (box(id).innerHTML = html);
+const fill = (id, html) => (part(id).innerHTML = html);
 
 const say = (html) => put("dg-video-line", html);
 const line = (text, bad) => {
@@ -42,7 +41,7 @@ const empty = () => {
   has = { number: 0, lines: 0, whole: 0 };
   running = false;
   part("dg-table").querySelector("tbody").replaceChildren();
-  for (const id of ["dg-player", "dg-video-files", "dg-gallery"]) fill(id, "");
+  for (const id of ["dg-watch", "dg-video-links", "dg-frames"]) fill(id, "");
   progress(undefined);
   part("dg-close").hidden = true;
 };
@@ -67,9 +66,9 @@ export const drawVideo = (told) => {
   if (!told.whole) return;
   has.whole = told.whole;
   say(told.status);
-  fill("dg-player", told.player || "");
-  fill("dg-video-files", told.files || "");
-  fill("dg-gallery", told.gallery || "");
+  fill("dg-watch", told.player || "");
+  fill("dg-video-links", told.files || "");
+  fill("dg-frames", told.gallery || "");
 };
 
 const send = (file) => {

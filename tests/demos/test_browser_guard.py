@@ -248,8 +248,9 @@ def test_https_is_served(tmp_path):
 
 def _make(certificate, key) -> None:
     subprocess.run(
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 "
-        "-subj /CN=localhost -addext subjectAltName=DNS:localhost".split()
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+        + ["-nodes", "-days", "1", "-subj", "/CN=localhost"]
+        + ["-addext", "subjectAltName=DNS:localhost"]
         + ["-keyout", key, "-out", certificate],
         check=True,
         capture_output=True,
