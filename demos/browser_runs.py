@@ -124,11 +124,11 @@ class PageSession:
 
 def _told(error: Exception) -> str:
     """What a visitor reads, who cannot look after the programs behind the page."""
-    if isinstance(error, PipelineError) and not error.stage and error.kind != "ActorDied":
+    if isinstance(error, PipelineError) and not error.stage:
         log.error("a session of the page failed: %s", error)
         return (
-            "The programs that make captions do not answer any more. What was said until then is "
-            "kept; whoever runs this page must start it again."
+            "A program behind the captions has ended. What was said until then is kept. They go on "
+            "by themselves in a moment, or whoever runs this page must start it again."
         )
     return str(error)
 
