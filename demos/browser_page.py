@@ -80,10 +80,16 @@ def _live_tab() -> None:
 
 
 def _video_tab(visitors: Visitors, has_clip: bool) -> None:
-    with gr.Row():
+    with gr.Row(elem_classes="dg-bar"):
         gr.HTML(view.upload(), elem_id="dg-upload")
         if has_clip:
-            gr.Button("Try the bundled clip", variant="primary", elem_id="dg-clip", scale=0)
+            gr.Button(
+                "Try the bundled clip",
+                variant="primary",
+                elem_id="dg-clip",
+                scale=0,
+                min_width=230,
+            )
     gr.HTML(view.WORKING, elem_id="dg-video-status")
     gr.HTML('<div id="dg-watch"></div>', elem_id="dg-player")
     gr.HTML('<div id="dg-video-links"></div>', elem_id="dg-video-files")
