@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from dragoman.demos.browser_runs import Feed, PageSession
+from dragoman.demos.browser_runs import WAITING_S, Feed, PageSession
 from dragoman.errors import SessionError
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Text
 
@@ -230,7 +230,7 @@ class Live:
         last = self._recordings[-1] if self._recordings else None
         if last is not None and last.run.error and _ago(last.run.ended_at) < RETRY_S:
             return self._miss(len(mono) / rate_hz, "the captions had failed.")
-        if last is not None and last.feed.behind_s > LAG_S and last.feed.ended:
+        if last is not None and last.feed.behind_s > WAITING_S / 2:
             return self._miss(len(mono) / rate_hz, "this machine is too slow.")
         self._settle()
         if sum(not recording.run.done for recording in self._recordings) >= UNFINISHED:

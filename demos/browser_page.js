@@ -114,7 +114,7 @@ const start = async () => {
   whenRecordingBegins(() => wake());
   part("dg-clear").addEventListener("click", clear);
   window.addEventListener("beforeunload", (event) => {
-    if (recording() || has.rows > saved) event.preventDefault();
+    if (recording() || working() || has.rows > saved) event.preventDefault();
   });
   window.addEventListener("pagehide", leave);
   for (let problem; (problem = await visit()); await wait(IDLE_MS)) {
