@@ -8,7 +8,7 @@ HOURS ?= 4
 SLOW_HOURS ?= 1
 BIN := .venv/bin
 SYSTEM_RUN := libportaudio2
-SYSTEM_TEST := chromium espeak-ng libespeak-ng1 libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins
+SYSTEM_TEST := chromium espeak-ng libespeak-ng1 libportaudio2 openssl pulseaudio pulseaudio-utils libasound2-plugins
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-fast coverage check train finetune bench eval clean

@@ -9,12 +9,11 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import threading
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dragoman.demos import options
+from dragoman.demos.browser_server import Certificate, bind, serving
 from dragoman.demos.loading import bar
 from dragoman.pipeline.start import check, session_options, start
 from dragoman.spec import ModelSpec
@@ -58,6 +58,10 @@ def demo(
         typer.Option(help="Certificate for https, which browsers want for another's microphone."),
     ] = None,
     ssl_keyfile: Annotated[Path | None, typer.Option(help="Its key.")] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Another name that the page may be opened by, as behind a proxy."),
+    ] = None,
     debug: options.Debug = False,
 ) -> int:
     """Captions and subtitles in a browser. Live ones of its microphone, and of video files."""
@@ -65,7 +69,8 @@ def demo(
     options.check_place(no_ray, address)
     spec = ModelSpec(model, device, dtype, size, draft_size, threads, address)
     check(spec, language, target_language)
-    _check(host, port, ssl_certfile, ssl_keyfile)
+    certificate = _certificate(ssl_certfile, ssl_keyfile)
+    bind(host, port).close()  # before a model is loaded
     session = session_options(
         spec,
         language=language,
@@ -79,7 +84,7 @@ def demo(
     try:
         with (
             start(spec, ray=not no_ray, progress=bar) as chain,
-            serve(chain, session, host, port, ssl_certfile, ssl_keyfile) as served,
+            serve(chain, session, host, port, certificate, allow_host or ()) as served,
         ):
             print(f"Dragoman is at {served.url}   (Ctrl-C to end)", flush=True)
             if browser:
@@ -104,30 +109,24 @@ def serve(
     options: "SessionOptions",
     host: str = "127.0.0.1",
     port: int = 0,
-    ssl_certfile: Path | None = None,
-    ssl_keyfile: Path | None = None,
+    certificate: Certificate | None = None,
+    names: Sequence[str] = (),
 ) -> Iterator[Served]:
-    """Serves the page on ``chain`` until the context ends; raises OSError for a busy port."""
-    folder = Path(tempfile.mkdtemp(prefix="dragoman-")).resolve()
-    os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")  # read when the page is built
-    from dragoman.demos.browser_page import Page
+    """Serves the page on ``chain`` until the context ends, for requests to this machine or to hosts
+    called ``names``; raises OSError for a busy port.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="dragoman-")).resolve()  # nobody else may look into it
+    os.environ["GRADIO_TEMP_DIR"] = str(folder / "gradio")  # read when the page is built
+    from dragoman.demos.browser_page import application
     from dragoman.demos.browser_visitors import Visitors
 
     visitors = Visitors(chain, options, folder / "visitors")
-    page = Page(visitors, CLIP if CLIP.is_file() else None)
+    app = application(visitors, CLIP if CLIP.is_file() else None, [host, *names])
     try:
-        url = page.launch(
-            folder / "visitors",
-            server_name=host,
-            server_port=port or _free_port(host),
-            ssl_certfile=None if ssl_certfile is None else str(ssl_certfile),
-            ssl_keyfile=None if ssl_keyfile is None else str(ssl_keyfile),
-            ssl_verify=False,  # the server's question to itself; the certificate may be one's own
-        )
-        yield Served(url, visitors)
+        with serving(app, host, port, certificate) as url:
+            yield Served(url, visitors)
     finally:
         visitors.close()
-        page.blocks.close(verbose=False)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -140,35 +139,12 @@ def _end_politely() -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
-def _check(
-    host: str,
-    port: int,
-    ssl_certfile: Path | None,
-    ssl_keyfile: Path | None,
-) -> None:
-    """Finds out cheaply, before a model is loaded, what cannot work."""
-    if (ssl_certfile is None) != (ssl_keyfile is None):
+def _certificate(file: Path | None, key: Path | None) -> Certificate | None:
+    """The files for https, if it is asked for; raises UsageError for what cannot be used."""
+    if file is None and key is None:
+        return None
+    if file is None or key is None:
         raise typer.BadParameter("https needs both --ssl-certfile and --ssl-keyfile")
-    for file in filter(None, (ssl_certfile, ssl_keyfile)):
-        if not file.is_file():
-            raise typer.BadParameter(f"{file} does not exist: check the name")
-    _bind(host, port)
-
-
-def _bind(host: str, port: int) -> int:
-    """Takes ``port`` and gives it back at once; raises OSError where it cannot be had."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as server:
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            server.bind((host, port))
-        except OSError as error:
-            raise OSError(
-                f"cannot serve at {host}:{port} ({error.strerror}): "
-                "choose another with --port (0 takes a free one) or --host"
-            ) from error
-        return server.getsockname()[1]
-
-
-def _free_port(host: str) -> int:
-    return _bind(host, 0)
+    certificate = Certificate(file, key)
+    certificate.check()
+    return certificate

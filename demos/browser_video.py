@@ -5,6 +5,7 @@ the least, and visitors who speak meanwhile wait less. Pictures are kept, small,
 their way into the session.
 """
 
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,16 +23,22 @@ MAX_PICTURES = 60
 
 
 class Video:
-    """A file on which a session has been started. Raises InputError when there is no sound."""
+    """A file on which a session has been started, which waits for one of ``places``.
 
-    def __init__(self, chain: Chain, media: Path, options: SessionOptions) -> None:
+    Raises InputError when there is no sound.
+    """
+
+    def __init__(
+        self, chain: Chain, media: Path, options: SessionOptions, places: threading.Semaphore
+    ) -> None:
         self.media = media
         self.info = probe(media)
         self.warnings: list[str] = []
+        self.saved: list[Path] | None = None  # its files, once they are written
         pieces = read_audio(media, language=options.language, warn=self._warn)
         options = replace(options, finals_only=True)
         frames = self._kept(read_frames(media)) if self.info.has_video else None
-        self.run = PageSession(chain, pieces, options, "fast", frames)
+        self.run = PageSession(chain, pieces, options, "fast", places, frames)
 
     @property
     def problem(self) -> str:
@@ -45,13 +52,14 @@ class Video:
             return 1.0
         if not self.info.duration_s:
             return None
-        captions = self.run.captions()
+        captions, _ = self.run.captions()
         done_s = captions[-1].end / SAMPLE_RATE_HZ if captions else 0.0
         return min(1.0, max(done_s, self.run.heard_s / 2) / self.info.duration_s)
 
-    def captions(self) -> list[Caption]:
-        """The final captions so far, numbered from 0."""
-        return [replace(c, segment=at, seq=at) for at, c in enumerate(self.run.captions())]
+    def captions(self, since: int = 0) -> list[Caption]:
+        """The final captions but the first ``since``, numbered from 0."""
+        finals, _ = self.run.captions(since)
+        return [replace(c, segment=at, seq=at) for at, c in enumerate(finals, since)]
 
     def pictures(self) -> list[tuple[VideoFrame, Path]]:
         """The frames that the captions name, each once, in order of time, and their files."""

@@ -9,54 +9,77 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+from dragoman.demos.browser_live import Hole
 from dragoman.demos.certainty import parts
 from dragoman.demos.terminal import clock
 from dragoman.models import languages
 from dragoman.pipeline import outputs
 from dragoman.pipeline.formats import USUAL
+from dragoman.pipeline.inputs import MEDIA_SUFFIXES
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, SessionOptions, Text, VideoFrame
 
-MICROPHONE_PROBLEM = '<div id="dg-mic" class="dg-help" role="alert" hidden></div>'
 MICROPHONE = (
     '<div class="dg-microphone"><button id="dg-record" aria-pressed="false">Record</button>'
-    '<div class="dg-meter" title="What the microphone hears"><div id="dg-level"></div></div>'
+    '<div class="dg-meter" title="What the microphone hears" aria-hidden="true">'
+    '<div id="dg-level"></div></div>'
     '<select id="dg-devices" aria-label="Microphone" hidden></select></div>'
 )
-_CLASSES = {"sure": "", "unsure": ' class="dg-unsure"', "tail": ' class="dg-tail"'}
-EMPTY_LIVE = (
+# What changes each second is outside of what a screen reader tells.
+STATUS = (
+    '<p class="dg-status dg-off"><span id="dg-state" role="status">Ready</span> '
+    '<span id="dg-clock"></span> <span id="dg-lag"></span></p>'
+)
+PROBLEMS = (
+    '<div id="dg-mic" class="dg-help" role="alert" hidden></div>'
+    '<div id="dg-problem" class="dg-help" role="alert" hidden></div>'
+)
+LIVE = (
+    '<div class="dg-live" role="log" aria-label="Captions" tabindex="0">'
     '<p class="dg-empty">Press <b>Record</b> and speak. '
     "What you say appears here, with its translation.</p>"
+    '<div id="dg-rows"></div><div id="dg-open" aria-live="off"></div></div>'
 )
+UPLOAD = (
+    '<div class="dg-drop"><label for="dg-file">Choose a video or audio file</label>'
+    '<span>or drop it here</span><input type="file" id="dg-file" accept="{}"></div>'
+)
+WORKING = (
+    '<div class="dg-working"><div id="dg-progress"></div><div id="dg-video-line"></div>'
+    '<button id="dg-close" hidden>Close file</button></div>'
+)
+_CLASSES = {"sure": "", "unsure": ' class="dg-unsure"', "tail": ' class="dg-tail"'}
 
 
-def live(captions: Sequence[Caption]) -> str:
-    """All segments of a live transcript, the newest last; what may still change is grey."""
-    shown = [caption for caption in captions if caption.transcript.whole]
-    blocks = "".join(map(_segment, shown)) or EMPTY_LIVE
-    return f'<div class="dg-live" aria-live="polite">{blocks}</div>'
+def upload() -> str:
+    """Where a file is chosen; what the command line finds in folders is offered here, too."""
+    return UPLOAD.format(",".join(sorted(MEDIA_SUFFIXES)))
 
 
-def key(value: str) -> str:
-    """Where `browser_page.js` finds by what the page names itself."""
-    return f'<div id="dg-key" data-key="{escape(value)}" hidden></div>'
+def is_shown(row: Caption | Hole) -> bool:
+    """Captions without words are left out."""
+    return isinstance(row, Hole) or bool(row.transcript.whole)
 
 
-def status(state: str, heard_s: float = 0.0, problem: str = "") -> str:
-    """The line above the live captions: ``state`` is one of those of `Live`."""
-    if problem:
-        return _status("dg-bad", escape(problem))
-    clock = f" &nbsp; {_clock_s(heard_s)}" if heard_s else ""
-    return _status("dg-on" if state == "Listening" else "dg-off", state + clock)
+def row(row: Caption | Hole) -> str:
+    """A segment of the live transcript, what may still change in grey; or a hole in it."""
+    if isinstance(row, Hole):
+        return (
+            f'<div class="dg-segment dg-hole"><time>{clock(row.start)}</time>'
+            f"<p>{escape(row.sentence)}</p></div>"
+        )
+    return _segment(row)
 
 
-def progress(share: float | None, words: str) -> str:
-    """A bar with ``words`` beside it; ``share`` None moves without an end."""
-    kind = "" if share is not None else ' class="dg-unknown"'
-    width = 100 if share is None else round(100 * share)
-    return (
-        f'<div class="dg-progress" role="progressbar" aria-valuenow="{width}"><div{kind} '
-        f'style="width:{width}%"></div></div><p class="dg-status">{escape(words)}</p>'
-    )
+def lag(seconds: float) -> str:
+    return f"{seconds:.0f} s behind" if seconds else ""
+
+
+def clock_s(seconds: float) -> str:
+    return clock(int(seconds) * SAMPLE_RATE_HZ).partition(".")[0]
+
+
+def working(text: str) -> str:
+    return _status("dg-off", f"{escape(text)} …")
 
 
 def done(text: str) -> str:
@@ -67,58 +90,72 @@ def problem(text: str) -> str:
     return _status("dg-bad", escape(text))
 
 
-def table(captions: Sequence[Caption], options: SessionOptions) -> str:
-    """One row for each segment; a click on it moves the player there."""
+def table(options: SessionOptions) -> str:
+    """The head of the table of what is said in a file; `line` makes its rows."""
     names = [languages.find(options.language).name, languages.find(options.target_language).name]
     head = "".join(f"<th>{name}</th>" for name in ("Time", *names))
-    rows = "".join(
-        f'<tr data-seek="{_seconds(caption.start)}"><td>{clock(caption.start)}–'
-        f'{clock(caption.end)}</td><td dir="auto">{escape(caption.transcript.whole)}</td>'
-        f'<td dir="auto">{escape(caption.translation.whole)}</td></tr>'
-        for caption in captions
+    return f'<table class="dg-table"><thead><tr>{head}</tr></thead><tbody></tbody></table>'
+
+
+def line(caption: Caption) -> str:
+    """One row for a segment; a click on it moves the player there, as its button does."""
+    spoken, written = escape(caption.language), escape(caption.target_language)
+    return (
+        f'<tr data-seek="{_seconds(caption.start)}"><td><button class="dg-seek">'
+        f"{clock(caption.start)}–{clock(caption.end)}</button></td>"
+        f'<td dir="auto" lang="{spoken}">{escape(caption.transcript.whole)}</td>'
+        f'<td dir="auto" lang="{written}">{escape(caption.translation.whole)}</td></tr>'
     )
-    return f'<table class="dg-table"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
 
 
-def player(media: Path, tracks: Sequence[tuple[str, str, Path]], has_video: bool) -> str:
+def player(root: str, media: Path, tracks: Sequence[tuple[str, str, Path]], has_video: bool) -> str:
     """A player with subtitles: ``tracks`` are language code, label and file; the first is shown.
-    Without pictures it has no room for them; the row of the table that is spoken is marked.
+    Files are found below ``root``. Without pictures it has no room for subtitles; the row of the
+    table that is spoken is marked.
     """
     lines = "".join(
         f'<track kind="subtitles" srclang="{escape(code)}" label="{escape(label)}" '
-        f'src="{_url(path)}"{" default" if not at else ""}>'
+        f'src="{_url(root, path)}"{" default" if not at else ""}>'
         for at, (code, label, path) in enumerate(tracks if has_video else [])
     )
     kind = "video" if has_video else "audio"
     return (
-        f'<{kind} class="dg-player" controls preload="auto" src="{_url(media)}">{lines}</{kind}>'
+        f'<{kind} class="dg-player" controls preload="auto" src="{_url(root, media)}" '
+        f'aria-label="{escape(media.name)}">{lines}</{kind}>'
         '<p class="dg-status dg-unplayable" hidden>This browser cannot play the file; '
         "its subtitles are below.</p>"
     )
 
 
-def gallery(pictures: Sequence[tuple[VideoFrame, Path]]) -> str:
+def gallery(root: str, pictures: Sequence[tuple[VideoFrame, Path]]) -> str:
     """The frames that captions name; a click on one moves the player there."""
     if not pictures:
         return ""
-    figures = "".join(
-        f'<figure data-seek="{frame.time:.3f}"><img src="{_url(path)}" alt="">'
-        f"<figcaption>{clock(round(frame.time * SAMPLE_RATE_HZ))} · frame {frame.index}"
-        "</figcaption></figure>"
-        for frame, path in pictures
+    figures = "".join(_figure(_url(root, path), frame) for frame, path in pictures)
+    return f'<h2>Frames</h2><div class="dg-gallery">{figures}</div>'
+
+
+def _figure(url: str, frame: VideoFrame) -> str:
+    time = clock(round(frame.time * SAMPLE_RATE_HZ))
+    return (
+        f'<figure><button class="dg-seek" data-seek="{frame.time:.3f}">'
+        f'<img src="{url}" alt="Go to frame {frame.index}, at {time}"></button>'
+        f"<figcaption>{time} · frame {frame.index}</figcaption></figure>"
     )
-    return f'<h3>Frames</h3><div class="dg-gallery">{figures}</div>'
 
 
-def downloads(paths: Sequence[Path]) -> str:
+def downloads(root: str, paths: Sequence[Path]) -> str:
     """Links to files; their names say what they are."""
-    if not paths:
-        return ""
     links = "".join(
-        f'<a href="{_url(path)}" download="{escape(path.name)}">{escape(path.name)}</a>'
+        f'<a href="{_url(root, path)}" download="{escape(path.name)}">{escape(path.name)}</a>'
         for path in paths
     )
     return f'<div class="dg-downloads"><span>Download</span>{links}</div>'
+
+
+def file_names(stem: str, options: SessionOptions) -> list[str]:
+    """The files of a source called ``stem``, in the order in which they are shown."""
+    return [output.file for output in _planned(stem, options)]
 
 
 def save(
@@ -129,13 +166,20 @@ def save(
     options: SessionOptions,
     duration_s: float,
     warnings: Sequence[str] = (),
+    only: str | None = None,
 ) -> list[Path]:
-    """Writes what `dragoman translate` writes for a source called ``name``; the paths."""
+    """Writes what `dragoman translate` writes for a source called ``name``, or ``only`` one of
+    these files; the paths.
+    """
     finals = [caption for caption in captions if caption.kind == "final"]
     shown, told = outputs.presented(finals, options, model)
     form = outputs.document(name, model, options, duration_s, finals, [*warnings, *told])
-    files = outputs.planned(Path(name).stem, options, USUAL)
+    files = [file for file in _planned(Path(name).stem, options) if only in (None, file.file)]
     return outputs.save(files, folder, shown, form)
+
+
+def _planned(stem: str, options: SessionOptions) -> list[outputs.Output]:
+    return outputs.planned(stem, options, USUAL)
 
 
 def tracks(paths: Sequence[Path], options: SessionOptions) -> list[tuple[str, str, Path]]:
@@ -173,13 +217,9 @@ def _status(kind: str, html: str) -> str:
     return f'<p class="dg-status {kind}" role="status">{html}</p>'
 
 
-def _clock_s(seconds: float) -> str:
-    return clock(int(seconds) * SAMPLE_RATE_HZ).partition(".")[0]
-
-
 def _seconds(samples: int) -> str:
     return f"{samples / SAMPLE_RATE_HZ:.3f}"
 
 
-def _url(path: Path) -> str:
-    return f"gradio_api/file={quote(str(path))}"
+def _url(root: str, path: Path) -> str:
+    return f"{root}/{quote(path.name)}"

@@ -1,69 +1,114 @@
-"""Who looks at the page: each visitor's sessions and files, kept apart and given up when a tab
-closes.
+"""Who looks at the page: each visitor's sessions and files, kept apart and given up in time.
 
-A tab is known by the name that Gradio gives it. A connection that breaks looks like a closed
-tab, so a visitor is given up a while later, and not if the tab has asked for something since.
+A page is known by a key that it was given when it was opened, and that nobody can guess; it keeps
+the key when it is loaded again. What it may download or play is named, not a path: files are found
+among those that belong to it.
+
+What is unusual: a page that is closed says so, one whose connection breaks does not. So a visitor
+is kept as long as that costs little: an hour with a transcript, minutes without, and so many.
 """
 
-import hashlib
-import hmac
 import os
 import secrets
 import shutil
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from dragoman.demos.browser_runs import Live
+from dragoman.demos.browser_live import Live
+from dragoman.demos.browser_runs import Feed, PageSession
 from dragoman.demos.browser_video import Video
-from dragoman.errors import InputError
+from dragoman.errors import InputError, SessionError
 from dragoman.pipeline.chain import Chain
 from dragoman.stages.messages import SessionOptions
 
-GRACE_S = 5.0
-QUIET_TICKS_S = 2.0  # a timer that has not asked for so long is asleep
+CLOSED_S = 15.0  # a page that is loaded again is back by then
+IDLE_S = 180.0  # browsers let a hidden page ask once a minute
+KEPT_S = 3_600.0  # a transcript
+SWEEP_S = 1.0
+VISITORS = 100
+RECORDINGS_AT_ONCE = 16
+VIDEOS_AT_ONCE = 2
+ROOM_BYTES = 2**30  # of the disk, that uploads leave free
+
+
+class Full(SessionError):
+    """There is no room for more; it may be tried again later."""
 
 
 class Visitor:
-    """One open tab; ``folder`` holds what it may download or play."""
+    """One open page; ``folder`` holds what it may download or play."""
 
-    def __init__(self, chain: Chain, options: SessionOptions, folder: Path) -> None:
+    def __init__(self, visitors: "Visitors", folder: Path) -> None:
         folder.mkdir(parents=True)
+        self.key = secrets.token_urlsafe(24)
         self.folder = folder
-        self.live = Live(chain, options)
+        self.live = Live(lambda feed: visitors.listen(feed))
         self.video: Video | None = None
+        self.videos = 0  # so far; tells a page that what it has is of another file
         self.seen_at = time.monotonic()
-        self.ticked_at = -QUIET_TICKS_S
-        self.shown = ""  # what its Live tab shows
-        self._chain, self._options = chain, options
+        self.closed = False
+        self._visitors = visitors
+        self._lock = threading.Lock()
 
     @property
-    def asleep(self) -> bool:
-        """Whether its page does not ask for captions any more."""
-        return time.monotonic() - self.ticked_at > QUIET_TICKS_S
+    def patience_s(self) -> float:
+        """How long it is kept without a sign of life."""
+        if self.closed:
+            return CLOSED_S
+        return IDLE_S if self.is_idle else KEPT_S
 
-    def open_video(self, source: Path, name: str) -> Video:
-        """Begins a file in place of the one before; raises InputError for a file without sound."""
-        self.close_video()
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is lost with it."""
+        return self.live.is_empty and self.video is None
+
+    def touch(self) -> None:
+        """It is there."""
+        self.seen_at, self.closed = time.monotonic(), False
+
+    def files(self, number: int) -> dict[str, Path]:
+        """What belongs to its file ``number``, by name."""
+        video = self.video
+        if video is None or number != self.videos:
+            return {}
+        pictures = [path for _, path in video.pictures()]
+        return {path.name: path for path in (video.media, *(video.saved or ()), *pictures)}
+
+    @contextmanager
+    def receiving(self, name: str, size: int) -> Iterator[Path]:
+        """Where a file of ``size`` bytes is to be written; raises Full where the disk is."""
+        free = shutil.disk_usage(self.folder).free
+        if free - size < ROOM_BYTES:
+            raise Full(f"the disk of this machine has no room for {size / 2**20:.0f} MB")
         folder = self.folder / secrets.token_hex(4)
         folder.mkdir()
-        media = folder / name
+        media = folder / _plain(name)
         try:
-            os.link(source, media)  # the page's own copy of an upload goes away after a while
-        except OSError:
-            shutil.copyfile(source, media)
+            yield media
+        finally:
+            if self.video is None or self.video.media != media:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def open_video(self, media: Path) -> None:
+        """Begins a file in place of the one before; raises InputError for a file without sound."""
+        self.close_video()
         try:
-            self.video = Video(self._chain, media, self._options)
+            video = self._visitors.watch(media)
         except InputError as error:
-            shutil.rmtree(folder)
-            raise InputError(str(error).replace(str(media), name)) from None
-        return self.video
+            raise InputError(str(error).replace(str(media), media.name)) from None
+        with self._lock:
+            self.video = video
+            self.videos += 1
 
     def close_video(self) -> None:
-        if self.video is not None:
-            self.video.run.leave()
-            shutil.rmtree(self.video.media.parent, ignore_errors=True)
-            self.video = None
+        with self._lock:
+            video, self.video = self.video, None
+        if video is not None:
+            video.run.leave()
+            shutil.rmtree(video.media.parent, ignore_errors=True)
 
     def close(self) -> None:
         self.live.clear()
@@ -72,7 +117,7 @@ class Visitor:
 
 
 class Visitors:
-    """All open tabs, on one shared chain."""
+    """All open pages, on one shared chain."""
 
     def __init__(self, chain: Chain, options: SessionOptions, folder: Path) -> None:
         self.options = options
@@ -80,51 +125,80 @@ class Visitors:
         self._chain, self._folder = chain, folder
         self._open: dict[str, Visitor] = {}
         self._lock = threading.Lock()
-        self._secret = secrets.token_bytes(16)
+        self._recordings = threading.Semaphore(RECORDINGS_AT_ONCE)
+        self._videos = threading.Semaphore(VIDEOS_AT_ONCE)
+        self._over = threading.Event()
+        threading.Thread(target=self._sweep, name="visitors", daemon=True).start()
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def get(self, tab: str) -> Visitor:
-        """The visitor of a tab, new if need be."""
+    def get(self, key: str) -> Visitor | None:
+        """The visitor who was given ``key``; None when nobody was, or it was given up."""
         with self._lock:
-            if tab not in self._open:
-                folder = self._folder / secrets.token_urlsafe(16)
-                self._open[tab] = Visitor(self._chain, self.options, folder)
-            self._open[tab].seen_at = time.monotonic()
-            return self._open[tab]
+            visitor = self._open.get(key)
+            if visitor is not None:
+                visitor.touch()
+            return visitor
 
-    def key(self, tab: str) -> str:
-        """What a page names itself by where Gradio does not do it; nobody can make one up."""
-        return f"{tab}.{hmac.new(self._secret, tab.encode(), hashlib.sha256).hexdigest()}"
+    def new(self) -> Visitor:
+        """One more; where there are too many, the one goes that has nothing to lose and was not
+        seen for the longest time. Raises Full.
+        """
+        visitor, unseen = Visitor(self, self._folder / secrets.token_hex(8)), None
+        with self._lock:
+            if len(self._open) >= VISITORS:
+                idle = [other for other in self._open.values() if other.is_idle]
+                unseen = min(idle, key=lambda other: other.seen_at, default=None)
+                if unseen is not None:
+                    del self._open[unseen.key]
+            if full := len(self._open) >= VISITORS:
+                unseen = visitor
+            else:
+                self._open[visitor.key] = visitor
+        if unseen is not None:
+            unseen.close()
+        if full:
+            raise Full(f"{VISITORS} pages are open here: try again later")
+        return visitor
 
-    def of_key(self, key: str) -> Visitor | None:
-        """The visitor who was given ``key``; None when nobody was."""
-        tab = key.rpartition(".")[0]
-        return self.get(tab) if hmac.compare_digest(self.key(tab), key) else None
+    def listen(self, feed: Feed) -> PageSession:
+        """A session on the sound of a recording."""
+        return PageSession(self._chain, feed, self.options, "live", self._recordings)
 
-    def left(self, tab: str) -> None:
-        """The tab seems to be closed."""
-        timer = threading.Timer(GRACE_S, self._forget, (tab, time.monotonic()))
-        timer.daemon = True
-        timer.start()
+    def watch(self, media: Path) -> Video:
+        """A session on a file; raises InputError."""
+        return Video(self._chain, media, self.options, self._videos)
 
     def close(self) -> None:
         """Gives up all."""
+        self._over.set()
         with self._lock:
             visitors, self._open = list(self._open.values()), {}
         for visitor in visitors:
             visitor.close()
 
-    def _forget(self, tab: str, left_at: float) -> None:
-        with self._lock:
-            visitor = self._open.get(tab)
-            if visitor is None:
-                return
-            back = visitor.seen_at > left_at
-            if not back:
-                del self._open[tab]
-        if back:
-            self.left(tab)
-        else:
-            visitor.close()
+    def _sweep(self) -> None:
+        while not self._over.wait(SWEEP_S):
+            now = time.monotonic()
+            with self._lock:
+                gone = [v for v in self._open.values() if now - v.seen_at > v.patience_s]
+                for visitor in gone:
+                    del self._open[visitor.key]
+            for visitor in gone:
+                visitor.close()
+
+
+def link(source: Path, media: Path) -> None:
+    """Makes ``media`` another name of ``source``, or a copy where the disk is another."""
+    try:
+        os.link(source, media)
+    except OSError:
+        shutil.copyfile(source, media)
+
+
+def _plain(name: str) -> str:
+    """A file's name without a path, control characters, or more letters than disks take."""
+    base = "".join(letter for letter in Path(name).name if letter.isprintable())
+    stem, suffix = Path(base).stem[:60], Path(base).suffix[:10]
+    return f"{stem or 'file'}{suffix}"

@@ -1,9 +1,39 @@
-"""What the tests of the page share."""
+"""What the tests of the page share: a browser without a screen, and a chain without a model."""
 
+import os
+import shutil
+import threading
 import time
+from contextlib import contextmanager
+from pathlib import Path
 
+import pytest
+
+from dragoman.demos.browser_live import Live
+from dragoman.demos.browser_runs import PageSession
+from dragoman.stages.messages import SessionOptions
 from tests.pipeline.chains import in_process
 from tests.pipeline.fake_stages import fakes
+
+SLOW_MS = 150_000  # everything takes its time on a busy machine
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None and os.environ.get("CI") == "true":
+        pytest.fail("chromium is missing: .ci/system should have installed it")
+    if path is None:
+        pytest.skip("chromium is missing: apt-get install chromium")
+    return path
+
+
+@pytest.fixture(scope="module")
+def playwright(chromium):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        yield started
 
 
 def eventually(what, within_s: float = 20.0):
@@ -19,5 +49,63 @@ def eventually(what, within_s: float = 20.0):
 def fake_chain():
     """A chain in this process that says a word a chunk."""
     chain = in_process(fakes())
+    chain.model = "nano"
     yield chain
     chain.stop()
+
+
+def live_on(chain, places: int = 16) -> Live:
+    """A transcript of sessions on ``chain``."""
+    free = threading.Semaphore(places)
+    return Live(lambda feed: PageSession(chain, feed, SessionOptions(), "live", free))
+
+
+@contextmanager
+def opened(playwright, chromium, *args, allow=True, scheme="light", timeout_ms=SLOW_MS):
+    """A function that opens a page in a visitor's browser of its own."""
+    browser = playwright.chromium.launch(
+        executable_path=chromium,
+        args=["--no-sandbox", "--disable-background-networking", *args],
+    )
+
+    def open_page(url: str):
+        context = browser.new_context(
+            viewport={"width": 1280, "height": 800},
+            color_scheme=scheme,
+            permissions=["microphone"] if allow else [],
+        )
+        page = context.new_page()
+        page.set_default_timeout(timeout_ms)
+        page.goto(url)
+        page.locator("#dg-record").wait_for()
+        return page
+
+    try:
+        yield open_page
+    finally:
+        browser.close()
+
+
+def fake_microphone(sound: Path | str) -> list[str]:
+    """Hears ``sound`` again and again, or once where it ends with `%noloop`."""
+    return [
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        f"--use-file-for-fake-audio-capture={sound}",
+    ]
+
+
+def press(page, label: str) -> None:
+    page.locator("#dg-record", has_text=label).click()
+
+
+def status(page) -> str:
+    return page.locator("#dg-status .dg-status").inner_text()
+
+
+def wait_for_status(page, word: str) -> None:
+    page.locator("#dg-status .dg-status", has_text=word).wait_for()
+
+
+def texts(page, selector: str) -> list[str]:
+    return [text.strip() for text in page.locator(selector).all_inner_texts()]

@@ -8,10 +8,8 @@ With the bundled model the words are checked, with a random one only that there 
 import json
 import os
 import re
-import shutil
 import time
 import wave
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,7 +19,18 @@ from dragoman.demos.score import word_error_rate
 from dragoman.pipeline.start import start
 from dragoman.spec import ModelSpec
 from dragoman.stages.messages import SessionOptions
-from tests.demos.browsers import eventually
+from tests.demos.browsers import (
+    SLOW_MS,
+    chromium,
+    eventually,
+    fake_microphone,
+    opened,
+    playwright,
+    press,
+    status,
+    texts,
+    wait_for_status,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 NANO = ROOT / "models" / "nano"
@@ -29,28 +38,10 @@ TRAINED = (NANO / "model.safetensors").is_file()
 SCREENSHOTS = bool(os.environ.get("DRAGOMAN_SCREENSHOTS"))
 LEAD_S, SPEECH_S, REST_S = 3.0, 12.1, 6.0  # of the microphone: three sentences between silences
 SPOKEN = (ROOT / "samples" / "talk.es.txt").read_text(encoding="utf-8").splitlines()[:3]
-SLOW_MS = 150_000  # everything takes its time on a busy machine
 WORST_WER = 0.20
 
 OPTIONS = SessionOptions()
-
-
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None and os.environ.get("CI") == "true":
-        pytest.fail("chromium is missing: .ci/system should have installed it")
-    if path is None:
-        pytest.skip("chromium is missing: apt-get install chromium")
-    return path
-
-
-@pytest.fixture(scope="module")
-def playwright(chromium):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as started:
-        yield started
+__all__ = ["chromium", "playwright"]  # fixtures
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +53,7 @@ def chain(chromium, tiny_folder):
 
 @pytest.fixture(scope="module")
 def served(chain):
-    with serve(chain, OPTIONS) as page:
+    with serve(chain, OPTIONS, names=["dragoman.test"]) as page:
         yield page
 
 
@@ -82,49 +73,6 @@ def spoken(tmp_path_factory) -> Path:
     return path
 
 
-@contextmanager
-def opened(playwright, chromium, *args, allow=True, scheme="light"):
-    """A function that opens a page in a visitor's browser of its own."""
-    browser = playwright.chromium.launch(
-        executable_path=chromium,
-        args=["--no-sandbox", "--disable-background-networking", *args],
-    )
-
-    def open_page(url: str):
-        context = browser.new_context(
-            viewport={"width": 1280, "height": 800},
-            color_scheme=scheme,
-            permissions=["microphone"] if allow else [],
-        )
-        page = context.new_page()
-        page.set_default_timeout(SLOW_MS)
-        page.goto(url)
-        page.locator("#dg-record").wait_for()
-        return page
-
-    try:
-        yield open_page
-    finally:
-        browser.close()
-
-
-def fake_microphone(sound: Path | str) -> list[str]:
-    """Hears ``sound`` again and again, or once where it ends with `%noloop`."""
-    return [
-        "--use-fake-device-for-media-stream",
-        "--use-fake-ui-for-media-stream",
-        f"--use-file-for-fake-audio-capture={sound}",
-    ]
-
-
-def press(page, label: str) -> None:
-    page.locator("#dg-record", has_text=label).click()
-
-
-def status(page) -> str:
-    return page.locator("#dg-status .dg-status").inner_text()
-
-
 def wait_for_clock(page, seconds: float) -> None:
     """Until so much has been heard."""
 
@@ -138,17 +86,9 @@ def wait_for_clock(page, seconds: float) -> None:
         page.wait_for_timeout(200)
 
 
-def wait_for_status(page, word: str) -> None:
-    page.locator("#dg-status .dg-status", has_text=word).wait_for()
-
-
 def shoot(page, name: str) -> None:
     if SCREENSHOTS:
         page.screenshot(path=ROOT / "docs" / name)
-
-
-def texts(page, selector: str) -> list[str]:
-    return [text.strip() for text in page.locator(selector).all_inner_texts()]
 
 
 @pytest.mark.timeout(600)
@@ -191,6 +131,7 @@ def test_live_tab_captions_what_the_microphone_hears(playwright, chromium, serve
         with page.expect_download() as saved:
             links["live.es-en.srt"].click()
         assert "00:00:" in saved.value.path().read_text(encoding="utf-8")
+        page.on("dialog", lambda dialog: dialog.accept())
         page.locator("#dg-clear").click()
         page.locator(".dg-empty").wait_for()
     # Nobody else was called.

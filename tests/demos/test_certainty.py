@@ -3,7 +3,7 @@
 import pytest
 import rich.text
 
-from dragoman.demos.browser_view import live
+from dragoman.demos.browser_view import row
 from dragoman.demos.certainty import Part, parts
 from dragoman.demos.terminal import lines
 from dragoman.stages.messages import Caption, Text
@@ -42,4 +42,4 @@ def test_the_terminal_dims_them():
 
 
 def test_the_page_dims_them():
-    assert '<span>El</span><span class="dg-unsure"> tren sale</span>' in live([caption(TEXT)])
+    assert '<span>El</span><span class="dg-unsure"> tren sale</span>' in row(caption(TEXT))

@@ -96,7 +96,7 @@ def test_the_command_serves_until_it_is_interrupted_and_leaves_nothing(tiny_fold
         assert url is not None
         with urllib.request.urlopen(url[0], timeout=60) as page:
             text = page.read().decode()
-        assert "Dragoman" in text and "navigator.mediaDevices" in text
+        assert "Dragoman" in text and "api/scripts/browser_page.js" in text
         assert list(tmp_path.glob("dragoman-*"))
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=90)

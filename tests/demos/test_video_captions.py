@@ -1,6 +1,7 @@
 """`dragoman captions --file` of a video: captions name their frames."""
 
 import json
+import threading
 import time
 
 from dragoman.demos import captions
@@ -54,7 +55,7 @@ def test_the_sound_track_in_the_language_spoken_is_heard(tmp_path, caplog):
 def test_a_page_hears_it_too(tmp_path):
     media = write_tracks(tmp_path / "film.mkv", ("eng", tone(30)), ("spa", tone(10)))
     chain = in_process(illustrated())
-    video = Video(chain, media, SessionOptions(language="es"))
+    video = Video(chain, media, SessionOptions(language="es"), threading.Semaphore())
     end = time.monotonic() + 30
     while not video.run.done and time.monotonic() < end:
         time.sleep(0.01)

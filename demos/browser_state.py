@@ -1,0 +1,113 @@
+"""What is new for a page, as its scripts draw it: JSON with pieces of HTML.
+
+Between :mod:`demos.browser_routes` and :mod:`demos.browser_view`. A page that listens asks several
+times a second, so an answer costs what is new: rows are sent once, and files are written when
+somebody downloads them.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from dragoman.demos import browser_view as view
+from dragoman.demos.browser_video import Video
+from dragoman.demos.browser_visitors import Visitor, Visitors
+from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption
+
+
+def live(visitor: Visitor, era: int, since: int) -> dict[str, Any]:
+    """The transcript behind its first ``since`` rows, which the page has if it is the same era."""
+    told = visitor.live
+    listening = told.listening  # before the captions: what ends meanwhile is told the next time
+    since = since if era == told.era else 0
+    rows, unsettled = told.rows(since)
+    return {
+        "era": told.era,
+        "since": since,
+        "rows": [view.row(row) for row in rows if view.is_shown(row)],
+        "open": "".join(view.row(caption) for caption in unsettled if view.is_shown(caption)),
+        "count": since + len(rows),
+        "listening": listening,
+        "state": told.state,
+        "clock": view.clock_s(told.heard_s),
+        "lag": view.lag(told.lag_s),
+        "problem": told.problem,
+    }
+
+
+def video(
+    visitor: Visitor, visitors: Visitors, number: int, since: int, whole: int
+) -> dict[str, Any]:
+    """The file of the Video tab, behind its first ``since`` lines if it is the same one."""
+    shown = visitor.video
+    if shown is None:
+        return {"number": 0, "running": False}
+    since = since if number == visitor.videos else 0
+    done = shown.run.done
+    lines = shown.captions(since)
+    answer = {
+        "number": visitor.videos,
+        "since": since,
+        "count": since + len(lines),
+        "rows": [view.line(caption) for caption in lines],
+        "running": not done,
+        "name": shown.media.name,
+    }
+    if not done:
+        waits = shown.run.waits
+        said = "Waiting for a free place" if waits else f"Translating {shown.media.name}"
+        return {**answer, "share": None if waits else shown.share, "status": view.working(said)}
+    if whole != visitor.videos:
+        answer |= _finished(visitor, visitors, shown)
+    return answer
+
+
+def _finished(visitor: Visitor, visitors: Visitors, shown: Video) -> dict[str, Any]:
+    """What is shown once a file is through."""
+    if shown.problem:
+        return {"whole": visitor.videos, "status": view.problem(shown.problem)}
+    if shown.saved is None:
+        shown.saved = view.save(
+            shown.media.parent,
+            shown.media.name,
+            visitors.model,
+            shown.captions(),
+            visitors.options,
+            shown.run.heard_s,
+            shown.warnings,
+        )
+    root = f"api/video/{visitor.key}/{visitor.videos}"
+    said = " ".join([shown.media.name, *(f"· {warning}" for warning in shown.warnings)])
+    spoken = shown.captions()
+    tracks = view.tracks(shown.saved, visitors.options)
+    return {
+        "whole": visitor.videos,
+        "status": view.done(said) if spoken else view.problem("No speech was heard in this file."),
+        "player": view.player(root, shown.media, tracks, shown.info.has_video),
+        "files": view.downloads(root, shown.saved),
+        "gallery": view.gallery(root, shown.pictures()),
+    }
+
+
+def live_files(visitors: Visitors) -> list[str]:
+    """The names of the files that a transcript can be downloaded as."""
+    return view.file_names("live", visitors.options)
+
+
+def write_live(visitor: Visitor, visitors: Visitors, name: str) -> Path:
+    """Writes one of `live_files` as the transcript is now."""
+    told = visitor.live
+    captions: list[Caption] = told.captions()
+    warnings = [
+        f"{view.clock_s(hole.start / SAMPLE_RATE_HZ)}: {hole.sentence}" for hole in told.holes
+    ]
+    (path,) = view.save(
+        visitor.folder,
+        "live",
+        visitors.model,
+        captions,
+        visitors.options,
+        told.heard_s,
+        warnings,
+        only=name,
+    )
+    return path
