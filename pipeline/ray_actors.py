@@ -118,7 +118,7 @@ class RayHost(Host):
     def fit(self, stages: Sequence[Recipe]) -> Sequence[Recipe]:
         """Raises DeviceError where a stage wants a GPU and no node has one."""
         _check_gpus(stages)
-        self._spares = self._owns_ray and self._here and any(stage.threads for stage in stages)
+        self._spares = self._here and any(stage.threads for stage in stages)
         if not needed(stages):
             return stages
         if not (self._owns_ray and self._here):  # its processes need not be on one machine
@@ -173,6 +173,8 @@ class RayHost(Host):
     def close(self) -> None:
         if self._turns is not None:
             self._turns.close()
+        if self._spare is not None:
+            ray.kill(self._spare)
         if self._owns_ray:
             ray.shutdown()
 
