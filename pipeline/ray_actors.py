@@ -109,7 +109,8 @@ class RayHost(Host):
 
     def __init__(self, address: str | None = None, processes: int = 3) -> None:
         self._turns: Turns | None = None
-        self._spare: Any = None  # a process that waits, warm, to take the place of one that ends
+        self._spare: Any = None  # a process that waits to take the place of one that ends
+        self.warm: Any = None  # what is there once it has imported all
         self._spares = False
         self._here = address is None
         self._owns_ray = connect(address, processes)
@@ -117,7 +118,7 @@ class RayHost(Host):
     def fit(self, stages: Sequence[Recipe]) -> Sequence[Recipe]:
         """Raises DeviceError where a stage wants a GPU and no node has one."""
         _check_gpus(stages)
-        self._spares = self._owns_ray and self._here and any(stage.threads for stage in stages)
+        self._spares = self._here and any(stage.threads for stage in stages)
         if not needed(stages):
             return stages
         if not (self._owns_ray and self._here):  # its processes need not be on one machine
@@ -142,10 +143,11 @@ class RayHost(Host):
         """Starts a spare process, unless there is one."""
         if self._spares and self._spare is None:
             self._spare = ray.remote(RayRunner).options(num_cpus=0).remote((), True, None)
-            self._spare.warm.remote()
+            self.warm = self._spare.warm.remote()
 
     def spawn(self, stages: Sequence[Recipe], successor: bool = False) -> _There:
-        if successor and self._spare is not None and not any(stage.gpus for stage in stages):
+        gpus = any(stage.gpus for stage in stages)
+        if successor and self._spare and not gpus and ray.wait([self.warm], timeout=0)[0]:
             spare, self._spare = self._spare, None
             spare.become.remote(stages, self._turns)
             return _There(spare)
@@ -171,6 +173,8 @@ class RayHost(Host):
     def close(self) -> None:
         if self._turns is not None:
             self._turns.close()
+        if self._spare is not None:
+            ray.kill(self._spare)
         if self._owns_ray:
             ray.shutdown()
 

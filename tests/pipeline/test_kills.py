@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 
 from benchmarks.kills import compare
 from dragoman.demos.browser_runs import PageSession
 from dragoman.pipeline.chain import Chain
+from dragoman.pipeline.ray_actors import RayHost
 from dragoman.pipeline.recipes import Recipe
 from dragoman.pipeline.runner import ActorDied
 from dragoman.pipeline.saving import Saving
@@ -127,10 +129,12 @@ class Telling(CountingCaptions):
 
 def test_a_spare_process_takes_the_place_of_one_that_has_models_to_load():
     segment, encode, _ = fakes()
-    graph = on_ray((segment, encode, Recipe("translate", Making(Telling()), threads=1)))
+    host = RayHost()
+    graph = Chain.start(host, (segment, encode, Recipe("translate", Making(Telling()), threads=1)))
     kill, warm = killing(graph), []
     for _ in range(2):  # the second time there is another
         graph.prepare()
+        ray.get(host.warm)
         kill(TRANSLATE)
         warm += [c.size for c in Session(graph, [SOUND], pace="fast") if c.kind == "final"]
     graph.stop()
