@@ -31,7 +31,7 @@ from dragoman.models import hub
 from dragoman.models.checkpoint import Checkpoint
 from training import lora_layers
 from training.batch import CHUNK_SAMPLES, IGNORE, Batch, Batcher, Row
-from training.evaluate import Score, score
+from training.evaluate import score, word_error_rate
 from training.listener import Listener
 from training.lora_data import Recording, Recordings, read
 from training.lora_layers import TARGETS, Lora
@@ -192,8 +192,12 @@ def name_of_base(model: str) -> str:
     return model if folder is None or folder.parent == hub.BUNDLED else str(folder.resolve())
 
 
-def measured(model: str, recordings: Sequence[Recording], args: argparse.Namespace) -> Score:
-    """Word errors, and chrF where there are translations, of live captions."""
+def measured(
+    model: str, recordings: Sequence[Recording], args: argparse.Namespace
+) -> dict[str, float]:
+    """Word error rate in [0, 1] of live captions, and chrF of their translations, where the
+    recordings have some.
+    """
     options = dragoman.Options(language=args.language, target_language=args.target_language)
     spec = dragoman.ModelSpec(model, device=args.device, dtype=args.dtype)
     heard, said = [], []
@@ -205,18 +209,19 @@ def measured(model: str, recordings: Sequence[Recording], args: argparse.Namespa
             if one.translation:
                 meant = " ".join(final.translation.whole for final in finals)
                 said.append((one.translation, meant))
-    return score(heard, said or [("", "")])
+    found = {"recordings": len(heard), "wer": round(word_error_rate(heard), 4)}
+    return found | ({"chrf": round(score(heard, said).chrf, 1)} if said else {})
 
 
-def tell(when: str, found: Score, args: argparse.Namespace) -> None:
+def tell(when: str, found: dict[str, float], args: argparse.Namespace) -> None:
     """A line on the screen and in the log of the run."""
-    figures = {"wer": round(found.wer, 4), "chrf": round(found.chrf, 1)}
     args.out.mkdir(parents=True, exist_ok=True)
     with (args.out / "log.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"when": when, "recordings": found.utterances} | figures) + "\n")
+        file.write(json.dumps({"when": when} | found) + "\n")
+    translated = f", chrF of translations {found['chrf']:.1f}" if "chrf" in found else ""
     print(
-        f"{when}: word error rate {100 * found.wer:.1f} %, chrF of translations {found.chrf:.1f} "
-        f"({found.utterances} recordings held out)"
+        f"{when}: word error rate {100 * found['wer']:.1f} %{translated} "
+        f"({found['recordings']} recordings held out)"
     )
 
 
