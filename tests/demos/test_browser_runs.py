@@ -1,7 +1,6 @@
 """The sessions and visitors of `dragoman demo`'s page, without a browser."""
 
 import gc
-import time
 from concurrent.futures import Future
 from pathlib import Path
 
