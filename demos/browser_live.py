@@ -169,11 +169,15 @@ class Live:
 
     @property
     def lag_s(self) -> float:
-        """How far captions are behind what is said; 0 where they keep up."""
+        """How much was said that has no captions yet, though its segment is open or nobody has
+        taken the sound; 0 where captions keep up.
+        """
         last = self._last()
         if last is None or last.run.done or last.run.waits:
             return 0.0
-        lag_s = last.feed.behind_s + last.run.wait_s(last.feed.heard_at)
+        _, partial = last.run.captions(last.settled)
+        unseen = last.feed.samples - partial.end if partial else 0
+        lag_s = max(last.feed.behind_s, unseen / SAMPLE_RATE_HZ)
         return lag_s if lag_s >= LAG_S else 0.0
 
     @property

@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 POLL_S = 0.1
 SILENT_S = 20.0  # without a piece of sound for so long the recording is over
 WAITING_S = 60.0  # sound kept for a pipeline that lags
-SHOWN_S = 3.0  # a delay is worth telling for so long
 
 
 class PageSession:
@@ -52,7 +51,6 @@ class PageSession:
         self._session = Session(chain, pieces, options, pace, frames=frames)
         self._finals: list[Caption] = []
         self._partial: Caption | None = None
-        self._newest_at = 0.0
         self._lock = threading.Lock()
         self._left = threading.Event()
         self._thread = threading.Thread(
@@ -72,20 +70,6 @@ class PageSession:
         """The final captions but the first ``since``, and the partial one of an open segment."""
         with self._lock:
             return self._finals[since:], self._partial
-
-    def wait_s(self, heard_at: float) -> float:
-        """How long its reader waits for words, if sound came until ``heard_at``: since the caption
-        of an open segment, or what the newest caption took. 0 where nobody speaks.
-        """
-        with self._lock:
-            newest = self._partial or (self._finals[-1] if self._finals else None)
-            newest_at = self._newest_at
-        if newest is None:
-            return 0.0
-        took_s = newest.latency.get("partial_ms", 0) / 1000
-        if newest.kind == "partial":
-            return max(heard_at - newest_at, took_s)
-        return took_s if heard_at - newest_at < SHOWN_S else 0.0
 
     def leave(self) -> None:
         """Ends the session, and gives up its last captions."""
@@ -116,7 +100,6 @@ class PageSession:
                 if self._left.is_set():
                     return
                 with self._lock:
-                    self._newest_at = time.monotonic()
                     if caption.kind == "final":
                         self._finals.append(caption)
                     self._partial = caption if caption.kind == "partial" else None
@@ -152,11 +135,6 @@ class Feed:
     @property
     def ended(self) -> bool:
         return self._resampler is None
-
-    @property
-    def heard_at(self) -> float:
-        """When the newest sound came, on the monotonic clock; now, if there will be no more."""
-        return time.monotonic() if self.ended else self._heard_at
 
     @property
     def behind_s(self) -> float:

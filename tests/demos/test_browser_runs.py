@@ -1,7 +1,6 @@
 """The sessions and visitors of `dragoman demo`'s page, without a browser."""
 
 import gc
-import time
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -114,8 +113,8 @@ def test_clearing_forgets_what_was_said_and_what_is_being_said(local):
     live.clear()
 
 
-def test_a_session_that_fails_says_so_once_and_leaves_others_alone(local, impatient, monkeypatch):
-    monkeypatch.setattr(browser_live, "RETRY_S", 0.5)
+def test_a_session_that_fails_says_so_once_and_leaves_others_alone(local, monkeypatch):
+    monkeypatch.setattr(browser_live, "RETRY_S", 60)
     bad, good = live_on(local), live_on(local)
     speak(good, 3)
     speak(bad, 2, value=round(POISON * 32_768))
@@ -126,7 +125,7 @@ def test_a_session_that_fails_says_so_once_and_leaves_others_alone(local, impati
     good.stop()
     eventually(lambda: not good.listening)
     assert finals(good)[0] == "w0 w1 w2 w3 w4" and not good.problem
-    time.sleep(0.6)
+    monkeypatch.setattr(browser_live, "RETRY_S", 0)
     speak(bad, 2)
     assert eventually(bad.captions) and not bad.problem
     bad.clear()
@@ -141,14 +140,14 @@ def test_sound_that_nobody_takes_is_lost_rather_than_memory(monkeypatch):
 
 
 def test_what_was_not_heard_is_a_hole_and_times_behind_it_are_right(local, monkeypatch):
-    monkeypatch.setattr(browser_live, "RETRY_S", 0.5)
+    monkeypatch.setattr(browser_live, "RETRY_S", 60)
     live = live_on(local)
     speak(live, 7.5)  # a segment, and two chunks of another
     eventually(lambda: len(live.captions()) == 2 and live.captions()[1].transcript.committed)
     speak(live, 2, value=round(POISON * 32_768))
     eventually(lambda: live.problem)
     speak(live, 25)  # 4 s that nobody hears
-    time.sleep(0.6)
+    monkeypatch.setattr(browser_live, "RETRY_S", 0)
     speak(live, 5)
     live.stop()
     eventually(lambda: not live.listening)
@@ -245,11 +244,9 @@ def test_captions_that_do_not_come_are_a_lag_and_then_a_problem(local, monkeypat
     assert live.lag_s == 0 and not live.problem
     monkeypatch.setattr(local, "step", lambda *_, **__: Future())  # nothing answers any more
     monkeypatch.setattr(browser_live, "STALLED_S", 3.5)
-    time.sleep(2.2)
-    speak(live, 1)
-    assert 2 < live.lag_s < 3.5 and not live.problem and live.state == "Listening"
-    time.sleep(1.5)
-    speak(live, 1)
+    speak(live, 15)
+    assert 2 < live.lag_s < 3 and not live.problem and live.state == "Listening"
+    speak(live, 10)
     assert "far behind" in live.problem
     live.clear()
 
@@ -277,7 +274,8 @@ def test_a_closed_page_is_given_up_but_not_one_that_comes_back(local, tmp_path, 
     assert gone.folder != back.folder
     assert visitors.get(back.key) is back
     eventually(lambda: len(visitors) == 1)
-    assert visitors.get(gone.key) is None and not gone.folder.exists()
+    assert visitors.get(gone.key) is None
+    eventually(lambda: not gone.folder.exists())
     assert back.live.captions() and back.folder.exists()
     eventually(lambda: len(local.sessions()) == 1)
     visitors.close()
