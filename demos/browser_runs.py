@@ -31,7 +31,8 @@ WAITING_S = 60.0  # sound kept for a pipeline that lags
 
 
 class PageSession:
-    """A session that has been started; ``error`` says why it ended early, if it did.
+    """A session that has been started; ``error`` says why it ended early, if it did, ``warned``
+    what it went on after, the last time.
 
     ``places`` bounds how many run at once: it is taken by the session's thread, and given back.
     """
@@ -45,10 +46,10 @@ class PageSession:
         places: threading.Semaphore,
         frames: Iterable[Picture] | None = None,
     ) -> None:
-        self.error = ""
+        self.error = self.warned = ""
         self.ended_at: float | None = None  # on the monotonic clock
         self.waits = True  # for a place
-        self._session = Session(chain, pieces, options, pace, frames=frames)
+        self._session = Session(chain, pieces, options, pace, frames=frames, warn=self._warn)
         self._finals: list[Caption] = []
         self._partial: Caption | None = None
         self._lock = threading.Lock()
@@ -75,6 +76,10 @@ class PageSession:
         """Ends the session, and gives up its last captions."""
         self._left.set()
         self._session.stop()
+
+    def _warn(self, what: str) -> None:
+        log.warning("a session of the page: %s", what)
+        self.warned = what
 
     def _work(self, places: threading.Semaphore) -> None:
         while not places.acquire(timeout=POLL_S):

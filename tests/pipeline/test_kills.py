@@ -109,13 +109,15 @@ def test_a_kill_just_after_a_final(graph, undisturbed, tmp_path):
 
 def test_the_page_notices_nothing(graph, undisturbed):
     pieces = spoken({1.9: TRANSLATE, 4.6: ENCODE}, killing(graph))
-    page = PageSession(graph, pieces, SessionOptions(), "live")
+    page = PageSession(graph, pieces, SessionOptions(), "live", threading.Semaphore(1))
     until = time.monotonic() + 60
     while not page.done and time.monotonic() < until:
         threading.Event().wait(0.05)
     finals = [(c.start, c.end, c.transcript) for c in undisturbed[0] if c.kind == "final"]
     assert page.error == "" and len(finals) == 2
-    assert [(c.start, c.end, c.transcript) for c in page.captions()] == finals
+    settled, _ = page.captions()
+    assert [(c.start, c.end, c.transcript) for c in settled] == finals
+    assert page.warned.startswith("a worker process ended")
 
 
 class Telling(CountingCaptions):
