@@ -361,6 +361,8 @@ class Batch:
                 file.failure = _unwritable(source.folder, error)
             except DragomanError as error:
                 file.failure = str(error)
+            except Exception as error:  # of a film: the other files go on
+                file.failure = f"its outputs cannot be written: {type(error).__name__}: {error}"
         return Result(
             path=source.path,
             status="failed" if file.failure else "done",

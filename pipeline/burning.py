@@ -25,7 +25,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dragoman.errors import DependencyError, InputError
 from dragoman.pipeline.formats import Cue
-from dragoman.pipeline.muxing import CONTAINERS
+from dragoman.pipeline.muxing import CONTAINERS, copied, fits
 from dragoman.pipeline.opening import open_media, reason
 
 FONT_FOLDERS = {
@@ -64,10 +64,20 @@ def burn(film: Path, cues: Sequence[Cue], target: Path) -> None:
 def _upright(film: Path) -> tuple[int, int]:
     """Width and height as a player shows the picture, made even, as encoders need them."""
     with open_media(film) as source:
-        frame = next(iter(source.decode(_picture(source, film))))
-        assert isinstance(frame, VideoFrame)
+        packets = source.demux(_picture(source, film))
+        frame = next((frame for packet in packets for frame in _decoded(packet)), None)
+        if frame is None:
+            raise InputError(f"{film}: nothing of its picture can be decoded: leave out --burn-in")
         width, height = frame.width // 2 * 2, frame.height // 2 * 2
         return (height, width) if _quarters(frame) % 2 else (width, height)
+
+
+def _decoded(packet: av.Packet) -> list[VideoFrame]:
+    """The pictures of ``packet``; none of a damaged one, as little as a player shows."""
+    try:
+        return [frame for frame in packet.decode() if isinstance(frame, VideoFrame)]
+    except FFmpegError:
+        return []
 
 
 def _quarters(frame: VideoFrame) -> int:
@@ -137,16 +147,19 @@ def _encode(
 ) -> None:
     picture = _picture(source, Path(source.name))
     encoder = _encoder(picture, out, size)
-    sounds = {s.index: out.add_stream_from_template(s) for s in source.streams.audio}
+    sounds = {s.index: copied(s, out) for s in source.streams.audio if fits(s, out)}
     painter = _Painter(cues, font, Fraction(source.start_time or 0, av.time_base))
+    last: int | None = None
     for packet in source.demux([picture, *source.streams.audio]):
         if packet.stream.index in sounds:
             if packet.dts is not None:
                 packet.stream = sounds[packet.stream.index]
                 out.mux(packet)
             continue
-        for frame in packet.decode():
-            assert isinstance(frame, VideoFrame)
+        for frame in _decoded(packet):
+            if last is not None and frame.pts is not None and frame.pts <= last:
+                continue  # behind damage some come too late, which no encoder takes
+            last = frame.pts
             out.mux(encoder.encode(painter.painted(frame, size)))
     out.mux(encoder.encode())
 

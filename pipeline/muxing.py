@@ -72,7 +72,7 @@ def _copy(
     source: InputContainer, out: OutputContainer, tracks: Sequence[Track], codec: str
 ) -> None:
     out.metadata.update(source.metadata)
-    copies = {stream.index: _copied(stream, out) for stream in source.streams if _fits(stream, out)}
+    copies = {stream.index: copied(stream, out) for stream in source.streams if fits(stream, out)}
     added = [_added(track, codec, out) for track in tracks]
     if any(track.default for track in tracks):
         for copy in copies.values():
@@ -94,12 +94,14 @@ def _copy(
         following = next(waiting, None)
 
 
-def _fits(stream: Stream, out: OutputContainer) -> bool:
+def fits(stream: Stream, out: OutputContainer) -> bool:
+    """Whether ``out`` can hold a copy of ``stream``."""
     known = stream.type in COPIED and stream.codec_context is not None
     return known and stream.codec_context.codec.name in out.supported_codecs | {"dvd_subtitle"}
 
 
-def _copied(stream: Stream, out: OutputContainer) -> Stream:
+def copied(stream: Stream, out: OutputContainer) -> Stream:
+    """A track of ``out`` for the packets of ``stream``, with its language and its place."""
     copy = out.add_stream_from_template(stream, opaque=True)
     copy.metadata.update(stream.metadata)
     copy.disposition = stream.disposition

@@ -126,3 +126,33 @@ def test_a_font_has_all_letters_or_is_not_taken():
     assert find_font("Hola, ñ ¿qué? ").is_file()
     with pytest.raises(DependencyError, match="no font on this machine has"):
         find_font("Hola 𒀀")
+
+
+@pytest.mark.parametrize("damaged", [range(3, 5), range(100)])
+def test_a_film_with_damaged_pictures_is_burnt_unless_all_of_them_are(tmp_path, damaged):
+    source, target = made(tmp_path, "film.mkv"), tmp_path / "out.mkv"
+    broken = _with_damage(source, tmp_path / "broken.mkv", damaged)
+    if len(damaged) == 100:
+        with pytest.raises(InputError, match="nothing of its picture can be decoded"):
+            burn(broken, OTHER, target)
+        return
+    burn(broken, OTHER, target)
+    assert 0.5 * len(_pictures(source)) < len(_pictures(target)) < len(_pictures(source))
+    assert _packets(target, "audio") == _packets(source, "audio")
+
+
+def _with_damage(film: Path, target: Path, damaged: range) -> Path:
+    """``film`` with pictures of which those of these numbers cannot be decoded."""
+    with av.open(str(film)) as source, av.open(str(target), "w") as out:
+        copies = {s.index: out.add_stream_from_template(s) for s in source.streams}
+        pictures = 0
+        for packet in source.demux():
+            if packet.dts is None:
+                continue
+            if packet.stream.type == "video":
+                if pictures in damaged:
+                    packet.update(b"\xff" * packet.size)
+                pictures += 1
+            packet.stream = copies[packet.stream.index]
+            out.mux(packet)
+    return target
