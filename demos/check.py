@@ -93,10 +93,10 @@ def judge(
     from dragoman.pipeline.subtitle_files import fixed_path, read
 
     try:
-        file = read(path)
+        file = read(path, codes)
     except InputError as error:
         return Verdict(path, problem=str(error), code=NO_INPUT)
-    standard = Standard(rules, file.codes if codes is None else codes)
+    standard = Standard(rules, file.codes)
     found = [*file.faults, *faults(file.cues, standard)]
     verdict = Verdict(path, len(file.cues), found, code=FAILED if found else OK)
     if fix and found:
@@ -124,7 +124,9 @@ def _mend(verdict: Verdict, target: Path, file: "SubtitleFile", standard: "Stand
 
 
 def _codes(language: str) -> tuple[str, ...]:
-    codes = tuple(languages.find(part).code for part in language.split("-"))
+    from dragoman.pipeline.subtitle_files import parts
+
+    codes = tuple(languages.find(part).code for part in parts(language))
     if len(codes) > 2:
         raise UsageError(f"--language {language!r} names {len(codes)} languages: give one or two")
     return codes

@@ -34,15 +34,28 @@ KINDS = {
 _SSA = re.compile(r"\{[^}]*\}")
 _HTML = re.compile(r"\{\\[^}]*\}|</?[a-zA-Z][^>]*>|<[\d:.]+>")
 _TAGS = {"ass": _SSA, "ssa": _SSA, "srt": _HTML, "vtt": _HTML}
+# `es` and `spa` alike.
+_BY_TAG = {tag: one.code for one in LANGUAGES.values() for tag in (*one.tags, one.code)}
 FIXED = ".fixed"  # in the name of a file that was mended
-_OLD = "cp1252"  # what Latin files that are not in UTF-8 mostly are
+# What files that are not in UTF-8 mostly are, by language; in Latin letters and else cp1252.
+_OLD = {
+    **dict.fromkeys(("bs", "cs", "hr", "hu", "pl", "ro", "sk", "sl", "sq"), "cp1250"),
+    **dict.fromkeys(("be", "bg", "mk", "ru", "sr", "uk"), "cp1251"),
+    **dict.fromkeys(("ar", "fa", "ur"), "cp1256"),
+    **dict.fromkeys(("et", "lt", "lv"), "cp1257"),
+    **{"el": "cp1253", "he": "cp1255", "ja": "cp932", "ko": "cp949", "th": "cp874"},
+    **{"tr": "cp1254", "vi": "cp1258", "yi": "cp1255", "yue": "big5hkscs", "zh": "gb18030"},
+}
+_USUAL = "cp1252"
+_NOTE = re.compile(r"\s*(NOTE|STYLE)(\s|$)")
+_REGIONAL = re.compile(r"[a-z]{2,3}(-[A-Z][a-z]{3})?(-[A-Z]{2}|-\d{3})?")  # zh-TW, sr-Latn, es-419
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True)
 class SubtitleFile:
     """A file: its ``cues``, the ``events`` that pysubs2 made of them, and ``faults`` of the file as
-    such. ``codes`` are the languages that its name tells, as in `talk.es-en.srt`.
+    such. ``codes`` are its languages.
     """
 
     path: Path
@@ -78,8 +91,16 @@ def fixed_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}{FIXED}{path.suffix}")
 
 
-def read(path: Path) -> SubtitleFile:
-    """The file at ``path``; raises InputError for what is missing or holds no subtitles."""
+def parts(said: str) -> list[str]:
+    """The languages in `es-en` or `es`; of `pt-BR` and `zh-Hant-TW` the first part alone is one."""
+    return said.split("-", 1)[:1] if _REGIONAL.fullmatch(said) else said.split("-")
+
+
+def read(path: Path, codes: tuple[str, ...] | None = None) -> SubtitleFile:
+    """The file at ``path``, in the languages ``codes``; None: those that its name tells.
+
+    Raises InputError for what is missing or holds no subtitles.
+    """
     kind = KINDS.get(path.suffix.lower())
     if kind is None:
         raise InputError(f"{path} is of a kind that is not read: give {', '.join(KINDS)}")
@@ -87,24 +108,25 @@ def read(path: Path) -> SubtitleFile:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): check the name") from error
-    text, faults = _decoded(data)
+    codes = _codes(path) if codes is None else codes
+    text, faults = _decoded(data, next((_OLD[code] for code in codes if code in _OLD), _USUAL))
     faults += _header(text, kind)
     whole = _parsed(path, text, kind)
     events = [event for event in whole.events if event.is_text]
     if not events and not _is_empty(text, kind):
         raise InputError(f"{path} holds no subtitles: check that it is a {kind} file")
     cues = [_cue(event, kind) for event in events]
-    return SubtitleFile(path, kind, whole, events, cues, faults, _codes(path))
+    return SubtitleFile(path, kind, whole, events, cues, faults, codes)
 
 
-def _decoded(data: bytes) -> tuple[str, list[Fault]]:
+def _decoded(data: bytes, old: str) -> tuple[str, list[Fault]]:
     if data[:2] in _UTF16:
         return data.decode("utf-16", "replace"), [Fault(0, "encoding", "UTF-16", "UTF-8")]
     try:
         return data.decode("utf-8-sig"), []
     except UnicodeDecodeError as error:
-        got = f"byte {data[error.start]:#04x} at {error.start}, which is not UTF-8"
-        return data.decode(_OLD, "replace"), [Fault(0, "encoding", got, "UTF-8")]
+        got = f"byte {data[error.start]:#04x} at {error.start}, so it is taken for {old}"
+        return data.decode(old, "replace"), [Fault(0, "encoding", got, "UTF-8")]
 
 
 def _header(text: str, kind: str) -> list[Fault]:
@@ -136,7 +158,7 @@ def _cues_only(text: str) -> str:
     out = ["WEBVTT"]
     for block in re.split(r"\n[ \t]*\n", text):
         before, arrow, after = block.partition("-->")
-        if arrow and not block.lstrip().startswith(("NOTE", "STYLE")):
+        if arrow and not _NOTE.match(block):
             out.append(before.rpartition("\n")[2] + arrow + after.rstrip("\n"))
     return "\n\n".join(out) + "\n"
 
@@ -151,6 +173,6 @@ def _cue(event: SSAEvent, kind: str) -> Cue:
 
 def _codes(path: Path) -> tuple[str, ...]:
     """`talk.es.srt` is in Spanish, `talk.es-en.srt` in two languages; other names tell nothing."""
-    name = Path(path.stem.removesuffix(FIXED))
-    codes = tuple(name.suffix.removeprefix(".").lower().split("-"))
-    return codes if len(codes) <= 2 and all(code in LANGUAGES for code in codes) else ()
+    said = Path(path.stem.removesuffix(FIXED)).suffix.removeprefix(".")
+    found = [_BY_TAG.get(part.lower()) for part in parts(said)]
+    return tuple(code for code in found if code) if len(found) <= 2 and all(found) else ()

@@ -121,18 +121,45 @@ def test_languages_are_known_from_the_name_or_the_option(check, tmp_path):
     assert code == errors.USAGE and "names 3 languages" in err
 
 
+@pytest.mark.parametrize("said", ["zh-TW", "zh-Hant", "zh-Hant-TW", "zho", "chi", "zh"])
+def test_a_region_or_a_script_is_no_second_language(check, tmp_path, said):
+    (tmp_path / f"a.{said}.srt").write_text(f"1\n00:00:01,000 --> 00:00:07,000\n{'語' * 20}\n")
+    (tmp_path / "b.srt").write_text((tmp_path / f"a.{said}.srt").read_text())
+    assert "got 40 columns in line 1, allowed 32" in check(tmp_path / f"a.{said}.srt")[1]
+    assert (
+        "got 40 columns in line 1, allowed 32" in check(tmp_path / "b.srt", "--language", said)[1]
+    )
+
+
+def test_a_cue_whose_name_begins_as_a_note_does_is_kept(check, tmp_path):
+    notes = "NOTE a --> b\n\nNOTEBOOK\n00:01.000 --> 00:01.500\nHola.\n"
+    (tmp_path / "a.vtt").write_text(f"WEBVTT\n\n{notes}")
+    assert check(tmp_path / "a.vtt", "--fix")[0] == errors.OK
+    assert "Hola." in (tmp_path / "a.fixed.vtt").read_text()
+
+
 def test_encodings(check, tmp_path):
     good = SRT.partition("\n\n")[0] + "\n"
     (tmp_path / "a.srt").write_bytes(good.encode("latin-1"))
     (tmp_path / "b.srt").write_bytes(good.encode("utf-16"))
     (tmp_path / "c.srt").write_bytes(good.encode("utf-8-sig").replace(b"\n", b"\r\n"))
     out = check(tmp_path / "a.srt")[1]
-    assert "encoding: got byte 0xed at 43, which is not UTF-8, allowed UTF-8" in out
+    assert "encoding: got byte 0xed at 43, so it is taken for cp1252, allowed UTF-8" in out
     assert "encoding: got UTF-16, allowed UTF-8" in check(tmp_path / "b.srt")[1]
     assert check(tmp_path / "c.srt")[0] == errors.OK
     assert check(tmp_path / "a.srt", tmp_path / "b.srt", "--fix")[0] == errors.OK
     for name in "ab":
         assert "Buenos días." in (tmp_path / f"{name}.fixed.srt").read_text(encoding="utf-8")
+
+
+def test_old_encodings_go_by_the_language(check, tmp_path):
+    text = "1\n00:00:01,000 --> 00:00:01,500\nДобрый день.\n"
+    for name, args in (("a.ru.srt", ()), ("b.srt", ("--language", "ru"))):
+        (tmp_path / name).write_bytes(text.encode("cp1251"))
+        assert "taken for cp1251" in check(tmp_path / name, *args)[1]
+        assert check(tmp_path / name, *args, "--fix")[0] == errors.OK
+        fixed = tmp_path / name.replace(".srt", ".fixed.srt")
+        assert "Добрый день." in fixed.read_text(encoding="utf-8")
 
 
 def test_a_mended_file_is_not_replaced_unasked(check, tmp_path):
