@@ -5,12 +5,14 @@ mended are times and line breaks: words are never changed, so text that is spoke
 word that is wider than a line, stays a fault.
 """
 
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from dragoman.models import languages
-from dragoman.models.words import columns, one_line
+from dragoman.models.words import columns, one_line, spaced_words
 from dragoman.pipeline.formats import Cue
 from dragoman.pipeline.lines import Passage
 from dragoman.pipeline.rules import LINE_CHARS, Rules, characters, line_columns
@@ -157,6 +159,14 @@ def _rebroken(cue: Cue, standard: Standard) -> list[tuple[str, ...]]:
     )
     if not wrong or standard.bilingual or any(line.startswith(DIALOGUE) for line in lines):
         return [lines]
-    text = Passage.of(one_line(lines), standard.codes[0] if standard.codes else "en")
+    text = _passage(one_line(lines), standard.codes)
     length = cue.end_ms - cue.start_ms
     return [block.lines for block in divided(text, length, None, standard.rules)]
+
+
+def _passage(text: str, codes: Sequence[str]) -> Passage:
+    """``text`` in the first of the languages ``codes``; without one it runs as most letters do."""
+    if codes:
+        return Passage.of(text, codes[0])
+    ways = Counter(map(unicodedata.bidirectional, text))
+    return Passage(spaced_words(text), right_to_left=ways["R"] + ways["AL"] > ways["L"])

@@ -95,6 +95,13 @@ def test_good_cues_are_not_touched():
     assert mended(GOOD, STANDARD) == list(enumerate(GOOD))
 
 
+@pytest.mark.parametrize("codes", [(), ("he",)])
+def test_hebrew_that_is_broken_anew_runs_from_right_to_left(codes):
+    words = "שלום לכולם, היום נדבר על הרכבת ועל העיר החדשה שלנו."
+    [(_, cue)] = mended([Cue(0, 4_000, (words,))], Standard(codes=codes))
+    assert len(cue.lines) == 2 and " ".join(cue.lines) == words
+
+
 def test_two_that_begin_together_become_one():
     found = mended([Cue(0, 2_000, ("Hola.",)), Cue(100, 2_500, ("Adiós.",))], STANDARD)
     assert found == [(0, Cue(0, 2_500, ("Hola.", "Adiós.")))]
