@@ -54,9 +54,8 @@ def find(
 
     Of links and the file that they lead to the file counts, if both are there.
     A folder is searched to any depth for files with the suffix of media, without hidden ones and
-    those that an earlier run wrote there; a
-    path that does not exist is taken for a pattern (`*`, `?`, `[...]`, `**`). A file that is named
-    is taken whatever its suffix.
+    those that an earlier run wrote there; a path that does not exist is taken for a pattern (`*`,
+    `?`, `[...]`, `**`). A file that is named is taken whatever its suffix.
     """
     found: dict[Path, _Found] = {}
     missing: list[Missing] = []
@@ -86,7 +85,10 @@ def _expand(path: str, missing: list[Missing]) -> list[tuple[Path, Path]]:
     base = _fixed_part(path)
     matches = map(Path, sorted(glob.glob(path, recursive=True)))
     files = chain.from_iterable(_walk(m, missing) if m.is_dir() else [m] for m in matches)
-    inside = [(file, base) for file in files if _is_media(file) and not _is_ours(file)]
+    media = [file for file in files if _is_media(file)]
+    # A film with subtitles that an earlier run wrote is no film to be translated.
+    ours = {folder: outputs_of(folder) for folder in {file.parent for file in media}}
+    inside = [(file, base) for file in media if file.name not in ours[file.parent]]
     if not inside:
         raise InputError(f"{path} matches no audio or video file: check the pattern")
     return inside
@@ -117,11 +119,6 @@ def _walk(folder: Path, missing: list[Missing]) -> Iterator[Path]:
 
 def _is_media(file: Path) -> bool:
     return file.suffix.lower() in MEDIA_SUFFIXES
-
-
-def _is_ours(file: Path) -> bool:
-    """Whether an earlier run wrote it: a film with subtitles is no film to be translated."""
-    return file.name in outputs_of(file.parent)
 
 
 def _below(base: Path, file: Path) -> Path:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 import dragoman
 from dragoman.encoders import LogMel
-from dragoman.errors import DragomanError
+from dragoman.errors import DragomanError, InputError
 from dragoman.models import hub
 from dragoman.models.checkpoint import Checkpoint
 from training import lora_layers
@@ -148,7 +148,10 @@ class Tuner:
         if not recording.translation:
             answer = answer[:-1]  # not that the translation is empty
         if len(answer) > MOST_TOKENS:
-            raise ValueError(f"{recording.path}: {len(answer)} tokens of text: cut it in parts")
+            raise InputError(
+                f"{recording.path}: its text has {len(answer)} tokens, expected at most "
+                f"{MOST_TOKENS}: cut it between sentences, its sound too"
+            )
         tokens = -(-len(samples) // CHUNK_SAMPLES) + 1
         return Row(samples, tokens, direction, answer, 0, [], False)
 

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from dragoman.decoder.layers import Linear as DecoderLinear
 from dragoman.encoders.linear import Linear as TowerLinear
+from dragoman.errors import UsageError
 from dragoman.models.adapters import WEIGHTS, WRAPPER
 from dragoman.models.checkpoint import GROUPS
 from dragoman.models.kinds import ADAPTER
@@ -93,7 +94,7 @@ def _changed(kind: type[nn.Linear]) -> type[Any]:
 def insert(model: Listener, lora: Lora, seed: int = 0) -> dict[str, LowRank]:
     """Gives the matrices that are meant a change; the modules by their official names.
 
-    Raises ValueError where none is meant, or where a pattern means what is no plain matrix.
+    Raises UsageError where none is meant, or where a pattern means what is no plain matrix.
     """
     generator = torch.Generator().manual_seed(seed)
     found: dict[str, LowRank] = {}
@@ -102,7 +103,7 @@ def insert(model: Listener, lora: Lora, seed: int = 0) -> dict[str, LowRank]:
         if official is None or re.fullmatch(lora.targets, official) is None:
             continue
         if type(module) not in (DecoderLinear, TowerLinear):
-            raise ValueError(
+            raise UsageError(
                 f"{official} is a {type(module).__name__}, which has no change of low rank: "
                 "give a pattern of linear layers of the audio tower or the decoder"
             )
@@ -111,7 +112,7 @@ def insert(model: Listener, lora: Lora, seed: int = 0) -> dict[str, LowRank]:
         module.begin(lora, generator)
         found[official] = module
     if not found:
-        raise ValueError(
+        raise UsageError(
             f"no matrix has a name like {lora.targets!r}: give a pattern of whole official names, "
             r"such as model\.language_model\.layers\.\d+\.self_attn\.[qv]_proj"
         )

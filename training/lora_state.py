@@ -16,6 +16,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from dragoman.errors import UsageError
 from training.lora_layers import LowRank, weights
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class State:
 
     @classmethod
     def open(cls, out: Path, changed: Mapping[str, LowRank], rate: float) -> State:
-        """A new run, or the one whose state lies in ``out``; raises ValueError where that is of
+        """A new run, or the one whose state lies in ``out``; raises UsageError where that is of
         other matrices or of another rank.
         """
         learnt = [*weights(changed).values()]
@@ -87,7 +88,7 @@ class State:
         tensors, learnt = load_file(path), weights(self.changed)
         shapes = {n: t.shape for n, t in tensors.items() if not n.startswith("moments.")}
         if shapes != {name: half.shape for name, half in learnt.items()}:
-            raise ValueError(
+            raise UsageError(
                 f"{path} is of a run with other matrices or another rank: give that run's options, "
                 "or another --out"
             )

@@ -12,6 +12,7 @@ import torch
 
 from benchmarks import checkpoint as random_folders
 from dragoman.decoder import Slice
+from dragoman.errors import UsageError
 from dragoman.models.checkpoint import Checkpoint
 from training import lora, lora_layers
 from training.batch import IGNORE
@@ -152,7 +153,7 @@ def test_a_run_that_was_killed_goes_on_exactly(tiny_folder, own, tmp_path, monke
     )
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert again.state.best == whole.state.best
-    with pytest.raises(ValueError, match="another rank"):
+    with pytest.raises(UsageError, match="another rank"):
         tuner(own, tiny_folder, tmp_path / "killed", "--rank", "3")
 
 
@@ -170,9 +171,9 @@ def test_the_command_tells_word_errors_and_leaves_an_adapter(official, own, tmp_
 
 
 def test_what_cannot_be_changed_is_said(tiny_folder, own, tmp_path, capsys):
-    with pytest.raises(ValueError, match="no matrix has a name like 'nothing'"):
+    with pytest.raises(UsageError, match="no matrix has a name like 'nothing'"):
         tuner(own, tiny_folder, tmp_path, "--targets", "nothing")
-    with pytest.raises(ValueError, match="is a RMSNorm, which has no change of low rank"):
+    with pytest.raises(UsageError, match="is a RMSNorm, which has no change of low rank"):
         tuner(own, tiny_folder, tmp_path, "--targets", r"model\.language_model\.norm")
     with pytest.raises(SystemExit, match="0 recordings with a text"):
         lora.main([str(tmp_path), "--model", str(tiny_folder), "--out", str(tmp_path / "out")])
