@@ -22,7 +22,8 @@ from dragoman.spec import ModelSpec
 
 if TYPE_CHECKING:
     from dragoman.demos.progress import BatchView
-    from dragoman.pipeline.batch import BatchOptions, Result
+    from dragoman.pipeline.batch import Result
+    from dragoman.pipeline.batch_options import BatchOptions
     from dragoman.pipeline.translate import Event
 
 
@@ -103,7 +104,7 @@ def translate(
     options.log_to_stderr(debug)
     spec = ModelSpec(model, device, dtype, size, address=address)
     check(spec, language, target_language)
-    from dragoman.pipeline.batch import BatchOptions
+    from dragoman.pipeline.batch_options import BatchOptions
 
     asked = BatchOptions(
         session=session_options(

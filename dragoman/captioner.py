@@ -134,7 +134,8 @@ def translate(
     a Result that says why, and stops nothing else. Raises UsageError, LanguageError, SizeError,
     CheckpointError, PipelineError before or while the workers start.
     """
-    from dragoman.pipeline.batch import BatchOptions, Result
+    from dragoman.pipeline.batch import Result
+    from dragoman.pipeline.batch_options import BatchOptions
     from dragoman.pipeline.outputs import chosen_formats, chosen_texts
     from dragoman.pipeline.translate import translate as run
 

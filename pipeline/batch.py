@@ -11,56 +11,32 @@ partial ones, so it depends on nothing but the file, the model and the options: 
 time and after any accident, gives the same.
 """
 
-import hashlib
-import json
 import os
 import uuid
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from dragoman.errors import DragomanError, InputError
-from dragoman.models.hub import here
-from dragoman.pipeline.formats import USUAL
+from dragoman.pipeline.batch_options import BatchOptions
 from dragoman.pipeline.frames import read_frames
 from dragoman.pipeline.inputs import InputFile, Missing
 from dragoman.pipeline.journal import Entry, Finished, Journal, foreign, not_ours, relative
 from dragoman.pipeline.media import probe, read_audio
 from dragoman.pipeline.onset import onset
 from dragoman.pipeline.opening import Warn
-from dragoman.pipeline.outputs import Output, asked, document, films, planned, presented, write_all
+from dragoman.pipeline.outputs import Output, document, presented, write_all
 from dragoman.pipeline.pool import Job, Outcome, Pool
 from dragoman.pipeline.recipes import Recipe, look_recipe, recipes
-from dragoman.pipeline.rules import Rules
 from dragoman.pipeline.runner import Failure
 from dragoman.pipeline.segments import segments
-from dragoman.pipeline.subtitles import RULES, TEXTS, Which
-from dragoman.spec import ModelSpec
-from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Picture, SessionOptions, Speech
-
-MADE = 7  # raised when the same file gives other outputs: what an older version did is done again
+from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Picture, Speech
 
 Status = Literal["done", "skipped", "failed"]
-
-
-@dataclass(frozen=True)
-class BatchOptions:
-    """What is asked for every file of a batch."""
-
-    session: SessionOptions = SessionOptions()
-    spec: ModelSpec = ModelSpec()
-    formats: tuple[str, ...] = USUAL
-    texts: tuple[Which, ...] = TEXTS
-    overwrite: bool = False
-    channel: int | None = None  # the one that is heard, from 1; None: all of them, mixed
-    track: int | None = None  # the sound track that is heard, from 1; None: see pipeline.media
-    rules: Rules = RULES
-    mux: bool = False  # also a copy of the film with the texts as tracks
-    burn_in: Which | None = None  # also a copy of the film with this text in its picture
 
 
 @dataclass(frozen=True)
@@ -139,7 +115,7 @@ class Batch:
             stages, look = recipes(alone), look_recipe(alone)
         self._segmenter, self.recipes, self.look = stages[0], tuple(stages[1:]), look
         self._run = uuid.uuid4().hex[:12]
-        self._model = [options.spec.dtype, *_fingerprint(options.spec.model)]
+        self._model = options.fingerprint()
         self._journals: dict[Path, Journal] = {}
         self._files: list[_File] = []
         self._made: list[Path] = []
@@ -185,24 +161,12 @@ class Batch:
     # Before the work.
 
     def _prepare(self, source: InputFile) -> Result | None:
-        work = self._work(source)
         options = self._options
-        outputs = planned(
-            source.name, options.session, options.formats, options.texts, options.rules
-        )
-        outputs += films(
-            source.path,
-            source.name,
-            options.session,
-            options.texts,
-            options.burn_in,
-            options.mux,
-            options.rules,
-        )
+        work, outputs = options.work(source, self._model), options.outputs(source)
         paths = tuple(source.folder / output.file for output in outputs)
         if source.folder.is_dir():
             entry = self._journal(source.folder).entries.get(source.name)
-            if not self._options.overwrite:
+            if not options.overwrite:
                 if entry is not None and _is_done(entry, work, outputs, paths):
                     return Result(source.path, "skipped", paths, "already done")
                 if (strange := not_ours(entry, paths)) is not None:
@@ -210,7 +174,7 @@ class Batch:
         info = probe(source.path)
         if not info.has_audio:
             read_audio(source.path)  # says so
-        elif (self._options.channel, self._options.track) != (None, None):
+        elif (options.channel, options.track) != (None, None):
             self._sound(source.path, lambda _: None)  # says what is not there
         if options.burn_in and not info.has_video:
             raise InputError(f"{source.path} has no picture to draw in: leave out --burn-in")
@@ -230,19 +194,6 @@ class Batch:
         if key not in self._journals:
             self._journals[key] = Journal(folder, self._run)
         return self._journals[key]
-
-    def _work(self, source: InputFile) -> str:
-        """A digest of all that the captions of ``source`` depend on."""
-        try:
-            status = source.path.stat()
-        except OSError as error:
-            raise InputError(f"{source.path} cannot be read ({error.strerror})") from error
-        options = asked(self._options.session)
-        parts = [MADE, status.st_size, status.st_mtime_ns, self._model, options]
-        parts += [] if self._options.channel is None else [self._options.channel]
-        parts += [] if self._options.track is None else [{"track": self._options.track}]
-        parts += [] if self._options.rules == RULES else [asdict(self._options.rules)]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
     # The work.
 
@@ -407,12 +358,3 @@ def _unwritable(folder: Path, error: OSError) -> str:
 
 def _said(failure: Failure) -> str:
     return f"stage {failure.stage!r}: {failure.kind}: {failure.message}"
-
-
-def _fingerprint(model: str) -> list[object]:
-    """What tells a model from another: the names, sizes and times of its files."""
-    folder = here(model)
-    if folder is None:
-        return [model]
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    return [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]

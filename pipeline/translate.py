@@ -9,7 +9,8 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dragoman.pipeline.batch import Advanced, Batch, BatchOptions, Result, missing
+from dragoman.pipeline.batch import Advanced, Batch, Result, missing
+from dragoman.pipeline.batch_options import BatchOptions
 from dragoman.pipeline.inputs import find
 from dragoman.pipeline.pool import Pool
 from dragoman.pipeline.start import check_sizes, host, locate, read_ahead

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import ray
 
-from dragoman.pipeline.batch import Advanced, Batch, BatchOptions, Result
+from dragoman.pipeline.batch import Advanced, Batch, Result
+from dragoman.pipeline.batch_options import BatchOptions
 from dragoman.pipeline.inputs import find
 from dragoman.pipeline.journal import NAME
 from dragoman.pipeline.pool import Pool

@@ -4,7 +4,7 @@ import os
 import numpy as np
 import pytest
 
-from dragoman.pipeline import batch as batch_module
+from dragoman.pipeline import batch_options
 from dragoman.pipeline.batch import Advanced
 from dragoman.pipeline.journal import DRAFT, Journal
 from dragoman.pipeline.pool import QUEUED
@@ -262,7 +262,7 @@ def test_the_sound_track_in_the_language_asked_for_is_heard(pool, tmp_path):
 def test_what_an_older_version_made_is_done_again(pool, tmp_path, monkeypatch):
     sound(tmp_path / "a.wav", 12)
     run(batch([tmp_path]), pool)
-    monkeypatch.setattr(batch_module, "MADE", batch_module.MADE + 1)
+    monkeypatch.setattr(batch_options, "MADE", batch_options.MADE + 1)
     result = run(batch([tmp_path]), pool)["a.wav"]
     assert (result.status, result.kept) == ("done", 0)
 
