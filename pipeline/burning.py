@@ -25,8 +25,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dragoman.errors import DependencyError, InputError
 from dragoman.pipeline.formats import Cue
-from dragoman.pipeline.muxing import CONTAINERS, copied, fits
-from dragoman.pipeline.opening import open_media, reason
+from dragoman.pipeline.muxing import CONTAINERS, copied, fits, told
+from dragoman.pipeline.opening import open_media
 
 FONT_FOLDERS = {
     "darwin": ("/System/Library/Fonts", "/Library/Fonts", "~/Library/Fonts"),
@@ -48,17 +48,10 @@ def burn(film: Path, cues: Sequence[Cue], target: Path) -> None:
     font has the letters, OSError where nothing can be written.
     """
     font = find_font("".join(line for cue in cues for line in cue.lines))
-    try:
-        size = _upright(film)
-        with (
-            open_media(film) as source,
-            av.open(f"file:{target}", "w", CONTAINERS[target.suffix][0]) as out,
-        ):
+    with told(f"{film} could not be encoded with its subtitles", "--burn-in"):
+        size, container = _upright(film), CONTAINERS[target.suffix][0]
+        with open_media(film) as source, av.open(f"file:{target}", "w", container) as out:
             _encode(source, out, size, sorted(cues, key=lambda cue: cue.start_ms), font)
-    except FFmpegError as error:
-        raise InputError(
-            f"{film} could not be encoded with its subtitles ({reason(error)}): leave out --burn-in"
-        ) from error
 
 
 def _upright(film: Path) -> tuple[int, int]:

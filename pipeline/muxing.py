@@ -8,7 +8,9 @@ What is unusual: PyAV encodes no subtitles of one's own, but a text track's pack
 than the text, so they are made here. Its encoder only writes the track's header.
 """
 
+import errno
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -34,6 +36,7 @@ CONTAINERS = {
     ".mkv": ("matroska", "subrip"),
 }
 TICK = Fraction(1, 1_000)
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 COPIED = ("video", "audio", "subtitle")
 
 
@@ -59,13 +62,25 @@ def mux(film: Path, tracks: Sequence[Track], target: Path) -> None:
     copied, OSError where nothing can be written.
     """
     container, codec = CONTAINERS[target.suffix]
+    with (
+        told(f"{film} could not be copied with its subtitles", "--mux"),
+        open_media(film) as source,
+        av.open(f"file:{target}", "w", container) as out,
+    ):
+        _copy(source, out, tracks, codec)
+
+
+@contextmanager
+def told(what: str, option: str) -> Iterator[None]:
+    """Errors of FFmpeg as OSError where the copy cannot be written, else as InputError: ``what``
+    could not be done, and does not happen without ``option``.
+    """
     try:
-        with open_media(film) as source, av.open(f"file:{target}", "w", container) as out:
-            _copy(source, out, tracks, codec)
+        yield
     except FFmpegError as error:
-        raise InputError(
-            f"{film} could not be copied with its subtitles ({reason(error)}): leave out --mux"
-        ) from error
+        if error.errno in UNWRITABLE:
+            raise OSError(error.errno, reason(error)) from error
+        raise InputError(f"{what} ({reason(error)}): leave out {option}") from error
 
 
 def _copy(

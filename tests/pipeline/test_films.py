@@ -101,6 +101,15 @@ def test_what_is_no_film_is_an_input_error(tmp_path):
         burn(sound, OTHER, tmp_path / "out.mkv")
 
 
+def test_a_full_disk_is_no_fault_of_the_film(tmp_path):
+    source, target = made(tmp_path, "film.mkv"), tmp_path / "out.mkv"
+    target.symlink_to("/dev/full")
+    for write in (lambda: mux(source, [Track(CUES, "es", "Spanish")], target),
+                  lambda: burn(source, OTHER, target)):  # fmt: skip
+        with pytest.raises(OSError, match="No space left"):
+            write()
+
+
 @pytest.mark.parametrize("name", ["it's [a]: 100%.mp4", "b.webm", "c.mkv"])
 def test_burnt_letters_are_in_the_picture_while_their_cue_lasts(tmp_path, name):
     source, target = made(tmp_path, name), tmp_path / f"out {name}"
