@@ -9,6 +9,7 @@ would be no use, so without such a font nothing is made, and the error says whic
 """
 
 import sys
+import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -21,7 +22,7 @@ from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, features
 
 from dragoman.errors import DependencyError, InputError
 from dragoman.pipeline.formats import Cue
@@ -45,9 +46,11 @@ def burn(film: Path, cues: Sequence[Cue], target: Path) -> None:
     """Writes ``film`` with ``cues`` in its picture to ``target``, of a suffix of `muxing`.
 
     Raises InputError for a film that cannot be encoded or has no picture, DependencyError where no
-    font has the letters, OSError where nothing can be written.
+    font has the letters or nothing joins them, OSError where nothing can be written.
     """
-    font = find_font("".join(line for cue in cues for line in cue.lines))
+    text = "".join(line for cue in cues for line in cue.lines)
+    _check_layout(text)
+    font = find_font(text)
     with told(f"{film} could not be encoded with its subtitles", "--burn-in"):
         size, container = _upright(film), CONTAINERS[target.suffix][0]
         with open_media(film) as source, av.open(f"file:{target}", "w", container) as out:
@@ -84,6 +87,21 @@ def _picture(source: InputContainer, film: Path) -> VideoStream:
         if stream.codec_context and not stream.disposition & Disposition.attached_pic:
             return stream
     raise InputError(f"{film} has no picture to draw in: leave out --burn-in")
+
+
+def _check_layout(text: str) -> None:
+    """Raises DependencyError for letters that change beside others, or run from right to left,
+    where Pillow would put them down one by one from left to right.
+    """
+    joined = any(
+        unicodedata.bidirectional(letter) in ("R", "AL") or unicodedata.category(letter)[0] == "M"
+        for letter in text
+    )
+    if joined and not (features.check("raqm") and features.check("fribidi")):
+        raise DependencyError(
+            "the letters of this text cannot be joined and put in order without FriBiDi: install "
+            "it, such as the package libfribidi0, or leave out --burn-in"
+        )
 
 
 def find_font(text: str) -> Path:

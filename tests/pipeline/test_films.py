@@ -165,3 +165,12 @@ def _with_damage(film: Path, target: Path, damaged: range) -> Path:
             packet.stream = copies[packet.stream.index]
             out.mux(packet)
     return target
+
+
+def test_letters_that_must_be_joined_need_who_joins_them(tmp_path, monkeypatch):
+    source = made(tmp_path, "film.mkv")
+    monkeypatch.setattr("PIL.features.check", lambda feature: feature != "fribidi")
+    for text in ("مرحبا", "שלום", "नमस्ते"):
+        with pytest.raises(DependencyError, match="libfribidi0"):
+            burn(source, [Cue(0, 1_000, (text,))], tmp_path / "out.mkv")
+    burn(source, [Cue(0, 1_000, ("¿Qué?",))], tmp_path / "out.mkv")
