@@ -4,7 +4,9 @@ import os
 import numpy as np
 import pytest
 
+from dragoman.pipeline import batch as batch_module
 from dragoman.pipeline import batch_options
+from dragoman.pipeline import outputs as outputs_module
 from dragoman.pipeline.batch import Advanced
 from dragoman.pipeline.journal import DRAFT, Journal
 from dragoman.pipeline.pool import QUEUED
@@ -369,3 +371,16 @@ def test_a_run_killed_while_outputs_appear_knows_them_as_its_own(pool, tmp_path,
     assert len(replaced) == 3
     result = run(batch([tmp_path]), pool)["a.wav"]
     assert (result.status, result.kept, result.segments) == ("done", 5, 5)
+
+
+def test_an_error_that_nobody_foresaw_in_ones_outputs_stops_no_other(tmp_path, pool, monkeypatch):
+    def write_all(outputs, folder, name, *rest):
+        if name == "bad":
+            raise StopIteration
+        return outputs_module.write_all(outputs, folder, name, *rest)
+
+    monkeypatch.setattr(batch_module, "write_all", write_all)
+    files = [sound(tmp_path / f"{name}.wav", CHUNKS_A_SEGMENT) for name in ("bad", "good")]
+    results = run(batch(files, tmp_path / "out"), pool)
+    assert [results[file.name].status for file in files] == ["failed", "done"]
+    assert results["bad.wav"].reason == "its outputs cannot be written: StopIteration: "
