@@ -150,6 +150,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", default="nano")
     args = parser.parse_args()
+    if args.kills < 1 or 60 * args.minutes <= WHOLE_S:
+        parser.error(f"--kills from 1 on, --minutes of more than {WHOLE_S:.0f} seconds")
     print(json.dumps(compare(args.model, args.minutes, args.kills, args.seed), indent=2))
 
 
