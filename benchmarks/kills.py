@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dragoman.demos.stdout import own_stdout
 from dragoman.pipeline.chain import Chain
 from dragoman.pipeline.media import read_audio
 from dragoman.pipeline.runner import ActorDied
@@ -150,7 +151,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", default="nano")
     args = parser.parse_args()
-    print(json.dumps(compare(args.model, args.minutes, args.kills, args.seed), indent=2))
+    if args.kills < 1 or 60 * args.minutes <= WHOLE_S:
+        parser.error(f"--kills from 1 on, --minutes of more than {WHOLE_S:.0f} seconds")
+    with own_stdout() as out:  # Ray tells there of processes that ended
+        told = compare(args.model, args.minutes, args.kills, args.seed)
+        print(json.dumps(told, indent=2), file=out)
 
 
 if __name__ == "__main__":

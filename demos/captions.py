@@ -167,7 +167,7 @@ def _caption(
         asked.session,
         pace,
         frames=source.frames,
-        warn=lambda message: view.warn(message, session),
+        warn=lambda message: _warn(view, message, session),
     )
     status = _Status(session, asked, microphone, saving)
     view = _view(asked, status, console)
@@ -252,6 +252,11 @@ def _show(kept: _Kept, view: CaptionView, status: "_Status", ending: "_Ending") 
         ending.end(_HANGUP)
         for caption in kept:
             status.last = caption
+
+
+def _warn(view: CaptionView, message: str, session: Session) -> None:
+    with suppress(OSError):  # of a terminal that was closed: the session goes on
+        view.warn(message, session)
 
 
 class _Status:

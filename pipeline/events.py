@@ -5,9 +5,11 @@ order. Screens and files rely on this; a stage that breaks it is an error, not a
 """
 
 import json
+from dataclasses import replace
 
 from dragoman.errors import PipelineError
-from dragoman.stages.messages import Caption
+from dragoman.models.words import one_line, spaced_words, words
+from dragoman.stages.messages import Caption, Text
 
 TEXTS = ("transcript", "translation")
 
@@ -44,18 +46,33 @@ class Ledger:
             if not now.startswith(before):
                 raise _broken(caption, f"its {name} {now!r} retracts the committed {before!r}")
 
-    def goes_on(self, caption: Caption) -> bool:
-        """Whether ``caption`` goes on from the last one: of what is said again to a new process,
-        partial ones that say what was said already, or less, are not given again.
+    def again(self, caption: Caption) -> Caption | None:
+        """``caption`` of a session that was opened anew, as it may be given; None: not at all.
+
+        Partial ones that say what was said already, or less, are not given again. A final one keeps
+        what was committed, also where another size of the model has now heard other words.
         """
         last = self._last
-        if last is None or caption.segment > last.segment or caption.kind == "final":
-            return True
+        if last is None or caption.segment != last.segment:
+            return caption
+        if caption.kind == "final":
+            kept = {n: _kept(getattr(last, n), getattr(caption, n)) for n in TEXTS}
+            return replace(caption, **kept)
         grows = all(
             getattr(caption, name).committed.startswith(getattr(last, name).committed)
             for name in TEXTS
         )
-        return caption.segment == last.segment and caption.end > last.end and grows
+        return caption if caption.end > last.end and grows else None
+
+
+def _kept(before: Text, now: Text) -> Text:
+    """The final text ``now``, with what was committed ``before`` in place of as many words."""
+    if now.committed.startswith(before.committed):
+        return now
+    count = len(words(before.committed))
+    whole = one_line([before.committed, "".join(spaced_words(now.committed)[count:])])
+    sure = (*before.confidences[:count], *now.confidences[count:])
+    return Text(whole, now.tail, sure if len(sure) == len(words(whole)) else ())
 
 
 def _broken(caption: Caption, what: str) -> PipelineError:

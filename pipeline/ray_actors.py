@@ -7,6 +7,7 @@ machine work in turns (:mod:`pipeline.turns`).
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -109,6 +110,7 @@ class RayHost(Host):
 
     def __init__(self, address: str | None = None, processes: int = 3) -> None:
         self._turns: Turns | None = None
+        self._sparing = threading.Lock()  # of what follows: actors may end at the same time
         self._spare: Any = None  # a process that waits to take the place of one that ends
         self.warm: Any = None  # what is there once it has imported all
         self._spares = False
@@ -141,14 +143,14 @@ class RayHost(Host):
 
     def prepare(self) -> None:
         """Starts a spare process, unless there is one."""
-        if self._spares and self._spare is None:
-            self._spare = ray.remote(RayRunner).options(num_cpus=0).remote((), True, None)
-            self.warm = self._spare.warm.remote()
+        with self._sparing:
+            if self._spares and self._spare is None:
+                self._spare = ray.remote(RayRunner).options(num_cpus=0).remote((), True, None)
+                self.warm = self._spare.warm.remote()
 
     def spawn(self, stages: Sequence[Recipe], successor: bool = False) -> _There:
         gpus = any(stage.gpus for stage in stages)
-        if successor and self._spare and not gpus and ray.wait([self.warm], timeout=0)[0]:
-            spare, self._spare = self._spare, None
+        if successor and not gpus and (spare := self._taken()):
             spare.become.remote(stages, self._turns)
             return _There(spare)
         actor = ray.remote(RayRunner).options(
@@ -156,6 +158,14 @@ class RayHost(Host):
             num_gpus=sum(stage.gpus for stage in stages),
         )
         return _There(actor.remote(stages, successor, self._turns))
+
+    def _taken(self) -> Any:
+        """The spare process, which is none any more; None where there is none that is warm."""
+        with self._sparing:
+            if self._spare is None or not ray.wait([self.warm], timeout=0)[0]:
+                return None
+            spare, self._spare = self._spare, None
+            return spare
 
     def place(self, actors: Sequence[Actor]) -> None:
         waiting = [actor.placed for actor in actors if isinstance(actor, _There)]
@@ -223,6 +233,11 @@ def _start_own(processes: int, quiet: dict[str, Any]) -> None:
             f"Ray cannot start here ({error}): it keeps a token in ~/.ray and its files in "
             "/tmp/ray; where the home folder cannot be written to, set RAY_AUTH_TOKEN to a secret "
             "of your own"
+        ) from error
+    except Exception as error:  # of no kind of its own, after half a minute
+        raise PipelineError(
+            f"Ray did not start here ({error}): this machine may be too busy, or short of memory: "
+            "try again, or run without Ray (--no-ray)"
         ) from error
 
 

@@ -145,8 +145,9 @@ class Session:
         ledger, count, finished = Ledger(), 0, False
         try:
             for batch, captions in self._in_order():
-                for caption in captions:
-                    if self._openings and not ledger.goes_on(caption):
+                for made in captions:
+                    caption = ledger.again(made) if self._openings else made
+                    if caption is None:
                         continue
                     ledger.check(caption)
                     latency = {} if self._pace == "fast" else self._latency(caption, batch)
@@ -167,7 +168,7 @@ class Session:
             try:
                 captions = self._chain.outcome(self.name, batch.future)
             except ActorDied as death:
-                self._recover(death)
+                self._recover(death, batch.since)
                 continue
             with self._changed:
                 self._replay.through()
@@ -175,8 +176,10 @@ class Session:
         if self._error is not None:
             raise self._error
 
-    def _recover(self, death: ActorDied) -> None:
-        """Says again what did not come through, to new processes."""
+    def _recover(self, death: ActorDied, since: float) -> None:
+        """Says again what did not come through, to new processes; the sound of the first batch that
+        did not is there ``since`` then.
+        """
         with self._changed:
             self._is_open = False
             self._openings += 1
@@ -189,7 +192,7 @@ class Session:
             self._is_open, self._batches = True, SimpleQueue()
             self._under_way = self._in_flight = 0
             pieces = self._replay.again()
-            self._send(pieces, time.monotonic(), len(pieces))
+            self._send(pieces, since, len(pieces))
             if self._ended:
                 self._finish()
 

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import re
@@ -17,13 +18,16 @@ import typer
 from dragoman import errors
 from dragoman.demos import captions as command
 from dragoman.demos import cli
+from dragoman.demos.terminal import PlainLines
 from dragoman.errors import CheckpointError, PipelineError
+from dragoman.pipeline.chain import Chain
 from dragoman.pipeline.journal import NAME
 from dragoman.pipeline.runner import Failure
 from tests.nano_like import read_config
 from tests.pipeline.batches import as_saved
 from tests.pipeline.chains import in_process
 from tests.pipeline.fake_stages import POISON, Making, fakes, tone
+from tests.pipeline.mortal import Mortal
 
 ROOT = Path(__file__).resolve().parents[2]
 CHUNK_S = 0.16
@@ -219,6 +223,28 @@ def test_a_session_that_fails_keeps_what_was_finished(tmp_path, capsys):
     form = json.loads((tmp_path / "bad.json").read_text())
     assert len(form["segments"]) == 1
     assert form["warnings"][0].startswith("unfinished: ") and "encode" in form["warnings"][0]
+
+
+def test_a_worker_that_ends_costs_no_caption_and_is_told(talk, capsys, monkeypatch):
+    """Also where nobody can be told, as the terminal was closed."""
+
+    def started(request) -> Chain:
+        host = Mortal()
+        chain = Chain.start(host, fakes())
+        host.begin(lambda name, number: (name, number) == ("translate", 2))
+        return chain
+
+    def closed(view, message, session):
+        raise OSError(errno.EIO, "Input/output error")
+
+    assert captions("--file", talk) == errors.OK
+    expected = capsys.readouterr().out
+    monkeypatch.setattr(command, "start", started)
+    assert captions("--file", talk) == errors.OK
+    told = capsys.readouterr()
+    assert told.out == expected and "a worker process ended at" in told.err
+    monkeypatch.setattr(PlainLines, "warn", closed)
+    assert captions("--file", talk) == errors.OK and capsys.readouterr().out == expected
 
 
 class FastCard:

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,6 +142,27 @@ def test_a_spare_process_takes_the_place_of_one_that_has_models_to_load():
         warm += [c.size for c in Session(graph, [SOUND], pace="fast") if c.kind == "final"]
     graph.stop()
     assert len(warm) > 2 and set(warm) == {"True"}
+
+
+def test_of_two_processes_that_end_at_once_one_has_the_spare(monkeypatch):
+    stages = [Recipe("translate", Making(Telling()), threads=1)]
+    host, wait = RayHost(), ray.wait
+    host.fit(stages)
+    host.prepare()
+    ray.get(host.warm)
+
+    def slow_wait(*args, **kwargs):
+        time.sleep(0.3)
+        return wait(*args, **kwargs)
+
+    monkeypatch.setattr(ray, "wait", slow_wait)
+    with ThreadPoolExecutor() as threads:
+        made = [*threads.map(lambda _: host.spawn(stages, successor=True), range(2))]
+    host.place(made)
+    assert len({actor.call("pid").result() for actor in made}) == 2
+    for actor in made:
+        actor.kill()
+    host.close()
 
 
 @pytest.mark.slow

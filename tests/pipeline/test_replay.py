@@ -1,7 +1,9 @@
 """Sessions whose actors die at every moment, without Ray; test_kills.py has real processes."""
 
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,10 +16,11 @@ from dragoman.pipeline.chain import Chain
 from dragoman.pipeline.recipes import Recipe
 from dragoman.pipeline.replay import TRIES, Replay
 from dragoman.pipeline.session import Session, run
-from dragoman.stages.messages import CHUNK_SAMPLES, Caption, Speech
+from dragoman.stages.messages import CHUNK_SAMPLES, Caption, SoftTokens, Speech, Text
 from dragoman.stages.segment import SegmentStage
 from tests.pipeline.fake_stages import (
     CHUNKS_A_SEGMENT,
+    CountingCaptions,
     Making,
     bare,
     bursts,
@@ -128,6 +131,37 @@ class Listener:
             self._go_on.acquire(timeout=20)
 
 
+class Sizes(CountingCaptions):
+    """Hears other words in each segment since its session was opened, as sizes of a model do."""
+
+    def init_state(self, options):
+        return super().init_state(options), -1
+
+    def step(self, item: SoftTokens, state):
+        inner, segments = state
+        segments += item.opens
+        made, inner = super().step(item, inner)
+        return [self._other(caption, "abcd"[segments]) for caption in made], (inner, segments)
+
+    def _other(self, caption: Caption, letter: str) -> Caption:
+        said = caption.transcript
+        text = Text(said.committed.replace("w", letter), said.tail.replace("w", letter))
+        sure = (0.5 if letter == "a" else 0.9,) * len(text.words)
+        return replace(caption, transcript=replace(text, confidences=sure))
+
+
+def test_what_was_committed_stays_where_another_size_hears_other_words():
+    host = Mortal()
+    made = Chain.start(host, (*fakes()[:2], Recipe("translate", Making(Sizes()))))
+    host.begin(lambda name, number: (name, number) == ("translate", 9))  # a2 is not committed yet
+    listener = Listener(made, 15)
+    assert listener.listen() == ["a0 a1 a2 a3 a4", "b0 b1 a2 a3 a4", "b0 b1 b2 b3 b4"]
+    finals = [caption for caption in listener.heard if caption.kind == "final"]
+    assert finals[1].transcript.confidences == (0.9, 0.9, 0.5, 0.5, 0.5)
+    assert host.ended == ["translate"]
+    made.stop()
+
+
 def test_a_live_session_gives_every_word_once_and_committed_text_stays(chain, host):
     host.begin(lambda name, number: number in (3, 9, 14))
     listener = Listener(chain, 20)
@@ -145,6 +179,13 @@ def test_a_death_is_told_once_and_when(chain, host):
         "a worker process ended at 1.0",
         "a worker process ended at 1.6",
     ]
+
+
+def test_latencies_tell_how_long_a_death_takes(chain, host):
+    host.begin(lambda name, number: (name, number) == ("translate", 1))
+    session = Session(chain, [tone(5)], pace="live", warn=lambda message: time.sleep(0.3))
+    final = [*session][-1]
+    assert host.ended and final.latency["response_ms"] >= 300 <= final.latency["partial_ms"]
 
 
 def test_deaths_in_a_row_end_the_session_and_no_other(chain, host, undisturbed):
