@@ -61,9 +61,9 @@ def test_every_segment_names_the_frames_that_live_captions_name(pool, tmp_path, 
     live = tmp_path / "live"
     request = captions.CaptionsOptions(file=CLIP, output_dir=live, pace="fast", as_json=True)
     assert captions.run(request) == 0
-    expected = {event["start"]: event["frames"] for event in form(live)["segments"]}
+    expected = {event["segment"]: event["frames"] for event in form(live)["segments"]}
     assert run(films([CLIP], tmp_path, stages=stages), pool)["talk.mp4"].status == "done"
-    found = {event["start"]: event["frames"] for event in form(tmp_path)["segments"]}
+    found = {event["segment"]: event["frames"] for event in form(tmp_path)["segments"]}
     assert found == expected and len(found) == 8
     assert all(found.values()) and len({str(named) for named in found.values()}) == 8
 
