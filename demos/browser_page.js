@@ -2,7 +2,7 @@
 //
 // The server sends every row once; what is shown here stays, whether the connection breaks or the
 // server forgets the page.
-import { address, ask, Broken, files, leave, part, visit, wait } from "./browser_calls.js";
+import { address, ask, Broken, files, leave, part, read, visit, wait } from "./browser_calls.js";
 import { explain, halt, listen, recording, whenRecordingBegins } from "./browser_sound.js";
 import { drawVideo, holds, watch, working } from "./browser_video.js";
 
@@ -40,6 +40,7 @@ const drawStatus = (told) => {
   text("dg-state", told.state);
   text("dg-clock", told.clock === "0:00" ? "" : told.clock);
   text("dg-lag", told.lag);
+  text("dg-note", told.note);
   text("dg-problem", told.problem);
   part("dg-problem").hidden = !told.problem;
   const on = told.state === "Listening" && !told.lag && !told.problem;
@@ -73,7 +74,7 @@ const look = async () => {
   const answer = await ask("state", { ...has, number, lines, whole });
   if (answer.status === 403) return forget();
   if (!answer.ok) return;
-  const told = await answer.json();
+  const told = await read(answer);
   drawLive(told.live);
   drawVideo(told.video);
 };
