@@ -15,7 +15,7 @@ from dragoman.demos import browser_guard, browser_visitors, cli
 from dragoman.demos.browser import serve
 from dragoman.demos.browser_server import Certificate, serving
 from dragoman.stages.messages import SessionOptions
-from tests.demos.browsers import fake_chain
+from tests.demos.browsers import eventually, fake_chain
 
 SECOND = bytes(32_000)
 
@@ -183,13 +183,16 @@ def test_an_upload_that_grows_too_large_is_cut_off(served, monkeypatch):
 
 
 def test_a_full_disk_refuses_uploads(served, monkeypatch):
+    key = visit(served)
+
     def grows():  # without a length
         yield SECOND
+        eventually(lambda: any(served.visitors.get(key).folder.iterdir()))
         monkeypatch.setattr(browser_visitors, "ROOM_BYTES", 2**60)
         yield SECOND
 
     for sound in (grows(), SECOND):
-        status, _, body = ask(served, "POST", f"/api/video/{visit(served)}?name=a.wav", sound)
+        status, _, body = ask(served, "POST", f"/api/video/{key}?name=a.wav", sound)
         assert status == 413 and b"no room" in body
 
 
