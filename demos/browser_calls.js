@@ -20,6 +20,15 @@ export const ask = async (what, place = {}, options = {}) => {
   }
 };
 
+// What an answer says; a connection that breaks in the middle of it is broken as well.
+export const read = async (answer) => {
+  try {
+    return await answer.json();
+  } catch (error) {
+    throw new Broken();
+  }
+};
+
 // Names the page, by the key that it had if the server still knows that; says what is wrong.
 export const visit = async () => {
   const had = sessionStorage.getItem(STORED) || "";

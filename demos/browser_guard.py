@@ -117,7 +117,7 @@ def _limit(path: str) -> int:
 def _same_origin(headers: Headers, host: str, entering: bool) -> bool:
     """Whether a page of ours asks, or no page at all; ``entering``: or a link leads here."""
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+    if origin is not None and origin.lower().partition("://")[2] != host.lower():
         return False
     site = headers.get("sec-fetch-site", "none")
     return site in ("same-origin", "none") or (

@@ -25,6 +25,7 @@ UNFINISHED = 2  # recordings of one page at once: one that finishes, and the nex
 BURST_S = 70.0  # a page may send so much more than the clock says: what it kept while offline
 LAG_S = 2.0  # less is no lag
 STALLED_S = 10.0  # more is a failure that has not been told yet
+NOTED_S = 20.0  # so long a page says what its session went on after
 
 State = Literal["Ready", "Waiting for a free place", "Listening", "Finishing", "Stopped"]
 Begin = Callable[[Feed], PageSession]
@@ -179,6 +180,15 @@ class Live:
         unseen = last.feed.samples - partial.end if partial else 0
         lag_s = max(last.feed.behind_s, unseen / SAMPLE_RATE_HZ)
         return lag_s if lag_s >= LAG_S else 0.0
+
+    @property
+    def note(self) -> str:
+        """What the present recording went on after a moment ago, as a sentence, or nothing."""
+        last = self._last()
+        at = None if last is None or last.run.done else last.run.warned_at
+        if at is None or _ago(at) > NOTED_S:
+            return ""
+        return "A program behind the captions was replaced. Nothing is lost."
 
     @property
     def problem(self) -> str:

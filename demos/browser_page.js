@@ -2,7 +2,7 @@
 //
 // The server sends every row once; what is shown here stays, whether the connection breaks or the
 // server forgets the page.
-import { address, ask, Broken, files, leave, part, visit, wait } from "./browser_calls.js";
+import { address, ask, Broken, files, leave, part, read, visit, wait } from "./browser_calls.js";
 import { explain, halt, listen, recording, whenRecordingBegins } from "./browser_sound.js";
 import { drawVideo, holds, watch, working } from "./browser_video.js";
 
@@ -12,15 +12,24 @@ const IDLE_MS = 2000;
 let has = { era: -1, rows: 0 }; // of the transcript
 let saved = 0; // rows that were downloaded
 let listening = false;
+let follows = true; // the reader looks at the newest row, not at older ones
 let forgotten = false;
 
 const text = (id, words) => {
   if (part(id).textContent !== words) part(id).textContent = words;
 };
 
+const toEnd = () => (document.querySelector(".dg-live").scrollTop = 1e9);
+
+// The newest row stays in sight, also in a window that becomes smaller.
+const follow = (log) => {
+  log.addEventListener("scroll", () => {
+    follows = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
+  });
+  new ResizeObserver(() => follows && toEnd()).observe(log);
+};
+
 const drawLive = (told) => {
-  const log = document.querySelector(".dg-live");
-  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
   const anew = told.era !== has.era;
   if (anew) {
     part("dg-rows").replaceChildren();
@@ -29,8 +38,8 @@ const drawLive = (told) => {
   part("dg-rows").insertAdjacentHTML("beforeend", told.rows.join(""));
   if (part("dg-open").innerHTML !== told.open) part("dg-open").innerHTML = told.open;
   has = { era: told.era, rows: told.count };
-  log.querySelector(".dg-empty").hidden = Boolean(told.count || told.open);
-  if (atEnd) log.scrollTop = log.scrollHeight; // unless the reader looks at older ones
+  document.querySelector(".dg-empty").hidden = Boolean(told.count || told.open);
+  if (follows) toEnd();
   drawStatus(told);
   drawFiles();
 };
@@ -40,6 +49,7 @@ const drawStatus = (told) => {
   text("dg-state", told.state);
   text("dg-clock", told.clock === "0:00" ? "" : told.clock);
   text("dg-lag", told.lag);
+  text("dg-note", told.note);
   text("dg-problem", told.problem);
   part("dg-problem").hidden = !told.problem;
   const on = told.state === "Listening" && !told.lag && !told.problem;
@@ -73,7 +83,7 @@ const look = async () => {
   const answer = await ask("state", { ...has, number, lines, whole });
   if (answer.status === 403) return forget();
   if (!answer.ok) return;
-  const told = await answer.json();
+  const told = await read(answer);
   drawLive(told.live);
   drawVideo(told.video);
 };
@@ -110,6 +120,7 @@ const clear = async () => {
 
 const start = async () => {
   listen();
+  follow(document.querySelector(".dg-live"));
   watch(() => wake());
   whenRecordingBegins(() => wake());
   part("dg-clear").addEventListener("click", clear);

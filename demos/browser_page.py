@@ -16,8 +16,9 @@ from starlette.types import ASGIApp
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio reads it when it is imported
 
 import gradio as gr  # noqa: E402
-from fastapi import FastAPI  # noqa: E402
+from fastapi import FastAPI, Request, Response  # noqa: E402
 from gradio.themes import Base  # noqa: E402
+from starlette.requests import ClientDisconnect  # noqa: E402
 
 from dragoman.demos import browser_view as view  # noqa: E402
 from dragoman.demos.browser_guard import Guard  # noqa: E402
@@ -37,6 +38,7 @@ def application(visitors: Visitors, clip: Path | None, names: Sequence[str] = ()
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(routes(visitors, clip))
+    app.add_exception_handler(ClientDisconnect, _left)
     gr.mount_gradio_app(
         app,
         _layout(visitors, clip is not None),
@@ -52,6 +54,11 @@ def application(visitors: Visitors, clip: Path | None, names: Sequence[str] = ()
         enable_monitoring=False,
     )
     return Guard(app, names)
+
+
+async def _left(request: Request, error: Exception) -> Response:
+    """A page that was closed while it sent something: nobody waits for an answer."""
+    return Response(status_code=499)
 
 
 def _layout(visitors: Visitors, has_clip: bool) -> gr.Blocks:

@@ -128,12 +128,13 @@ class _Page:
         with ExitStack() as stack:
             try:
                 media = stack.enter_context(visitor.receiving(name, size))
+                with media.open("wb") as file:
+                    async for part in request.stream():
+                        visitor.touch()
+                        visitor.check_room(len(part))  # others write as well
+                        await run_in_threadpool(file.write, part)
             except Full as error:
                 raise HTTPException(413, str(error)) from None
-            with media.open("wb") as file:
-                async for part in request.stream():
-                    visitor.touch()
-                    await run_in_threadpool(file.write, part)
             return await run_in_threadpool(_open, visitor, media)
 
     def play_clip(self, key: str) -> Any:
@@ -144,8 +145,9 @@ class _Page:
             link(self._clip, media)
             return _open(visitor, media)
 
-    def close_video(self, key: str) -> dict[str, bool]:
-        self._of(key).close_video()
+    def close_video(self, key: str, number: int = Query(ge=0)) -> dict[str, bool]:
+        """Gives up file ``number``, and not the one that came after it."""
+        self._of(key).close_video(number)
         return {"closed": True}
 
     def live_file(self, key: str, name: str) -> FileResponse:

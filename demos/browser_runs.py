@@ -27,12 +27,12 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.1
 SILENT_S = 20.0  # without a piece of sound for so long the recording is over
-WAITING_S = 60.0  # sound kept for a pipeline that lags
+WAITING_S = 80.0  # sound kept for a pipeline that lags: more than a page sends at once
 
 
 class PageSession:
     """A session that has been started; ``error`` says why it ended early, if it did, ``warned``
-    what it went on after, the last time.
+    what it went on after, the last time, and ``warned_at`` when that was.
 
     ``places`` bounds how many run at once: it is taken by the session's thread, and given back.
     """
@@ -47,7 +47,8 @@ class PageSession:
         frames: Iterable[Picture] | None = None,
     ) -> None:
         self.error = self.warned = ""
-        self.ended_at: float | None = None  # on the monotonic clock
+        self.warned_at: float | None = None  # on the monotonic clock, as `ended_at`
+        self.ended_at: float | None = None
         self.waits = True  # for a place
         self._session = Session(chain, pieces, options, pace, frames=frames, warn=self._warn)
         self._finals: list[Caption] = []
@@ -79,7 +80,7 @@ class PageSession:
 
     def _warn(self, what: str) -> None:
         log.warning("a session of the page: %s", what)
-        self.warned = what
+        self.warned, self.warned_at = what, time.monotonic()
 
     def _work(self, places: threading.Semaphore) -> None:
         while not places.acquire(timeout=POLL_S):
@@ -124,7 +125,7 @@ def _told(error: Exception) -> str:
 class Feed:
     """The sound of one recording, pushed from outside: pieces float32 [S] at 16 kHz, once.
 
-    It ends where nobody has taken its sound for a minute: then sound is lost rather than memory.
+    It ends where nobody takes its sound for `WAITING_S`: then sound is lost rather than memory.
     """
 
     def __init__(self, rate_hz: int) -> None:

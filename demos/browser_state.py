@@ -17,19 +17,23 @@ from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption
 def live(visitor: Visitor, era: int, since: int) -> dict[str, Any]:
     """The transcript behind its first ``since`` rows, which the page has if it is the same era."""
     told = visitor.live
+    now = told.era
     listening = told.listening  # before the captions: what ends meanwhile is told the next time
-    since = since if era == told.era else 0
-    rows, unsettled = told.rows(since)
+    known = since if era == now else 0
+    rows, unsettled = told.rows(known)
+    if told.era != now:  # it was cleared meanwhile
+        return live(visitor, era, since)
     return {
-        "era": told.era,
-        "since": since,
+        "era": now,
+        "since": known,
         "rows": [view.row(row) for row in rows if view.is_shown(row)],
         "open": "".join(view.row(caption) for caption in unsettled if view.is_shown(caption)),
-        "count": since + len(rows),
+        "count": known + len(rows),
         "listening": listening,
         "state": told.state,
         "clock": view.clock_s(told.heard_s),
         "lag": view.lag(told.lag_s),
+        "note": told.note,
         "problem": told.problem,
     }
 

@@ -1,5 +1,5 @@
 // The Video tab: sends a file, shows what becomes of it, and lets rows and pictures move the player.
-import { address, ask, Broken, part } from "./browser_calls.js";
+import { address, ask, part } from "./browser_calls.js";
 
 let sending = null; // the request with a file under way
 let has = { number: 0, lines: 0, whole: 0 }; // what is shown: of which file, how much
@@ -103,13 +103,18 @@ const over = (status, text) => {
 
 const clip = async () => {
   close();
+  const request = new AbortController();
+  sending = request;
+  let status = 0;
+  let text = "";
   try {
-    const answer = await ask("clip", {}, { method: "POST" });
-    over(answer.status, await answer.text());
+    const answer = await ask("clip", {}, { method: "POST", signal: request.signal });
+    text = await answer.text();
+    status = answer.status;
   } catch (error) {
-    if (!(error instanceof Broken)) throw error;
-    over(0, "");
+    // It broke, or was given up.
   }
+  if (sending === request) over(status, text);
 };
 
 const close = () => {
@@ -119,7 +124,8 @@ const close = () => {
   const had = has.number;
   empty();
   say("");
-  if (had) return ask("video", {}, { method: "DELETE" }).catch(() => {});
+  // By its number: the next file may come to the server sooner than this does.
+  if (had) return ask("video", { number: had }, { method: "DELETE" }).catch(() => {});
 };
 
 const seek = (target) => {

@@ -27,7 +27,8 @@ MICROPHONE = (
 # What changes each second is outside of what a screen reader tells.
 STATUS = (
     '<p class="dg-status dg-off"><span id="dg-state" role="status">Ready</span> '
-    '<span id="dg-clock"></span> <span id="dg-lag"></span></p>'
+    '<span id="dg-clock"></span> <span id="dg-lag"></span> '
+    '<span id="dg-note" role="status"></span></p>'
 )
 PROBLEMS = (
     '<div id="dg-mic" class="dg-help" role="alert" hidden></div>'

@@ -51,7 +51,7 @@ class Visitor:
         self.seen_at = time.monotonic()
         self.closed = False
         self._visitors = visitors
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     @property
     def patience_s(self) -> float:
@@ -77,12 +77,15 @@ class Visitor:
         pictures = [path for _, path in video.pictures()]
         return {path.name: path for path in (video.media, *(video.saved or ()), *pictures)}
 
+    def check_room(self, size: int) -> None:
+        """Raises Full where ``size`` more bytes would fill the disk."""
+        if shutil.disk_usage(self.folder).free - size < ROOM_BYTES:
+            raise Full(f"the disk of this machine has no room for {size / 2**20:.0f} MB more")
+
     @contextmanager
     def receiving(self, name: str, size: int) -> Iterator[Path]:
         """Where a file of ``size`` bytes is to be written; raises Full where the disk is."""
-        free = shutil.disk_usage(self.folder).free
-        if free - size < ROOM_BYTES:
-            raise Full(f"the disk of this machine has no room for {size / 2**20:.0f} MB")
+        self.check_room(size)
         folder = self.folder / secrets.token_hex(4)
         folder.mkdir()
         media = folder / _plain(name)
@@ -99,13 +102,19 @@ class Visitor:
             video = self._visitors.watch(media)
         except InputError as error:
             raise InputError(str(error).replace(str(media), media.name)) from None
-        with self._lock:
-            self.video = video
-            self.videos += 1
+        self._put(video)
 
-    def close_video(self) -> None:
+    def close_video(self, number: int | None = None) -> None:
+        """Gives up its file, if it is ``number`` or that is None."""
         with self._lock:
-            video, self.video = self.video, None
+            if number in (None, self.videos):
+                self._put(None)
+
+    def _put(self, next_one: Video | None) -> None:
+        """Takes ``next_one`` in place of the file that it has, which is given up."""
+        with self._lock:
+            video, self.video = self.video, next_one
+            self.videos += next_one is not None
         if video is not None:
             video.run.leave()
             shutil.rmtree(video.media.parent, ignore_errors=True)

@@ -142,10 +142,12 @@ def test_live_tab_captions_what_the_microphone_hears(playwright, chromium, serve
 
 @pytest.mark.timeout(600)
 def test_two_visitors_do_not_disturb_each_other_and_closed_tabs_end(
-    playwright, chromium, chain, served, spoken
+    playwright, chromium, chain, spoken
 ):
-    eventually(lambda: len(served.visitors) == 0, 60)
-    with opened(playwright, chromium, *fake_microphone(spoken)) as open_page:
+    with (
+        serve(chain, OPTIONS) as served,
+        opened(playwright, chromium, *fake_microphone(spoken)) as open_page,
+    ):
         first, second = open_page(served.url), open_page(served.url)
         press(first, "Record")
         wait_for_clock(first, LEAD_S + 2)
@@ -202,7 +204,7 @@ def test_video_tab_plays_the_bundled_clip_with_subtitles(playwright, chromium, s
         )
         if SCREENSHOTS:
             page.evaluate("() => document.querySelector('.dg-player').pause()")
-            page.set_viewport_size({"width": 1280, "height": 1900})
+            page.set_viewport_size({"width": 1280, "height": 1960})
             page.mouse.move(5, 5)
             page.evaluate("() => window.scrollTo(0, 0)")
             page.wait_for_timeout(4_000)  # the player's bar fades

@@ -5,6 +5,7 @@ import json
 import socket
 import ssl
 import subprocess
+import time
 from urllib.parse import urlsplit
 
 import pytest
@@ -14,7 +15,7 @@ from dragoman.demos import browser_guard, browser_visitors, cli
 from dragoman.demos.browser import serve
 from dragoman.demos.browser_server import Certificate, serving
 from dragoman.stages.messages import SessionOptions
-from tests.demos.browsers import fake_chain
+from tests.demos.browsers import eventually, fake_chain
 
 SECOND = bytes(32_000)
 
@@ -64,13 +65,13 @@ OURS = [
     ("POST", "/api/hear/{}?take=1&rate=8000&at=0"),
     ("POST", "/api/clear/{}"),
     ("POST", "/api/video/{}?name=x.wav"),
-    ("DELETE", "/api/video/{}"),
+    ("DELETE", "/api/video/{}?number=1"),
 ]
 
 
 @pytest.mark.parametrize(("method", "path"), GRADIO + OURS)
 def test_a_foreign_origin_is_refused_everywhere(served, method, path):
-    for origin in ("https://evil.example", "null", "http://localhost:1"):
+    for origin in ("https://evil.example", "null", "http://localhost:1", "http://[::1"):
         status, headers, _ = ask(
             served, method, path.format(visit(served)), b"", Origin=origin, Cookie="a=b",
             Access_Control_Request_Method="POST",
@@ -182,9 +183,40 @@ def test_an_upload_that_grows_too_large_is_cut_off(served, monkeypatch):
 
 
 def test_a_full_disk_refuses_uploads(served, monkeypatch):
-    monkeypatch.setattr(browser_visitors, "ROOM_BYTES", 2**60)
-    status, _, body = ask(served, "POST", f"/api/video/{visit(served)}?name=a.wav", SECOND)
-    assert status == 413 and b"no room" in body
+    key = visit(served)
+
+    def grows():  # without a length
+        yield SECOND
+        eventually(lambda: any(served.visitors.get(key).folder.iterdir()))
+        monkeypatch.setattr(browser_visitors, "ROOM_BYTES", 2**60)
+        yield SECOND
+
+    for sound in (grows(), SECOND):
+        status, _, body = ask(served, "POST", f"/api/video/{key}?name=a.wav", sound)
+        assert status == 413 and b"no room" in body
+
+
+def test_a_page_that_goes_while_it_sends_is_no_error(served, caplog):
+    place, key = urlsplit(served.url), visit(served)
+    for path in (f"/api/video/{key}?name=film.mp4", f"/api/hear/{key}?take=1&rate=16000&at=0"):
+        with socket.create_connection((place.hostname, place.port), 10) as connection:
+            connection.sendall(
+                f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n-".encode()
+            )
+            time.sleep(0.5)
+    time.sleep(0.5)
+    assert caplog.records == []
+    assert list(served.visitors.get(key).folder.iterdir()) == []
+
+
+def test_a_file_is_closed_by_its_number(served):
+    """A word about the one before it may come late."""
+    key = visit(served)
+    assert ask(served, "POST", f"/api/clip/{key}")[0] == 200
+    state = f"/api/state/{key}"
+    for number, expected in [(0, 1), (2, 1), (1, 0)]:
+        assert ask(served, "DELETE", f"/api/video/{key}?number={number}")[0] == 200
+        assert json.loads(ask(served, "GET", state)[2])["video"]["number"] == expected
 
 
 @pytest.mark.parametrize("name", ["../../x.wav", "/etc/x.wav", "a\x1b[2Jb.wav", "x" * 900 + ".wav"])

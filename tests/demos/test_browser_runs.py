@@ -12,9 +12,11 @@ from dragoman.demos.browser_live import BURST_S, Hole, Live, Superseded, TooFast
 from dragoman.demos.browser_runs import Feed
 from dragoman.demos.browser_visitors import Full, Visitors
 from dragoman.errors import PipelineError
+from dragoman.pipeline.chain import Chain
 from dragoman.stages.messages import CHUNK_SAMPLES, Caption, SessionOptions, Text
 from tests.demos.browsers import eventually, fake_chain, live_on
-from tests.pipeline.fake_stages import POISON
+from tests.pipeline.fake_stages import POISON, fakes
+from tests.pipeline.mortal import Mortal
 
 OPTIONS = SessionOptions()
 RATE_HZ = 48_000
@@ -249,6 +251,24 @@ def test_captions_that_do_not_come_are_a_lag_and_then_a_problem(local, monkeypat
     speak(live, 10)
     assert "far behind" in live.problem
     live.clear()
+
+
+def test_a_worker_that_was_replaced_is_told_for_a_while_and_costs_nothing(monkeypatch):
+    host = Mortal()
+    chain = Chain.start(host, fakes())
+    live = live_on(chain)
+    speak(live, 3)
+    eventually(live.captions)
+    assert live.note == ""
+    host.begin(lambda name, number: (name, number) == ("translate", 0))
+    speak(live, 8)
+    assert "Nothing is lost" in eventually(lambda: live.note)
+    eventually(lambda: len(finals(live)) == 2)
+    assert finals(live) == ["w0 w1 w2 w3 w4"] * 2 and not live.problem and not live.holes
+    monkeypatch.setattr(browser_live, "NOTED_S", 0)
+    assert live.note == ""
+    live.clear()
+    chain.stop()
 
 
 def test_a_visitor_is_told_nothing_that_only_the_owner_can_do(local, monkeypatch):

@@ -18,6 +18,7 @@ from axe_playwright_python.sync_playwright import Axe
 from dragoman.demos import browser_live
 from dragoman.demos.browser import serve
 from dragoman.pipeline.inputs import MEDIA_SUFFIXES
+from dragoman.pipeline.runner import ActorDied
 from dragoman.stages.messages import CHUNK_SAMPLES, SessionOptions
 from tests.demos.browsers import (
     chromium,
@@ -278,6 +279,38 @@ def test_it_says_how_far_it_is_behind(playwright, chromium, served, local, monke
         go_on.set()
         page.locator("#dg-problem").wait_for(state="hidden")
         page.wait_for_function("() => !document.getElementById('dg-lag').textContent")
+        press(page, "Stop")
+
+
+def test_it_says_that_a_worker_was_replaced(playwright, chromium, served, local, monkeypatch):
+    outcome, deaths = local.outcome, iter([ActorDied("killed")])
+
+    def once(*args):
+        if death := next(deaths, None):
+            raise death
+        return outcome(*args)
+
+    with page_of(playwright, chromium, served) as page:
+        press(page, "Record")
+        page.locator(".dg-partial").wait_for()
+        assert page.locator("#dg-note").inner_text() == ""
+        monkeypatch.setattr(local, "outcome", once)
+        page.locator("#dg-note", has_text="Nothing is lost").wait_for()
+        shown = page.locator(".dg-final").count()
+        page.locator(".dg-final").nth(shown + 1).wait_for()
+        assert page.locator("#dg-problem").is_hidden()
+        press(page, "Stop")
+        wait_for_status(page, "Stopped")
+        assert page.locator("#dg-note").inner_text() == ""
+
+
+def test_an_answer_that_breaks_off_does_not_end_the_page(playwright, chromium, served):
+    with page_of(playwright, chromium, served) as page:
+        page.route("**/api/state/**", lambda route: route.fulfill(body='{"live": '))
+        press(page, "Record")
+        page.locator("#dg-mic", has_text="does not answer").wait_for()
+        page.unroute("**/api/state/**")
+        page.locator(".dg-final").first.wait_for()
         press(page, "Stop")
 
 
