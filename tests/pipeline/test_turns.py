@@ -78,8 +78,10 @@ def test_only_threads_that_do_not_fit_take_turns(monkeypatch):
     assert not wanted(0, 2, 2, gpus=0.4)
 
 
-def test_a_bundled_model_takes_no_turns_and_a_large_one_does(tmp_path, monkeypatch):
+def test_a_small_model_takes_no_turns_and_a_large_one_does(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    with (tmp_path / "model.safetensors").open("wb") as weights:
+        weights.truncate(2**31)  # as large as that, without taking room
     for cores in (1, 2, 4, 8):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)))
         assert not needed(recipes(ModelSpec("nano")))
