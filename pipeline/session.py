@@ -138,12 +138,12 @@ class Session:
 
     def __iter__(self) -> Generator[Caption, None, None]:
         self._chain.open(self.name, self._options)
-        if self._pace != "fast":
-            self._chain.prepare()
-        feeder = threading.Thread(target=self._feed, name=f"feed-{self.name}", daemon=True)
-        feeder.start()
         ledger, count, finished = Ledger(), 0, False
         try:
+            if self._pace != "fast":
+                self._chain.prepare()
+            feeder = threading.Thread(target=self._feed, name=f"feed-{self.name}", daemon=True)
+            feeder.start()
             for batch, captions in self._in_order():
                 for made in captions:
                     caption = ledger.again(made) if self._openings else made
