@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from training.muon import GroupedMuon
 from training.phases import Phase
 
 PEAK_RATE = 1.2e-3  # of AdamW
@@ -37,10 +38,9 @@ def optimizers(model: nn.Module, muon: bool) -> list[torch.optim.Optimizer]:
         torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.98), fused=True)
     ]
     if matrices:
+        kind = GroupedMuon if matrices[0].is_cuda else torch.optim.Muon
         found.append(
-            torch.optim.Muon(
-                matrices, lr=MUON_RATE, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"
-            )
+            kind(matrices, lr=MUON_RATE, weight_decay=0.02, adjust_lr_fn="match_rms_adamw")
         )
     for optimizer in found:
         for group in optimizer.param_groups:

@@ -4,9 +4,9 @@
     python -m training.pack --unpack build/packed --corpus build/speech
 
 A piece is an uncompressed tar of at most 60 MiB with whole parts (`training.speech_parts`): the
-lines of each as they are, its samples small. Forms: `opus`, 24 kbit/s by PyAV; `mulaw`, 8 bits a
-sample, 58 MB an hour, which numpy alone reads. Unusual: unpacking gives the int16 files back, so
-nothing else needs to know.
+lines of each as they are, its samples small. Forms: `opus`, 9 MB an hour, by PyAV; `mulaw`, 58 MB
+an hour, which numpy alone reads. Unusual: unpacking gives the int16 files back, so nothing else
+needs to know.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from training.codecs import av
 from training.speech_parts import SAMPLE_RATE_HZ
 
 PIECE_BYTES = 60 * 2**20
-OPUS_BITS_A_SECOND = 24_000
+OPUS_BITS_A_SECOND = 20_000
 CODECS = ("opus", "mulaw")
 _MU = 255.0
 _TAR_BLOCK = 512  # a member's header, and what its size is rounded up to

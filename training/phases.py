@@ -1,9 +1,9 @@
 """The three phases of a run, and the second one's data.
 
 First the encoder learns letters alone. Then the decoder learns to read what the encoder writes: the
-encoder stands still, so its output is computed once and a step takes half the time. Then both go on
-together. Trained together from the start, the decoder first learns to guess its own next word, and
-has not begun to listen when the time is over.
+encoder stands still, so on a CPU its output is computed once and a step takes half the time. Then
+both go on together. Trained together from the start, the decoder first learns to guess its own next
+word, and has not begun to listen when the time is over.
 """
 
 import random
@@ -83,3 +83,10 @@ def encode(model: Nano, spoken: Sequence[Spoken]) -> Pack:
         features = model.features(audio.to(model.device)).half().cpu()
     kept = [row[:count].clone() for row, count in zip(features, counts, strict=True)]
     return [replace(one, samples=torch.empty(0)) for one in spoken], kept
+
+
+@torch.no_grad()
+def encoded(model: Nano, batch: Batch) -> Batch:
+    """The batch with features for its audio, of an encoder that stands still."""
+    with torch.autocast(model.device.type, torch.bfloat16):
+        return replace(batch, features=model.features(batch.audio))

@@ -11,7 +11,7 @@ each of which draws for itself (where a GPU would wait for one).
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -82,8 +82,8 @@ class Stream:
     share: float = 1.0
     augment: bool = True
 
-    def __iter__(self) -> Iterator[Batch]:
-        """Heard batches."""
+    def heard(self) -> Iterator[Batch]:
+        """Batches of speech."""
         source, shelves = Source(self, self._seed()), Shelves(self.seconds)
         while True:
             row = self.batcher.row(source.spoken(), source.rng)
@@ -172,13 +172,13 @@ class Source:
         return replace(heard, language=language, known=False, expected=False)
 
 
-def loader(stream: Stream, workers: int) -> Iterator[Batch]:
-    """The stream's batches, made in so many processes beside this one, or (0) in this one."""
+def loader(batches: Callable[[], Iterator[Batch]], workers: int) -> Iterator[Batch]:
+    """Batches made in so many processes beside this one, or (0) in this one."""
     if not workers:
-        return iter(stream)
+        return batches()
     return iter(
         DataLoader(
-            _Workers(stream),
+            _Workers(batches),
             batch_size=None,
             num_workers=workers,
             prefetch_factor=4,
@@ -188,13 +188,13 @@ def loader(stream: Stream, workers: int) -> Iterator[Batch]:
 
 
 class _Workers(IterableDataset):
-    """A stream as torch's loader wants it."""
+    """Endless batches as torch's loader wants them."""
 
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
+    def __init__(self, batches: Callable[[], Iterator[Batch]]) -> None:
+        self._batches = batches
 
     def __iter__(self) -> Iterator[Batch]:
-        return iter(self._stream)
+        return self._batches()
 
 
 def packed(spoken: list[Spoken], samples: int) -> list[list[Spoken]]:

@@ -17,6 +17,7 @@ import random
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -34,7 +35,7 @@ from training.compiling import compile_parts
 from training.growth import take, weights_of
 from training.model import Nano
 from training.optimizing import agreed, optimizers, rate, set_rate, share_gradients
-from training.phases import HEARING, READING, Encoded, Phase, current, encode, phases
+from training.phases import HEARING, READING, Encoded, Phase, current, encode, encoded, phases
 from training.progress import Evaluator
 from training.run import Average, Progress, Run, export
 from training.speech_parts import SAMPLE_RATE_HZ
@@ -46,8 +47,7 @@ log = logging.getLogger(__name__)
 LETTERS_WEIGHT = 0.5
 FORGET_SHARE = 0.35  # of the answer's words, at the start; it falls to nothing with time
 FORGET_READ_SHARE = 0.1  # of a text that is to be translated
-WRITTEN_EVERY = {HEARING: 6, READING: 3}  # one step in so many is text alone
-WRITTEN_EVERY_ELSE = 6
+WRITTEN_EVERY = (6, 3, 6)  # one step in so many of each phase is text alone
 WRITTEN_ROWS = 16
 MASK_SHARE = 0.5
 ENCODED_SECONDS = 20_000.0  # of speech for the second phase
@@ -72,6 +72,7 @@ class Trainer:
     stream: Stream
     rng: random.Random
     evaluator: Evaluator
+    waited: float = 0.0  # seconds in this sitting, for batches
 
     @classmethod
     def open(cls, rank: int, args: argparse.Namespace) -> "Trainer":
@@ -108,7 +109,7 @@ class Trainer:
         args, now = self.args, self.now
         budget, plan = args.minutes * 60, phases(args.hearing, args.reading)
         saved, evaluated = time.monotonic(), now.seconds
-        written = self.stream.written(args.rows)
+        written = loader(partial(self.stream.written, args.rows), min(2, args.workers))
         batches: Iterator[Batch] = iter(())
         entered = ""
         while now.seconds < budget:
@@ -118,14 +119,17 @@ class Trainer:
             if phase.name != now.phase:
                 now.phase, now.phase_step = phase.name, 0
             started = clock(args.device)
-            every = WRITTEN_EVERY.get(phase.name, WRITTEN_EVERY_ELSE)
+            every = args.written_every[plan.index(phase)]
             reads = now.step % every == every - 1
-            self.step(next(written if reads else batches), phase, over, reads)
+            asked = time.monotonic()
+            batch = next(written if reads else batches)
+            self.waited += time.monotonic() - asked
+            self.step(batch, phase, over, reads)
             now.seconds += agreed(clock(args.device) - started)
             if self.rank == 0 and time.monotonic() - saved > SAVE_EVERY_S:
                 saved = time.monotonic()
                 self.run.save(self.model, self.average, self.optimizers, now)
-            if self.rank == 0 and now.seconds - evaluated > args.evaluate * 60:
+            if self.rank == 0 and 0 < args.evaluate * 60 < now.seconds - evaluated:
                 evaluated = now.seconds
                 self.evaluate()
         if self.rank == 0:
@@ -134,8 +138,8 @@ class Trainer:
     def batches(self, phase: Phase) -> Iterator[Batch]:
         """What a phase hears: nothing again, and as noisy as it was at last."""
         self.stream.seen, self.stream.seed = self.now.utterances, self.rng.randrange(2**31)
-        if phase.name != READING:
-            return loader(self.stream, self.args.workers)
+        if phase.name != READING or self.args.workers:
+            return loader(self.stream.heard, self.args.workers)
         source = Source(self.stream, f"{self.rng.random()}-encoded")
         wanted, packs, heard = ENCODED_SECONDS * self.stream.share, [], 0.0
         while heard < min(wanted, self.args.minutes * 400):
@@ -158,6 +162,8 @@ class Trainer:
         forget = FORGET_SHARE * (1 - now.seconds / (self.args.minutes * 60))
         if reads:
             forget = FORGET_READ_SHARE
+        elif phase.name == READING and batch.features is None:  # where encoding takes no time
+            batch = encoded(self.model, batch)
         with torch.autocast(model.device.type, torch.bfloat16):
             hears_only = phase.name == HEARING and not reads
             losses = model.losses(batch, mask, size, hears_only, forget)
@@ -181,7 +187,7 @@ class Trainer:
                 "answer": losses.answer, "letters": losses.letters, "gathered": losses.gathered
             }  # fmt: skip
             self.run.log(
-                **asdict(now), rate=share, norm=norm.item(), whole=size is None,
+                **asdict(now), rate=share, norm=norm.item(), whole=size is None, waited=self.waited,
                 **{k: round(v.item(), 4) for k, v in told.items()},
             )  # fmt: skip
 
@@ -206,7 +212,8 @@ class Trainer:
         (args.out / "tokenizer.json").write_text(source, encoding="utf-8")
         Checkpoint.open(str(args.out)).language_model()  # what cannot be loaded is not finished
         self.average.weights = rounded
-        self.evaluate()
+        if args.evaluate:
+            self.evaluate()
 
 
 def clock(device: str) -> float:
@@ -262,6 +269,8 @@ def train(rank: int, args: argparse.Namespace) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if args.device == "cpu":
         torch.set_num_threads(1)
+    else:
+        torch.set_float32_matmul_precision("high")
     store = f"file://{(args.run / 'rendezvous').resolve()}"
     dist.init_process_group("gloo", store, rank=rank, world_size=args.processes)
     trainer = Trainer.open(rank, args)
@@ -282,9 +291,15 @@ def options(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=85.0)
     parser.add_argument("--hearing", type=float, default=0.4, help="end of the first phase")
     parser.add_argument("--reading", type=float, default=0.6, help="end of the second phase")
-    parser.add_argument("--evaluate", type=float, default=6.0, help="every so many minutes")
+    parser.add_argument(
+        "--evaluate", type=float, default=6.0, help="every so many minutes and at the end; 0: never"
+    )
     parser.add_argument("--seconds", type=float, default=64.0, help="of audio in a batch")
     parser.add_argument("--rows", type=int, default=WRITTEN_ROWS, help="in a batch of text")
+    parser.add_argument(
+        "--written-every", type=int, nargs=3, default=WRITTEN_EVERY, metavar="STEPS",
+        help="in each phase, one step in so many is text alone",
+    )  # fmt: skip
     parser.add_argument("--blocks", type=int, default=nano.SHAPE.audio_blocks)
     parser.add_argument("--ffn", type=int, default=nano.SHAPE.ffn)
     parser.add_argument("--device", default="cpu")

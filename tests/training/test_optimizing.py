@@ -3,6 +3,7 @@
 import torch
 
 from tests import nano_like
+from training.muon import GroupedMuon
 from training.optimizing import optimizers, set_rate
 
 
@@ -36,3 +37,22 @@ def test_a_rate_is_a_share_of_each_peak(tokenizer):
         set_rate(found, share)
         rates = [group["lr"] for one in found for group in one.param_groups]
         assert torch.allclose(torch.tensor(rates), torch.tensor(peaks) * share)
+
+
+def test_matrices_of_one_shape_step_together_as_they_would_alone():
+    torch.manual_seed(0)
+    shapes = [(24, 16), (16, 24), (24, 16), (8, 8)]
+    alone = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
+    together = [torch.nn.Parameter(one.detach().clone()) for one in alone]
+    options = dict(lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    pair = torch.optim.Muon(alone, **options), GroupedMuon(together, **options)
+    for _ in range(3):
+        for a, b in zip(alone[:3], together[:3], strict=True):  # the last has no gradient
+            a.grad = torch.randn(a.shape)
+            b.grad = a.grad.clone()
+        for optimizer in pair:
+            optimizer.step()
+    for a, b in zip(alone, together, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=2e-3)  # rounded to bfloat16 on the way
+        assert torch.equal(pair[0].state[a].get("momentum_buffer", a),
+                           pair[1].state[b].get("momentum_buffer", b))  # fmt: skip

@@ -67,7 +67,7 @@ def test_batches_have_few_shapes_and_lose_no_row(batcher):
 
 
 def test_batches_are_as_large_as_wanted_and_repeatable(stream):
-    first, again = (list(itertools.islice(iter(stream), 4)) for _ in range(2))
+    first, again = (list(itertools.islice(stream.heard(), 4)) for _ in range(2))
     for a, b in zip(first, again, strict=True):
         assert torch.equal(a.audio, b.audio) and torch.equal(a.answers, b.answers)
     slack = 2 * CHUNK_SAMPLES / SAMPLE_RATE_HZ
@@ -78,7 +78,7 @@ def test_batches_are_as_large_as_wanted_and_repeatable(stream):
 
 
 def test_worker_processes_draw_for_themselves(stream):
-    found = list(itertools.islice(loader(stream, 2), 4))
+    found = list(itertools.islice(loader(stream.heard, 2), 4))
     assert not any(
         a.audio.shape == b.audio.shape and torch.equal(a.audio, b.audio)
         for a, b in itertools.combinations(found, 2)
@@ -129,7 +129,7 @@ def test_new_speech_is_found_while_training(folders, batcher, tmp_path, monkeypa
 
 def test_no_speech_is_an_error_that_says_so(folders, batcher, tmp_path):
     with pytest.raises(FileNotFoundError, match="training.speech"):
-        next(iter(Stream(tmp_path, folders[1], batcher, 4.0, 0)))
+        next(Stream(tmp_path, folders[1], batcher, 4.0, 0).heard())
 
 
 def test_written_batches_pair_all_languages_with_english(stream, tokenizer):
@@ -164,5 +164,5 @@ def test_english_goes_everywhere_and_everything_to_english():
 
 def test_cut_share_is_the_batchers_own(folders, tokenizer):
     whole = Stream(folders[0], folders[1], Batcher(tokenizer, cut_share=0.0), 4.0, 0, 100_000)
-    for batch in itertools.islice(iter(whole), 3):
+    for batch in itertools.islice(whole.heard(), 3):
         assert (batch.tokens * CHUNK_SAMPLES >= batch.audio.ne(0).sum(1)).all()
