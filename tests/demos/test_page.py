@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import TimeoutError
 
 from dragoman.demos import browser_live
 from dragoman.demos.browser import serve
@@ -22,7 +23,6 @@ from dragoman.pipeline.runner import ActorDied
 from dragoman.stages.messages import CHUNK_SAMPLES, SessionOptions
 from tests.demos.browsers import (
     chromium,
-    eventually,
     fake_chain,
     opened,
     playwright,
@@ -31,6 +31,7 @@ from tests.demos.browsers import (
     texts,
     wait_for_status,
 )
+from tests.waiting import PATIENCE_S, eventually
 
 __all__ = ["chromium", "playwright"]  # fixtures
 MICROPHONE = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
@@ -68,7 +69,7 @@ def served(local):
 
 @contextmanager
 def page_of(playwright, chromium, served, **options):
-    with opened(playwright, chromium, *MICROPHONE, timeout_ms=30_000, **options) as open_page:
+    with opened(playwright, chromium, *MICROPHONE, **options) as open_page:
         yield open_page(served.url)
 
 
@@ -90,6 +91,25 @@ def speak(page, segments: int = 1) -> None:
     page.locator(".dg-final").nth(segments - 1).wait_for()
     press(page, "Stop")
     wait_for_status(page, "Stopped")
+
+
+@pytest.mark.parametrize("late", ["**/scripts/browser_sound.js", "**/api/visit"])
+def test_what_can_be_pressed_is_heard(playwright, chromium, served, late):
+    """The page's parts are there before its script and its key are."""
+    with opened(playwright, chromium, *MICROPHONE) as open_page:
+        page, held = open_page("about:blank", ready=False), []
+        page.route(late, lambda route: held.append(route))
+        page.goto(served.url, wait_until="commit")
+        page.locator("#dg-captions").wait_for()
+        page.wait_for_function("() => document.querySelector('#dg-record')")
+        eventually(lambda: page.wait_for_timeout(20) or held)
+        with pytest.raises(TimeoutError):
+            page.locator("#dg-record").click(timeout=1_000)
+        for request in held:
+            request.continue_()
+        press(page, "Record")
+        page.locator(".dg-final").first.wait_for()
+        press(page, "Stop")
 
 
 @pytest.mark.parametrize("pause_ms", [0, 200])
@@ -184,7 +204,7 @@ def slowly(local, monkeypatch):
 
     def wait(session, *chunks, **more):
         if chunks and chunks[0].start > 30 * CHUNK_SAMPLES:
-            go_on.wait(60)
+            go_on.wait(PATIENCE_S)
         return step(session, *chunks, **more)
 
     monkeypatch.setattr(local, "step", wait)
@@ -267,7 +287,7 @@ def test_it_says_how_far_it_is_behind(playwright, chromium, served, local, monke
         page.locator(".dg-partial").wait_for()
 
         def wait(*args, **more):
-            go_on.wait(60)
+            go_on.wait(PATIENCE_S)
             return step(*args, **more)
 
         monkeypatch.setattr(local, "step", wait)  # as when Ray does not answer
@@ -330,9 +350,7 @@ def test_after_twenty_minutes_an_answer_costs_what_is_new(playwright, chromium, 
         page.locator(".dg-final").nth(1_500).wait_for()
         answers = []
         page.on("response", lambda answer: answers.append(answer) if "/state/" in answer.url else 0)
-        end = time.monotonic() + 20
-        while len(answers) < 6 and time.monotonic() < end:
-            page.wait_for_timeout(200)
+        eventually(lambda: page.wait_for_timeout(20) or len(answers) >= 6)
         sizes = [len(answer.body()) for answer in answers[1:-1]]
         took = [answer.request.timing["responseEnd"] for answer in answers[1:-1]]
         assert len(sizes) >= 4 and max(sizes) < 3_000, sizes
