@@ -248,3 +248,30 @@ def test_a_ray_without_a_gpu_refuses_stages_that_want_one_at_once():
     *said, soon = done.stdout.splitlines()
     assert len(said) == 2 and soon == "True"
     assert all(s.startswith("DeviceError --device cuda: no node of this Ray has a") for s in said)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no thread yields alone")
+def test_a_spare_process_yields_while_it_imports_and_not_when_it_works():
+    script = """
+        import os, sys, threading
+
+        class Watch:
+            @staticmethod
+            def find_spec(name, path, target=None):
+                if name == "torch":
+                    print(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+        from dragoman.pipeline.ray_actors import YIELDING, RayRunner
+        sys.meta_path.insert(0, Watch)
+        RayRunner((), True, None).warm()
+        after = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        print(YIELDING, after == os.nice(0), "torch" in sys.modules)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert done.stdout == "19\n19 True True\n", done.stderr
