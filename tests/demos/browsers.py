@@ -42,9 +42,9 @@ def fake_chain():
     chain.stop()
 
 
-def live_on(chain, places: int = 16) -> Live:
-    """A transcript of sessions on ``chain``."""
-    free = threading.Semaphore(places)
+def live_on(chain, free: threading.Semaphore | None = None) -> Live:
+    """A transcript of sessions on ``chain``, which take their places from ``free``."""
+    free = free or threading.Semaphore(16)
     return Live(lambda feed: PageSession(chain, feed, SessionOptions(), "live", free))
 
 

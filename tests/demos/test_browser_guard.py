@@ -206,9 +206,10 @@ def test_a_refused_request_is_not_read_for_ever(served, monkeypatch, bound):
 def test_an_upload_that_grows_too_large_is_cut_off(served, monkeypatch):
     monkeypatch.setattr(browser_guard, "UPLOAD_BYTES", 100_000)
     chunks = iter([bytes(30_000)] * 10)  # without a length
-    status, _, body = ask(served, "POST", f"/api/video/{visit(served)}?name=a.wav", chunks)
+    key = visit(served)
+    status, _, body = ask(served, "POST", f"/api/video/{key}?name=a.wav", chunks)
     assert status == 413 and b"dragoman translate" in body
-    folder = next(iter(served.visitors._open.values())).folder.parent
+    folder = served.visitors.get(key).folder.parent
     assert [path for path in folder.rglob("*") if path.is_file()] == []
 
 

@@ -1,6 +1,7 @@
 """The sessions and visitors of `dragoman demo`'s page, without a browser."""
 
 import gc
+import threading
 import time
 from concurrent.futures import Future
 from pathlib import Path
@@ -208,8 +209,7 @@ def test_recordings_with_ever_new_rates_are_few_and_leave_no_threads(local):
     before = native_threads()
     for number in range(60):
         live.hear(8_000 + 100 * number, np.zeros(400, np.int16), number, 0)
-        running = [r for r in live._recordings if not r.run.done]
-        assert len(running) <= browser_live.UNFINISHED
+        assert len(local.sessions()) <= browser_live.UNFINISHED
     live.stop()
     eventually(lambda: not live.listening)
     live.rows()
@@ -233,7 +233,8 @@ def test_sound_that_is_far_ahead_of_the_clock_is_refused(local):
 
 
 def test_a_session_waits_for_a_place(local):
-    first, second = (Live(begin) for begin in [live_on(local, 1)._begin_session] * 2)
+    place = threading.Semaphore(1)
+    first, second = live_on(local, place), live_on(local, place)
     speak(first, 3)
     eventually(first.captions)
     speak(second, 3)
@@ -346,11 +347,11 @@ def test_many_visits_take_the_place_of_each_other_and_of_no_speaker(local, tmp_p
     visitors = Visitors(local, OPTIONS, tmp_path)
     speaker = visitors.new()
     speak(speaker.live, 3)
-    for _ in range(10):
-        visitors.new()
+    others = [visitors.new() for _ in range(10)]
     assert len(visitors) == 3 and visitors.get(speaker.key) is speaker
-    for visitor in list(visitors._open.values()):
-        speak(visitor.live, 1)
+    for other in others:
+        if visitors.get(other.key) is other:
+            speak(other.live, 1)
     with pytest.raises(Full):
         visitors.new()
     assert len(list(tmp_path.iterdir())) == 3

@@ -16,11 +16,12 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import TimeoutError
 
-from dragoman.demos import browser_live
+from dragoman.demos import browser_live, browser_visitors
 from dragoman.demos.browser import serve
+from dragoman.demos.browser_live import Live
 from dragoman.pipeline.inputs import MEDIA_SUFFIXES
 from dragoman.pipeline.runner import ActorDied
-from dragoman.stages.messages import CHUNK_SAMPLES, SessionOptions
+from dragoman.stages.messages import CHUNK_SAMPLES, Caption, SessionOptions
 from tests.demos.browsers import (
     chromium,
     fake_chain,
@@ -188,11 +189,12 @@ def test_clear_asks_before_it_forgets(playwright, chromium, served):
         assert page.locator("#dg-live-files a").count() == 0
 
 
-def test_a_page_that_the_server_forgot_keeps_what_it_shows(playwright, chromium, served):
+def test_a_page_that_the_server_forgot_keeps_what_it_shows(
+    playwright, chromium, served, monkeypatch
+):
     with page_of(playwright, chromium, served) as page:
         speak(page)
-        for visitor in list(served.visitors._open.values()):
-            served.visitors._open.pop(visitor.key).close()
+        monkeypatch.setattr(browser_visitors, "KEPT_S", 0)
         page.locator("#dg-mic", has_text="does not know this page").wait_for()
         assert page.locator(".dg-final").count()
 
@@ -334,19 +336,26 @@ def test_an_answer_that_breaks_off_does_not_end_the_page(playwright, chromium, s
         press(page, "Stop")
 
 
+class Told(Live):
+    """A transcript in which ``before`` has been said 1 500 times, in segments of 0.8 s."""
+
+    before: Caption
+
+    def rows(self, since: int = 0):
+        rows, unsettled = super().rows(max(0, since - 1_500))
+        return [self.before] * (1_500 - since) + rows, unsettled
+
+
 def test_after_twenty_minutes_an_answer_costs_what_is_new(playwright, chromium, served):
-    """1 500 segments of 0.8 s."""
     with page_of(playwright, chromium, served) as page:
         eventually(lambda: len(served.visitors) and page.evaluate("sessionStorage.length"))
         key = page.evaluate("sessionStorage.getItem('dragoman-key')")
         visitor = served.visitors.get(key)
         press(page, "Record")
         page.locator(".dg-final").first.wait_for()
-        live = visitor.live
-        finals, _ = live.rows()
-        with live._lock:
-            live._rows[:0] = finals[:1] * 1_500
-            live.era += 1
+        (Told.before, *_), _ = visitor.live.rows()
+        visitor.live.clear()
+        visitor.live = Told(served.visitors.listen)
         page.locator(".dg-final").nth(1_500).wait_for()
         answers = []
         page.on("response", lambda answer: answers.append(answer) if "/state/" in answer.url else 0)

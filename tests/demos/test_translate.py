@@ -233,25 +233,25 @@ def test_the_bars_show_files_time_left_and_speed(monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     written = io.StringIO()
     console = Console(file=written, force_terminal=True, width=120, color_system=None)
-    bars = Bars(console, files=2, with_lines=True)
-    bars.start([(Path("in/a [x].mp4"), 100.0), (Path("in/b.mp4"), 300.0)])
-    bars.ready(2)
-    now[0] = 110.0
-    # Half of what is finished is an earlier run's: 20 s took 10 s.
-    bars.advance(Advanced(Path("in/a [x].mp4"), 40.0, 100.0, 20.0))
-    shown = _shown(bars)
+    with Bars(console, files=2, with_lines=True) as bars:
+        bars.start([(Path("in/a [x].mp4"), 100.0), (Path("in/b.mp4"), 300.0)])
+        bars.ready(2)
+        now[0] = 110.0
+        # Half of what is finished is an earlier run's: 20 s took 10 s.
+        bars.advance(Advanced(Path("in/a [x].mp4"), 40.0, 100.0, 20.0))
+    shown = newest(written)
     assert "a [x].mp4" in shown and "40%" in shown and "0/2 files" in shown and "10%" in shown
     assert "ETA 3:00.0" in shown and "RTF 0.50" in shown
-    bars.show(Result(Path("in/a [x].mp4"), "failed", reason="damaged", duration_s=60.0))
-    shown = _shown(bars)
+    with bars:
+        bars.show(Result(Path("in/a [x].mp4"), "failed", reason="damaged", duration_s=60.0))
+    shown = newest(written)
     assert "a [x].mp4" not in shown and "1/2 files" in shown and "ETA 2:30.0" in shown
     assert "failed   in/a [x].mp4" in written.getvalue()
 
 
-def _shown(bars: Bars) -> str:
-    shown = io.StringIO()
-    Console(file=shown, width=120, color_system=None).print(bars._progress.get_renderable())
-    return shown.getvalue()
+def newest(written: io.StringIO) -> str:
+    """The last picture of the bars: they are cleared before each, and at the end."""
+    return [shown for shown in written.getvalue().split("\x1b[2K") if "files" in shown][-1]
 
 
 # The whole program in processes of its own, killed half-way.
