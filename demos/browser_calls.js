@@ -2,6 +2,7 @@
 const STORED = "dragoman-key";
 
 let key = "";
+let page = 0; // its number among those that had the key
 export let files = []; // names of the files that a transcript can be downloaded as
 
 export const wait = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -36,7 +37,7 @@ export const visit = async () => {
     const answer = await fetch("api/visit", { method: "POST", body: had });
     const told = await answer.json();
     if (!answer.ok) return told.detail;
-    ({ key, files } = told);
+    ({ key, page, files } = told);
     sessionStorage.setItem(STORED, key);
     return "";
   } catch (error) {
@@ -44,4 +45,4 @@ export const visit = async () => {
   }
 };
 
-export const leave = () => key && navigator.sendBeacon(address("bye"));
+export const leave = () => key && navigator.sendBeacon(address("bye") + "?page=" + page);

@@ -9,11 +9,16 @@ the page's own (DNS rebinding). So a request is refused
 * for a path that the page does not use: of Gradio's routes only files of its own remain;
 * with a body that is larger than the route takes, before it is read where its length is told.
 
-What is unusual: it is plain ASGI, as what it wraps must not see what is refused. docs/security.md
-says what this is worth.
+What is unusual: it is plain ASGI, as what it wraps must not see what is refused. And an answer that
+comes before its request was read waits for the rest of it: to close a connection with unread bytes
+resets it, and takes the answer away from whoever is still sending. docs/security.md says what this
+is worth.
 """
 
+import asyncio
+import contextlib
 import socket
+import time
 from collections.abc import Iterable
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -30,7 +35,10 @@ SOUND_BYTES = 10 * 192_000 * 2  # ten seconds of the highest rate
 # What a page of Gradio's is made of. All else of it stays closed.
 SHELL = ("/config", "/theme.css", "/favicon.ico", "/robots.txt", "/manifest.json")
 SHELL_FOLDERS = ("/assets/", "/static/", "/svelte/")
-CLOSE = {"Connection": "close"}  # what else the request brings is not read
+# What of a request that has been answered is still read, before its connection is closed (nginx
+# calls this a lingering close, and waits as long).
+LINGER_S, LINGER_IDLE_S = 30.0, 5.0
+LINGER_BYTES = 2**26
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",  # addresses hold keys
@@ -51,14 +59,14 @@ class Guard:
             return await self._app(scope, receive, send)
         if scope["type"] != "http":  # the page uses no web sockets
             return await send({"type": "websocket.close", "code": 1008})
-        body = _Body(receive, _limit(scope["path"]))
+        body = _Body(receive, Headers(scope=scope), _limit(scope["path"]))
         try:
             self._check(scope)
-            body.check(Headers(scope=scope).get("content-length"))
+            body.check()
         except HTTPException as refused:
-            answer = JSONResponse({"detail": refused.detail}, refused.status_code, CLOSE)
-            return await answer(scope, receive, _hardened(send))
-        await self._app(scope, body.receive, _hardened(send))
+            answer = JSONResponse({"detail": refused.detail}, refused.status_code)
+            return await answer(scope, receive, _answering(send, body))
+        await self._app(scope, body.receive, _answering(send, body))
 
     def _check(self, scope: Scope) -> None:
         headers, path, method = Headers(scope=scope), scope["path"], scope["method"]
@@ -83,22 +91,37 @@ class Guard:
 
 
 class _Body:
-    """What a request brings, up to ``limit`` bytes."""
+    """What a request brings, up to ``limit`` bytes; ``unread`` while more of it is to come."""
 
-    def __init__(self, receive: Receive, limit: int) -> None:
+    def __init__(self, receive: Receive, headers: Headers, limit: int) -> None:
         self._receive, self._limit, self._got = receive, limit, 0
+        self._told = headers.get("content-length", "0")
+        self.unread = self._told != "0" or "transfer-encoding" in headers
 
-    def check(self, told: str | None) -> None:
-        """Raises HTTPException where the length that is ``told`` is too much."""
-        if told is not None and (not told.isdecimal() or int(told) > self._limit):
+    def check(self) -> None:
+        """Raises HTTPException where the length that is told is too much."""
+        if not self._told.isdecimal() or int(self._told) > self._limit:
             raise self._too_large()
 
     async def receive(self) -> Message:
         """The next part; raises HTTPException, which the app answers with."""
-        message = await self._receive()
-        self._got += len(message.get("body", b""))
+        message = await self._next()
         if self._got > self._limit:
             raise self._too_large()
+        return message
+
+    async def drain(self) -> None:
+        """Reads what is still to come, within reason, and drops it."""
+        most, end = self._got + LINGER_BYTES, time.monotonic() + LINGER_S
+        with contextlib.suppress(TimeoutError):
+            while self.unread and self._got < most and (left := end - time.monotonic()) > 0:
+                async with asyncio.timeout(min(left, LINGER_IDLE_S)):
+                    await self._next()
+
+    async def _next(self) -> Message:
+        message = await self._receive()
+        self._got += len(message.get("body", b""))
+        self.unread = self.unread and message.get("more_body", False)
         return message
 
     def _too_large(self) -> HTTPException:
@@ -142,10 +165,19 @@ def _own_names() -> set[str]:
     return {"localhost", name, f"{name}.local", socket.getfqdn()}
 
 
-def _hardened(send: Send) -> Send:
+def _answering(send: Send, body: _Body) -> Send:
+    """``send`` with the page's headers, and with a connection that lasts until ``body`` is read."""
+
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":
-            MutableHeaders(scope=message).update(HEADERS)
+            headers = MutableHeaders(scope=message)
+            headers.update(HEADERS)
+            if body.unread:
+                headers["Connection"] = "close"
+        elif body.unread and not message.get("more_body", False):
+            await send({**message, "more_body": True})  # all of the answer; the end closes
+            await body.drain()
+            message = {"type": "http.response.body"}
         await send(message)
 
     return sent

@@ -128,10 +128,12 @@ const start = async () => {
     if (recording() || working() || has.rows > saved) event.preventDefault();
   });
   window.addEventListener("pagehide", leave);
+  window.addEventListener("pageshow", (event) => event.persisted && visit()); // back again
   for (let problem; (problem = await visit()); await wait(IDLE_MS)) {
     text("dg-problem", problem);
     part("dg-problem").hidden = false;
   }
+  document.body.classList.add("dg-ready");
   await poll();
 };
 

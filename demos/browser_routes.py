@@ -71,7 +71,8 @@ class _Page:
                 visitor = await run_in_threadpool(self._visitors.new)
             except Full as error:
                 raise HTTPException(503, str(error)) from None
-        return {"key": visitor.key, "files": state.live_files(self._visitors)}
+        files = state.live_files(self._visitors)
+        return {"key": visitor.key, "page": visitor.enter(), "files": files}
 
     def state(
         self, key: str, era: int = 0, rows: int = 0, number: int = 0, lines: int = 0, whole: int = 0
@@ -114,11 +115,9 @@ class _Page:
         self._of(key).live.clear()
         return {"cleared": True}
 
-    def bye(self, key: str) -> dict[str, bool]:
-        """The page was closed, or is being loaded again."""
-        visitor = self._of(key)
-        visitor.live.stop()
-        visitor.closed = True
+    def bye(self, key: str, page: int = Query(ge=0)) -> dict[str, bool]:
+        """The page of that number was closed, or is being loaded again."""
+        self._of(key).leave(page)
         return {"closed": True}
 
     async def upload(self, key: str, request: Request, name: str = Query(max_length=1_000)) -> Any:

@@ -5,7 +5,9 @@ the key when it is loaded again. What it may download or play is named, not a pa
 among those that belong to it.
 
 What is unusual: a page that is closed says so, one whose connection breaks does not. So a visitor
-is kept as long as that costs little: an hour with a transcript, minutes without, and so many.
+is kept as long as that costs little: an hour with a transcript, minutes without, and so many. And
+what a browser sends at the end of a page comes in any order, also after the next page has begun: so
+each page that has the key has a number, and says goodbye by that alone.
 """
 
 import os
@@ -13,6 +15,7 @@ import secrets
 import shutil
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +28,7 @@ from dragoman.pipeline.chain import Chain
 from dragoman.stages.messages import SessionOptions
 
 CLOSED_S = 15.0  # a page that is loaded again is back by then
+PAGES = 8  # with one key, as a tab that was duplicated has it
 IDLE_S = 180.0  # browsers let a hidden page ask once a minute
 KEPT_S = 3_600.0  # a transcript
 SWEEP_S = 1.0
@@ -49,8 +53,10 @@ class Visitor:
         self.video: Video | None = None
         self.videos = 0  # so far; tells a page that what it has is of another file
         self.seen_at = time.monotonic()
-        self.closed = False
+        self.closed = False  # every page that had the key
         self._visitors = visitors
+        self._pages: deque[int] = deque(maxlen=PAGES)
+        self._entered = 0
         self._lock = threading.RLock()
 
     @property
@@ -67,7 +73,25 @@ class Visitor:
 
     def touch(self) -> None:
         """It is there."""
-        self.seen_at, self.closed = time.monotonic(), False
+        self.seen_at = time.monotonic()
+
+    def enter(self) -> int:
+        """A page was opened, or loaded again; its number."""
+        with self._lock:
+            self.closed = False
+            self._entered += 1
+            self._pages.append(self._entered)
+            return self._entered
+
+    def leave(self, page: int) -> None:
+        """The page of that number was closed; with the last one recording stops."""
+        with self._lock:
+            if page not in self._pages:
+                return
+            self._pages.remove(page)
+            if not self._pages:
+                self.closed = True
+                self.live.stop()
 
     def files(self, number: int) -> dict[str, Path]:
         """What belongs to its file ``number``, by name."""

@@ -54,7 +54,7 @@ def checked(check: str, find: Callable[[], Finding]) -> Finding:
 def machine(spec: ModelSpec) -> Iterator[Finding]:
     """All about the machine, and whether the model of ``spec`` fits on it."""
     yield checked("machine", _machine)
-    yield checked("versions", _versions)
+    yield checked("versions", versions)
     yield checked("accelerator", partial(_accelerator, spec))
     yield checked("memory", partial(_memory, spec))
     yield checked("disk", _disk)
@@ -75,7 +75,7 @@ def _machine() -> Finding:
     return Finding("machine", "ok", found)
 
 
-def _versions() -> Finding:
+def versions() -> Finding:
     """What is installed against what this package asks for."""
     wrong = []
     try:

@@ -68,7 +68,7 @@ def model(spec: ModelSpec, ray: bool = True, clip: Path | None = None) -> Iterat
             yield _seen(captions, spec)
             yield _translated(captions, known)
         if not pairs:
-            yield checked("reference", lambda: _reference(chain, options, clip))
+            yield checked("reference", lambda: reference(chain, options, clip))
 
 
 def _described(spec: ModelSpec) -> Finding:
@@ -167,7 +167,7 @@ def _translated(captions: "Sequence[Caption]", known: bool) -> Finding:
     return Finding("translation", "ok", _short(said))
 
 
-def _reference(chain: "Chain", options: "SessionOptions", clip: Path | None) -> Finding:
+def reference(chain: "Chain", options: "SessionOptions", clip: Path | None) -> Finding:
     """The one published answer beside what came. It is of E4B in bf16, so other weights may differ
     and are no failure.
     """

@@ -7,6 +7,7 @@ machine work in turns (:mod:`pipeline.turns`).
 
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -35,6 +36,7 @@ from dragoman.pipeline.knock import knock  # noqa: E402
 
 OBJECT_STORE_BYTES = 128 * 2**20  # messages are small and travel inline; this is the spare room
 PLACEMENT_S = 60.0
+YIELDING = 19  # niceness: a program that wants the core, too, has nearly all of it
 
 
 class RayRunner(Runner):
@@ -49,8 +51,13 @@ class RayRunner(Runner):
         return True
 
     def warm(self) -> None:
-        """Imports what the stages of a model need, which takes longer than to load a small one."""
-        from dragoman.stages import encode, translate  # noqa: F401
+        """Imports what the stages of a model need, which takes longer than to load a small one.
+
+        It yields to the captions that are being made meanwhile.
+        """
+        importer = threading.Thread(target=_import_stages)  # yields alone, and ends
+        importer.start()
+        importer.join()
 
     def become(self, recipes: Sequence[Recipe], turns: Turns | None) -> None:
         """Takes the place of an actor that has ended."""
@@ -187,6 +194,12 @@ class RayHost(Host):
             ray.kill(self._spare)
         if self._owns_ray:
             ray.shutdown()
+
+
+def _import_stages() -> None:
+    if sys.platform == "linux":  # elsewhere it would be the whole process that yields, for ever
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), YIELDING)
+    from dragoman.stages import encode, translate  # noqa: F401
 
 
 def _died(error: Exception) -> ActorDied:

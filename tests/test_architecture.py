@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE_S
+
 ROOT = Path(__file__).resolve().parents[1]
 ROW = re.compile(r"^\| (\S+\.py): (\S+) \|", re.MULTILINE)
 DOCUMENT = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -36,7 +38,7 @@ def test_a_function_on_the_way_of_a_chunk_is_there(file, function):
 
 def test_the_list_is_what_a_chunk_passes():
     command = [sys.executable, "-m", "benchmarks.path"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S)
     *steps, _ = done.stdout.splitlines() or [done.stderr]
     passed = {tuple(step.split(": ")) for step in steps}
     assert passed == set(LISTED), done.stderr

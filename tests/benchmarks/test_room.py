@@ -14,6 +14,7 @@ from benchmarks.machine import Machine
 from benchmarks.room import SPARE_BYTES, MakeRoom, Room, whole
 from benchmarks.rows import Unavailable
 from tests.benchmarks.conftest import BLOCK
+from tests.waiting import PATIENCE_S
 
 FORMS = ("bf16", "bf12", "int8", "int4")
 
@@ -153,7 +154,7 @@ with whole(Path(sys.argv[1])) as half:
 
 def test_a_run_that_is_ended_leaves_no_half_of_a_file(tmp_path):
     command = [sys.executable, "-c", ENDED, str(tmp_path / "file.json")]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], timeout=120)
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], timeout=PATIENCE_S)
     assert done.returncode == 128 + signal.SIGTERM
     assert not list(tmp_path.iterdir())
 

@@ -3,7 +3,6 @@
 import os
 import shutil
 import threading
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,8 +13,7 @@ from dragoman.demos.browser_runs import PageSession
 from dragoman.stages.messages import SessionOptions
 from tests.pipeline.chains import in_process
 from tests.pipeline.fake_stages import fakes
-
-SLOW_MS = 150_000  # everything takes its time on a busy machine
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture(scope="module")
@@ -36,16 +34,6 @@ def playwright(chromium):
         yield started
 
 
-def eventually(what, within_s: float = 20.0):
-    """The first true value of ``what()``."""
-    end = time.monotonic() + within_s
-    while time.monotonic() < end:
-        if found := what():
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"not within {within_s} s")
-
-
 def fake_chain():
     """A chain in this process that says a word a chunk."""
     chain = in_process(fakes())
@@ -54,30 +42,31 @@ def fake_chain():
     chain.stop()
 
 
-def live_on(chain, places: int = 16) -> Live:
-    """A transcript of sessions on ``chain``."""
-    free = threading.Semaphore(places)
+def live_on(chain, free: threading.Semaphore | None = None) -> Live:
+    """A transcript of sessions on ``chain``, which take their places from ``free``."""
+    free = free or threading.Semaphore(16)
     return Live(lambda feed: PageSession(chain, feed, SessionOptions(), "live", free))
 
 
 @contextmanager
-def opened(playwright, chromium, *args, allow=True, scheme="light", timeout_ms=SLOW_MS):
+def opened(playwright, chromium, *args, allow=True, scheme="light"):
     """A function that opens a page in a visitor's browser of its own."""
     browser = playwright.chromium.launch(
         executable_path=chromium,
         args=["--no-sandbox", "--disable-background-networking", *args],
     )
 
-    def open_page(url: str):
+    def open_page(url: str, ready: bool = True):
         context = browser.new_context(
             viewport={"width": 1280, "height": 800},
             color_scheme=scheme,
             permissions=["microphone"] if allow else [],
         )
         page = context.new_page()
-        page.set_default_timeout(timeout_ms)
+        page.set_default_timeout(1_000 * PATIENCE_S)
         page.goto(url)
-        page.locator("#dg-record").wait_for()
+        if ready:
+            page.locator("#dg-record").wait_for()
         return page
 
     try:

@@ -20,9 +20,7 @@ from dragoman.pipeline.start import start
 from dragoman.spec import ModelSpec
 from dragoman.stages.messages import SessionOptions
 from tests.demos.browsers import (
-    SLOW_MS,
     chromium,
-    eventually,
     fake_microphone,
     opened,
     playwright,
@@ -31,6 +29,7 @@ from tests.demos.browsers import (
     texts,
     wait_for_status,
 )
+from tests.waiting import PATIENCE_S, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 NANO = ROOT / "models" / "nano"
@@ -80,7 +79,7 @@ def wait_for_clock(page, seconds: float) -> None:
         clock = re.search(r"(\d+):(\d\d)", status(page))
         return clock is not None and int(clock[1]) * 60 + int(clock[2]) >= seconds
 
-    end = time.monotonic() + SLOW_MS / 1_000
+    end = time.monotonic() + PATIENCE_S
     while not heard():
         assert time.monotonic() < end, status(page)
         page.wait_for_timeout(200)
@@ -91,7 +90,6 @@ def shoot(page, name: str) -> None:
         page.screenshot(path=ROOT / "docs" / name)
 
 
-@pytest.mark.timeout(600)
 def test_live_tab_captions_what_the_microphone_hears(playwright, chromium, served, spoken):
     with opened(playwright, chromium, *fake_microphone(f"{spoken}%noloop")) as open_page:
         page = open_page(served.url)
@@ -140,7 +138,6 @@ def test_live_tab_captions_what_the_microphone_hears(playwright, chromium, serve
         assert word_error_rate(" ".join(SPOKEN), " ".join(shown)) <= WORST_WER, shown
 
 
-@pytest.mark.timeout(600)
 def test_two_visitors_do_not_disturb_each_other_and_closed_tabs_end(
     playwright, chromium, chain, spoken
 ):
@@ -158,15 +155,14 @@ def test_two_visitors_do_not_disturb_each_other_and_closed_tabs_end(
         assert len(chain.sessions()) == 2
         second.locator("#dg-clear").click()
         second.close()
-        eventually(lambda: len(served.visitors) == 1 and len(chain.sessions()) == 1, 60)
+        eventually(lambda: len(served.visitors) == 1 and len(chain.sessions()) == 1)
         before = first.locator(".dg-segment").count()
         assert before
         first.locator(".dg-segment").nth(before).wait_for()  # it still listens
         first.close()
-        eventually(lambda: len(served.visitors) == 0 and chain.sessions() == [], 60)
+        eventually(lambda: len(served.visitors) == 0 and chain.sessions() == [])
 
 
-@pytest.mark.timeout(600)
 def test_video_tab_plays_the_bundled_clip_with_subtitles(playwright, chromium, served):
     with opened(playwright, chromium) as open_page:
         page = open_page(served.url)
@@ -215,7 +211,6 @@ def test_video_tab_plays_the_bundled_clip_with_subtitles(playwright, chromium, s
         assert word_error_rate(reference, said) <= WORST_WER, said
 
 
-@pytest.mark.timeout(600)
 def test_uploads_work_or_say_why_not(playwright, chromium, served, spoken, tmp_path):
     wrong = tmp_path / "notes.mp4"
     wrong.write_text("not a film\n")
@@ -244,7 +239,6 @@ def test_uploads_work_or_say_why_not(playwright, chromium, served, spoken, tmp_p
         assert page.evaluate("() => document.documentElement.scrollWidth") == 390
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     ("args", "words"),
     [
@@ -264,7 +258,6 @@ def test_a_microphone_that_cannot_be_had_is_explained(playwright, chromium, serv
         assert page.locator("#dg-record", has_text="Record").is_enabled()
 
 
-@pytest.mark.timeout(240)
 def test_a_page_that_is_not_secure_says_what_to_do(playwright, chromium, served):
     address = served.url.replace("127.0.0.1", "dragoman.test")
     rule = "--host-resolver-rules=MAP dragoman.test 127.0.0.1"

@@ -15,9 +15,11 @@ from dragoman.demos import browser_guard, browser_visitors, cli
 from dragoman.demos.browser import serve
 from dragoman.demos.browser_server import Certificate, serving
 from dragoman.stages.messages import SessionOptions
-from tests.demos.browsers import eventually, fake_chain
+from tests.demos.browsers import fake_chain
+from tests.waiting import PATIENCE_S, eventually
 
 SECOND = bytes(32_000)
+MUCH = 2**25  # bytes: more than waits between two programs, so one is still sending
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def served(local):
 def ask(served, method, path, body=None, **headers):
     """Status, headers and body of an answer."""
     place = urlsplit(served.url)
-    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=30)
+    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=PATIENCE_S)
     try:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, body, named)
@@ -153,6 +155,7 @@ def test_sound_is_taken_from_pages_that_were_opened_only(served):
         ("?take=x&rate=16000&at=0", SECOND, 422),
         ("?take=1&rate=16000&at=0", b"odd", 400),
         ("?take=1&rate=16000&at=0", bytes(browser_guard.SOUND_BYTES + 2), 413),
+        ("?take=1&rate=16000&at=0", bytes(MUCH), 413),
     ],
 )
 def test_sound_that_makes_no_sense_is_refused(served, place, body, expected):
@@ -165,7 +168,7 @@ def test_sound_that_makes_no_sense_is_refused(served, place, body, expected):
 def test_too_large_an_upload_is_refused_before_it_is_sent(served):
     """The body never comes: an answer that waits for it would not come either."""
     place = urlsplit(served.url)
-    with socket.create_connection((place.hostname, place.port), 10) as connection:
+    with socket.create_connection((place.hostname, place.port), PATIENCE_S) as connection:
         connection.sendall(
             f"POST /api/video/{visit(served)}?name=film.mp4 HTTP/1.1\r\nHost: localhost\r\n"
             f"Content-Length: {browser_guard.UPLOAD_BYTES + 1}\r\n\r\n".encode()
@@ -173,12 +176,40 @@ def test_too_large_an_upload_is_refused_before_it_is_sent(served):
         assert b" 413 " in connection.recv(1_000).splitlines()[0]
 
 
+@pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {"Host": "evil.example"}])
+def test_who_is_refused_while_sending_hears_why(served, headers):
+    """To close while a request still comes resets the connection, and with it the answer."""
+    status, answer, body = ask(served, "POST", "/api/visit", bytes(MUCH), **headers)
+    assert status in (403, 421) and b"detail" in body
+    assert answer["Connection"] == "close"
+
+
+@pytest.mark.parametrize("bound", ["LINGER_BYTES", "LINGER_S", "LINGER_IDLE_S"])
+def test_a_refused_request_is_not_read_for_ever(served, monkeypatch, bound):
+    for name, few in {"LINGER_BYTES": 2**20, "LINGER_S": 0.3, "LINGER_IDLE_S": 0.3}.items():
+        monkeypatch.setattr(browser_guard, name, few if name == bound else 2**40)
+    place, piece = urlsplit(served.url), b"%x\r\n%s\r\n" % (len(SECOND), SECOND)
+    with socket.create_connection((place.hostname, place.port), PATIENCE_S) as connection:
+        connection.sendall(
+            b"POST /api/visit HTTP/1.1\r\nHost: evil.example\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        assert b" 421 " in connection.recv(1_000).splitlines()[0]
+        if bound == "LINGER_IDLE_S":
+            while connection.recv(1_000):
+                pass
+            return
+        with pytest.raises(ConnectionError):
+            while True:
+                connection.sendall(piece)
+
+
 def test_an_upload_that_grows_too_large_is_cut_off(served, monkeypatch):
     monkeypatch.setattr(browser_guard, "UPLOAD_BYTES", 100_000)
     chunks = iter([bytes(30_000)] * 10)  # without a length
-    status, _, body = ask(served, "POST", f"/api/video/{visit(served)}?name=a.wav", chunks)
+    key = visit(served)
+    status, _, body = ask(served, "POST", f"/api/video/{key}?name=a.wav", chunks)
     assert status == 413 and b"dragoman translate" in body
-    folder = next(iter(served.visitors._open.values())).folder.parent
+    folder = served.visitors.get(key).folder.parent
     assert [path for path in folder.rglob("*") if path.is_file()] == []
 
 
@@ -199,14 +230,14 @@ def test_a_full_disk_refuses_uploads(served, monkeypatch):
 def test_a_page_that_goes_while_it_sends_is_no_error(served, caplog):
     place, key = urlsplit(served.url), visit(served)
     for path in (f"/api/video/{key}?name=film.mp4", f"/api/hear/{key}?take=1&rate=16000&at=0"):
-        with socket.create_connection((place.hostname, place.port), 10) as connection:
+        with socket.create_connection((place.hostname, place.port), PATIENCE_S) as connection:
             connection.sendall(
                 f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n-".encode()
             )
             time.sleep(0.5)
+    eventually(lambda: not list(served.visitors.get(key).folder.iterdir()))
     time.sleep(0.5)
     assert caplog.records == []
-    assert list(served.visitors.get(key).folder.iterdir()) == []
 
 
 def test_a_file_is_closed_by_its_number(served):

@@ -28,6 +28,7 @@ from tests.pipeline.batches import as_saved
 from tests.pipeline.chains import in_process
 from tests.pipeline.fake_stages import POISON, Making, fakes, tone
 from tests.pipeline.mortal import Mortal
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 CHUNK_S = 0.16
@@ -299,7 +300,7 @@ def test_a_reader_that_leaves_is_no_crash(talk):
     )
     assert process.stdout is not None and process.stderr is not None
     process.stdout.close()
-    process.wait(10)
+    process.wait(PATIENCE_S)
     assert process.stderr.read() == b""
     process.stderr.close()
 
@@ -317,7 +318,7 @@ def test_help_and_version_answer_without_heavy_imports():
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_S,
         env={**os.environ, "COLUMNS": "100"},
     )
     assert done.returncode == 0, done.stderr

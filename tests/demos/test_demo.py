@@ -16,6 +16,7 @@ from dragoman import errors
 from dragoman.demos import browser, cli
 from dragoman.stages.messages import SessionOptions
 from tests.demos.browsers import fake_chain
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -68,7 +69,6 @@ def test_the_options_of_the_command_reach_the_sessions(local, monkeypatch):
     assert asked["options"] == expected
 
 
-@pytest.mark.timeout(240)
 def test_the_command_serves_until_it_is_interrupted_and_leaves_nothing(tiny_folder, tmp_path):
     process = subprocess.Popen(
         [
@@ -94,12 +94,12 @@ def test_the_command_serves_until_it_is_interrupted_and_leaves_nothing(tiny_fold
         assert process.stdout is not None
         url = re.search(r"http://\S+", process.stdout.readline())
         assert url is not None
-        with urllib.request.urlopen(url[0], timeout=60) as page:
+        with urllib.request.urlopen(url[0], timeout=PATIENCE_S) as page:
             text = page.read().decode()
         assert "Dragoman" in text and "api/scripts/browser_page.js" in text
         assert list(tmp_path.glob("dragoman-*"))
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=90)
+        _, err = process.communicate(timeout=PATIENCE_S)
     finally:
         process.kill()
     assert process.returncode == 0, err

@@ -69,11 +69,11 @@ def test_what_the_model_sees_is_said(seeing_folder):
 
 
 def test_without_the_recording_it_is_said_where_it_is(any_pair, tmp_path):
-    without = doctor_path._reference(None, None, None)  # pyright: ignore[reportArgumentType]
+    without = doctor_path.reference(None, None, None)  # pyright: ignore[reportArgumentType]
     assert without.status == "warning" and "103-1240-0000.wav" in without.remedy
     lost = doctor_machine.checked(
         "reference",
-        lambda: doctor_path._reference(None, None, tmp_path / "none.wav"),  # pyright: ignore[reportArgumentType]
+        lambda: doctor_path.reference(None, None, tmp_path / "none.wav"),  # pyright: ignore[reportArgumentType]
     )
     assert lost.status == "failed" and "there is no file" in lost.found
 
@@ -119,7 +119,7 @@ def test_wrong_and_missing_libraries_fail(monkeypatch):
         return "2.110.0" if name == "torch" else version(name)
 
     monkeypatch.setattr(metadata, "version", other)
-    found = doctor_machine._versions()
+    found = doctor_machine.versions()
     assert found.status == "failed"
     assert "torch is 2.110.0, not 2.11" in found.found and "av is missing" in found.found
 

@@ -22,13 +22,13 @@ from dragoman.demos.score import word_error_rate
 from dragoman.demos.terminal import meter
 from dragoman.pipeline.microphone import Level
 from tests.demos.virtual_microphone import (
-    PATIENCE_S,
     ROOT,
     VirtualMicrophone,
     unavailable,
     virtual_microphone,
 )
 from tests.pipeline.batches import as_saved
+from tests.waiting import PATIENCE_S
 
 TALK_S = 8.0  # the first two sentences
 SENTENCES = 2
@@ -42,7 +42,6 @@ WITHOUT_A_MODEL = """
     captions.start = lambda request: in_process(fakes())
     sys.exit(cli.main(sys.argv[1:]))
 """
-pytestmark = pytest.mark.timeout(3 * PATIENCE_S)
 
 
 @pytest.fixture(scope="module")

@@ -14,15 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import TimeoutError
 
-from dragoman.demos import browser_live
+from dragoman.demos import browser_live, browser_visitors
 from dragoman.demos.browser import serve
+from dragoman.demos.browser_live import Live
 from dragoman.pipeline.inputs import MEDIA_SUFFIXES
 from dragoman.pipeline.runner import ActorDied
-from dragoman.stages.messages import CHUNK_SAMPLES, SessionOptions
+from dragoman.stages.messages import CHUNK_SAMPLES, Caption, SessionOptions
 from tests.demos.browsers import (
     chromium,
-    eventually,
     fake_chain,
     opened,
     playwright,
@@ -31,6 +32,7 @@ from tests.demos.browsers import (
     texts,
     wait_for_status,
 )
+from tests.waiting import PATIENCE_S, eventually
 
 __all__ = ["chromium", "playwright"]  # fixtures
 MICROPHONE = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
@@ -68,7 +70,7 @@ def served(local):
 
 @contextmanager
 def page_of(playwright, chromium, served, **options):
-    with opened(playwright, chromium, *MICROPHONE, timeout_ms=30_000, **options) as open_page:
+    with opened(playwright, chromium, *MICROPHONE, **options) as open_page:
         yield open_page(served.url)
 
 
@@ -90,6 +92,25 @@ def speak(page, segments: int = 1) -> None:
     page.locator(".dg-final").nth(segments - 1).wait_for()
     press(page, "Stop")
     wait_for_status(page, "Stopped")
+
+
+@pytest.mark.parametrize("late", ["**/scripts/browser_sound.js", "**/api/visit"])
+def test_what_can_be_pressed_is_heard(playwright, chromium, served, late):
+    """The page's parts are there before its script and its key are."""
+    with opened(playwright, chromium, *MICROPHONE) as open_page:
+        page, held = open_page("about:blank", ready=False), []
+        page.route(late, lambda route: held.append(route))
+        page.goto(served.url, wait_until="commit")
+        page.locator("#dg-captions").wait_for()
+        page.wait_for_function("() => document.querySelector('#dg-record')")
+        eventually(lambda: page.wait_for_timeout(20) or held)
+        with pytest.raises(TimeoutError):
+            page.locator("#dg-record").click(timeout=1_000)
+        for request in held:
+            request.continue_()
+        press(page, "Record")
+        page.locator(".dg-final").first.wait_for()
+        press(page, "Stop")
 
 
 @pytest.mark.parametrize("pause_ms", [0, 200])
@@ -168,11 +189,12 @@ def test_clear_asks_before_it_forgets(playwright, chromium, served):
         assert page.locator("#dg-live-files a").count() == 0
 
 
-def test_a_page_that_the_server_forgot_keeps_what_it_shows(playwright, chromium, served):
+def test_a_page_that_the_server_forgot_keeps_what_it_shows(
+    playwright, chromium, served, monkeypatch
+):
     with page_of(playwright, chromium, served) as page:
         speak(page)
-        for visitor in list(served.visitors._open.values()):
-            served.visitors._open.pop(visitor.key).close()
+        monkeypatch.setattr(browser_visitors, "KEPT_S", 0)
         page.locator("#dg-mic", has_text="does not know this page").wait_for()
         assert page.locator(".dg-final").count()
 
@@ -184,7 +206,7 @@ def slowly(local, monkeypatch):
 
     def wait(session, *chunks, **more):
         if chunks and chunks[0].start > 30 * CHUNK_SAMPLES:
-            go_on.wait(60)
+            go_on.wait(PATIENCE_S)
         return step(session, *chunks, **more)
 
     monkeypatch.setattr(local, "step", wait)
@@ -267,7 +289,7 @@ def test_it_says_how_far_it_is_behind(playwright, chromium, served, local, monke
         page.locator(".dg-partial").wait_for()
 
         def wait(*args, **more):
-            go_on.wait(60)
+            go_on.wait(PATIENCE_S)
             return step(*args, **more)
 
         monkeypatch.setattr(local, "step", wait)  # as when Ray does not answer
@@ -314,25 +336,30 @@ def test_an_answer_that_breaks_off_does_not_end_the_page(playwright, chromium, s
         press(page, "Stop")
 
 
+class Told(Live):
+    """A transcript in which ``before`` has been said 1 500 times, in segments of 0.8 s."""
+
+    before: Caption
+
+    def rows(self, since: int = 0):
+        rows, unsettled = super().rows(max(0, since - 1_500))
+        return [self.before] * (1_500 - since) + rows, unsettled
+
+
 def test_after_twenty_minutes_an_answer_costs_what_is_new(playwright, chromium, served):
-    """1 500 segments of 0.8 s."""
     with page_of(playwright, chromium, served) as page:
         eventually(lambda: len(served.visitors) and page.evaluate("sessionStorage.length"))
         key = page.evaluate("sessionStorage.getItem('dragoman-key')")
         visitor = served.visitors.get(key)
         press(page, "Record")
         page.locator(".dg-final").first.wait_for()
-        live = visitor.live
-        finals, _ = live.rows()
-        with live._lock:
-            live._rows[:0] = finals[:1] * 1_500
-            live.era += 1
+        (Told.before, *_), _ = visitor.live.rows()
+        visitor.live.clear()
+        visitor.live = Told(served.visitors.listen)
         page.locator(".dg-final").nth(1_500).wait_for()
         answers = []
         page.on("response", lambda answer: answers.append(answer) if "/state/" in answer.url else 0)
-        end = time.monotonic() + 20
-        while len(answers) < 6 and time.monotonic() < end:
-            page.wait_for_timeout(200)
+        eventually(lambda: page.wait_for_timeout(20) or len(answers) >= 6)
         sizes = [len(answer.body()) for answer in answers[1:-1]]
         took = [answer.request.timing["responseEnd"] for answer in answers[1:-1]]
         assert len(sizes) >= 4 and max(sizes) < 3_000, sizes

@@ -12,6 +12,7 @@ from dragoman import errors
 from dragoman.demos.stdout import own_stdout
 from tests.pipeline import media_files
 from tests.pipeline.fake_stages import CHUNKS_A_SEGMENT, POISON, tone
+from tests.waiting import PATIENCE_S
 
 # Ray needs a moment to tell of the death; a driver that is done sooner would not hear of it.
 PROGRAM = """
@@ -55,7 +56,7 @@ def deadly(tmp_path):
 def test_an_actor_that_is_killed_leaves_json_lines_only(deadly):
     program = [sys.executable, "-c", textwrap.dedent(PROGRAM), "--file", deadly, "--json"]
     root = Path(media_files.ROOT)
-    done = subprocess.run(program, cwd=root, capture_output=True, text=True, timeout=250)
+    done = subprocess.run(program, cwd=root, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == errors.FAILED
     assert "the process of a stage ended" in done.stderr and "Traceback" not in done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines()]

@@ -22,9 +22,9 @@ from tests.pipeline import media_files
 from tests.pipeline.batches import ray_of_our_own
 from tests.pipeline.chains import pool_of
 from tests.pipeline.fake_stages import POISON, fakes, tone
+from tests.waiting import PATIENCE_S, eventually
 
 ROOT = media_files.ROOT
-TIMEOUT_S = 150
 
 
 @pytest.fixture(scope="module")
@@ -233,25 +233,25 @@ def test_the_bars_show_files_time_left_and_speed(monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     written = io.StringIO()
     console = Console(file=written, force_terminal=True, width=120, color_system=None)
-    bars = Bars(console, files=2, with_lines=True)
-    bars.start([(Path("in/a [x].mp4"), 100.0), (Path("in/b.mp4"), 300.0)])
-    bars.ready(2)
-    now[0] = 110.0
-    # Half of what is finished is an earlier run's: 20 s took 10 s.
-    bars.advance(Advanced(Path("in/a [x].mp4"), 40.0, 100.0, 20.0))
-    shown = _shown(bars)
+    with Bars(console, files=2, with_lines=True) as bars:
+        bars.start([(Path("in/a [x].mp4"), 100.0), (Path("in/b.mp4"), 300.0)])
+        bars.ready(2)
+        now[0] = 110.0
+        # Half of what is finished is an earlier run's: 20 s took 10 s.
+        bars.advance(Advanced(Path("in/a [x].mp4"), 40.0, 100.0, 20.0))
+    shown = newest(written)
     assert "a [x].mp4" in shown and "40%" in shown and "0/2 files" in shown and "10%" in shown
     assert "ETA 3:00.0" in shown and "RTF 0.50" in shown
-    bars.show(Result(Path("in/a [x].mp4"), "failed", reason="damaged", duration_s=60.0))
-    shown = _shown(bars)
+    with bars:
+        bars.show(Result(Path("in/a [x].mp4"), "failed", reason="damaged", duration_s=60.0))
+    shown = newest(written)
     assert "a [x].mp4" not in shown and "1/2 files" in shown and "ETA 2:30.0" in shown
     assert "failed   in/a [x].mp4" in written.getvalue()
 
 
-def _shown(bars: Bars) -> str:
-    shown = io.StringIO()
-    Console(file=shown, width=120, color_system=None).print(bars._progress.get_renderable())
-    return shown.getvalue()
+def newest(written: io.StringIO) -> str:
+    """The last picture of the bars: they are cleared before each, and at the end."""
+    return [shown for shown in written.getvalue().split("\x1b[2K") if "files" in shown][-1]
 
 
 # The whole program in processes of its own, killed half-way.
@@ -277,7 +277,7 @@ def finished(folder: Path) -> list[tuple]:
 
 def wait_for(process: subprocess.Popen, folder: Path, count: int) -> None:
     """Until ``count`` segments are finished."""
-    end = time.monotonic() + TIMEOUT_S
+    end = time.monotonic() + PATIENCE_S
     while len(finished(folder)) < count:
         assert process.poll() is None and time.monotonic() < end, process.communicate()
         time.sleep(0.02)
@@ -309,7 +309,6 @@ def outputs(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != NAME}
 
 
-@pytest.mark.timeout(600)
 def test_killed_and_interrupted_runs_go_on_where_they_were(pool, seeing_folder, tmp_path):
     """kill -9 in the first file, a worker killed and Ctrl-C in the second, then to the end.
 
@@ -325,16 +324,13 @@ def test_killed_and_interrupted_runs_go_on_where_they_were(pool, seeing_folder, 
     killed = start(*args)
     wait_for(killed, out, 4)
     os.kill(killed.pid, signal.SIGKILL)
-    killed.communicate(timeout=TIMEOUT_S)
+    killed.communicate(timeout=PATIENCE_S)
     done = set(finished(out))
     assert 4 <= len(done) < 8
     assert not list(out.glob("*.srt")) and not list(out.glob("*.json"))
     assert all(frames(r["caption"]) for r in journal(out) if r["kind"] == "segment")
     assert (out / NAME).stat().st_size < 10_000, "no pixels"
-    end = time.monotonic() + 30
-    while (left := _working(killed)) and time.monotonic() < end:
-        time.sleep(0.1)
-    assert left == []
+    eventually(lambda: _working(killed) == [])
 
     (out / f"{DRAFT}-0.srt").write_text("left by a run that was killed while it wrote")
     interrupted = start(*args, "--json")
@@ -345,7 +341,7 @@ def test_killed_and_interrupted_runs_go_on_where_they_were(pool, seeing_folder, 
     wait_for(interrupted, out, 10)
     done |= set(finished(out))
     os.killpg(interrupted.pid, signal.SIGINT)
-    said, complaints = interrupted.communicate(timeout=TIMEOUT_S)
+    said, complaints = interrupted.communicate(timeout=PATIENCE_S)
     assert interrupted.returncode == errors.INTERRUPTED, complaints
     summary = json.loads(said)
     assert summary["interrupted"] is True
@@ -355,7 +351,7 @@ def test_killed_and_interrupted_runs_go_on_where_they_were(pool, seeing_folder, 
     done |= set(finished(out))
 
     last = start(*args)
-    said, complaints = last.communicate(timeout=TIMEOUT_S)
+    said, complaints = last.communicate(timeout=PATIENCE_S)
     assert (last.returncode, complaints) == (0, "")
     assert said.count("from an earlier run") == 2 - summary["done"]
     done |= set(finished(out))

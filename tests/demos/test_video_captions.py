@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 
 from dragoman.demos import captions
 from dragoman.demos.browser_video import Video
@@ -12,6 +11,7 @@ from tests.pipeline.chains import in_process
 from tests.pipeline.fake_stages import illustrated, looking, tone
 from tests.pipeline.media_files import write_tracks
 from tests.pipeline.videos import slide, write
+from tests.waiting import eventually
 
 
 def frames(monkeypatch, tmp_path, media):
@@ -56,9 +56,7 @@ def test_a_page_hears_it_too(tmp_path):
     media = write_tracks(tmp_path / "film.mkv", ("eng", tone(30)), ("spa", tone(10)))
     chain = in_process(illustrated())
     video = Video(chain, media, SessionOptions(language="es"), threading.Semaphore())
-    end = time.monotonic() + 30
-    while not video.run.done and time.monotonic() < end:
-        time.sleep(0.01)
+    eventually(lambda: video.run.done)
     chain.stop()
     assert video.problem == "" and len(video.captions()) == 2
     assert video.warnings == ["film.mkv has 2 sound tracks (eng, spa): number 2 is heard"]

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE_S
+
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ("pulseaudio", "pactl", "paplay")
-PATIENCE_S = 180
 
 
 @dataclass(frozen=True)

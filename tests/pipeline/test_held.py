@@ -15,8 +15,8 @@ from dragoman.pipeline.session import LAG_PIECES, UNDER_WAY, Session
 from dragoman.stages.illustrate import IllustrateStage
 from dragoman.stages.messages import CHUNK_SAMPLES, Caption, Chunk, Speech, Text
 from tests.pipeline.fake_stages import CountingSegments, picture
+from tests.waiting import PATIENCE_S
 
-SOON_S = 30.0
 NEVER_S = 0.1
 
 
@@ -60,7 +60,7 @@ class Chain:
         return future.result()
 
     def next(self) -> tuple[list[Speech], Future]:
-        return self.batches.get(timeout=SOON_S)
+        return self.batches.get(timeout=PATIENCE_S)
 
 
 class Source:
@@ -119,7 +119,7 @@ class Listener:
 
     def wait_for(self, chunks: int) -> None:
         """Until the session has heard so many."""
-        for _ in range(int(SOON_S / 0.01)):
+        for _ in range(int(PATIENCE_S / 0.01)):
             if self.session.heard_samples == chunks * CHUNK_SAMPLES:
                 return
             threading.Event().wait(0.01)
@@ -197,7 +197,7 @@ def test_the_end_of_the_source_waits_for_nothing(pace):
     assert np.array_equal(heard(sum(sent, [])), sound(UNDER_WAY, 5))
     for future in reversed(futures):
         future.set_result([])
-    listener.thread.join(SOON_S)
+    listener.thread.join(PATIENCE_S)
     assert not listener.thread.is_alive() and listener.raised is None
 
 
@@ -235,7 +235,7 @@ def test_latencies_count_from_when_the_sound_came_not_from_when_it_was_sent():
     held.set_result([Caption("final", 0, 0, end, "es", "en", Text("a"), Text("b"))])
     listener.source.end()
     listener.chain.next()[1].set_result([])
-    listener.thread.join(SOON_S)
+    listener.thread.join(PATIENCE_S)
     (caption,) = listener.captions
     assert caption.latency["response_ms"] >= caption.latency["partial_ms"] >= 200
 
@@ -254,7 +254,7 @@ def held_and_refused() -> tuple[Listener, Future]:
 def test_an_error_while_sending_what_was_held_ends_the_session():
     listener, first = held_and_refused()
     first.set_result([])
-    listener.thread.join(SOON_S)
+    listener.thread.join(PATIENCE_S)
     assert isinstance(listener.raised, RuntimeError)
 
 
@@ -265,5 +265,5 @@ def test_an_error_is_not_forgotten_when_the_source_ends_meanwhile():
     listener.source.end()
     listener.chain.next()[1].set_result([])
     first.set_result([])
-    listener.thread.join(SOON_S)
+    listener.thread.join(PATIENCE_S)
     assert isinstance(listener.raised, RuntimeError)

@@ -26,6 +26,7 @@ from dragoman.stages.messages import CHUNK_SAMPLES, Caption, SessionOptions, Sof
 from dragoman.stages.segment import SegmentStage
 from tests.pipeline.chains import on_ray
 from tests.pipeline.fake_stages import CountingCaptions, Making, bare, bursts, fakes
+from tests.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.usefixtures("with_ray")
 SOUND = bursts()  # silence until 1 s, a segment until 3 s, silence until 4 s, a segment until 5 s
@@ -60,7 +61,7 @@ def killing(graph: Chain) -> Kill:
     """Kills the process of a stage; waits for one that takes the place of another."""
 
     def kill(stage: int) -> None:
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE_S
         while time.monotonic() < until:
             try:
                 return os.kill(graph.pids()[stage], signal.SIGKILL)
@@ -111,9 +112,7 @@ def test_a_kill_just_after_a_final(graph, undisturbed, tmp_path):
 def test_the_page_notices_nothing(graph, undisturbed):
     pieces = spoken({1.9: TRANSLATE, 4.6: ENCODE}, killing(graph))
     page = PageSession(graph, pieces, SessionOptions(), "live", threading.Semaphore(1))
-    until = time.monotonic() + 60
-    while not page.done and time.monotonic() < until:
-        threading.Event().wait(0.05)
+    eventually(lambda: page.done)
     finals = [(c.start, c.end, c.transcript) for c in undisturbed[0] if c.kind == "final"]
     assert page.error == "" and len(finals) == 2
     settled, _ = page.captions()

@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 
 from dragoman.pipeline.knock import _header, knock
-from tests.demos.browsers import eventually
+from tests.waiting import PATIENCE_S, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "0123456789abcdef" * 10  # longer than what a length of one byte can say
 
 
 def driver(address: str | None, **environment: str) -> list[str]:
-    """What a driver says that joins ``address``, or starts one; whether it knew within 3 s."""
+    """What a driver says that joins ``address``, or starts one; whether it knew within 10 s."""
     script = f"""
         import time
         import ray
@@ -35,7 +35,7 @@ def driver(address: str | None, **environment: str) -> list[str]:
             print(ray.get_runtime_context().gcs_address)
         except ray_actors.PipelineError as error:
             print(error)
-        print("soon" if time.monotonic() - begin < 3 else "late")
+        print("soon" if time.monotonic() - begin < 10 else "late")
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)],
@@ -43,7 +43,7 @@ def driver(address: str | None, **environment: str) -> list[str]:
         env={**without_ray(), **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     assert done.stderr == ""
     return done.stdout.splitlines()
@@ -94,11 +94,11 @@ def cluster():
         start_new_session=True,
     )
     try:
-        eventually(lambda: Path(folder, "ray_current_cluster").exists() or head.poll(), 60)
+        eventually(lambda: Path(folder, "ray_current_cluster").exists() or head.poll())
         yield f"127.0.0.1:{port}"
     finally:
         head.terminate()
-        head.wait(30)
+        head.wait(PATIENCE_S)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(head.pid, signal.SIGKILL)
         shutil.rmtree(folder, ignore_errors=True)

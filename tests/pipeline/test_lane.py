@@ -17,6 +17,7 @@ from dragoman.stages.messages import SessionOptions, VideoFrame
 from tests.pipeline.chains import in_process, on_ray
 from tests.pipeline.fake_stages import POISON, bare, bursts, illustrated, looking, picture, tone
 from tests.pipeline.videos import slide, write
+from tests.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.usefixtures("with_ray")
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,7 +100,7 @@ def test_sessions_with_and_without_pictures_side_by_side(chain):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE_S)
     assert together == alone
     assert len(chain) == 3 and chain.sessions() == []
 
@@ -127,11 +128,7 @@ def test_leaving_early_forgets_the_session_in_the_lane_too(chain):
     session = Session(chain, [tone(1)] * 200, pace="fast", frames=[picture(0.0)])
     for _ in session:
         break
-    for _ in range(200):
-        if not chain.sessions():
-            break
-        threading.Event().wait(0.02)
-    assert chain.sessions() == []
+    eventually(lambda: chain.sessions() == [])
     chain.open(session.name, SessionOptions())  # which is refused while it is open
     chain.drop(session.name)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE_S
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
     import json, os, time
@@ -75,7 +77,7 @@ LOOPBACK = {
 def seen() -> dict:
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(PROGRAM)],
-        cwd=ROOT, capture_output=True, text=True, timeout=120,
+        cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])

@@ -31,6 +31,7 @@ from tests.pipeline.fake_stages import (
     tone,
 )
 from tests.pipeline.mortal import Mortal
+from tests.waiting import PATIENCE_S
 
 STAGES = ("encode", "translate")
 SOUND = tone(12.5)  # three segments; a run of each actor opens the session, one ends it
@@ -128,7 +129,7 @@ class Listener:
     def _source(self) -> Iterator[np.ndarray]:
         for _ in range(self._chunks):
             yield tone(1)
-            self._go_on.acquire(timeout=20)
+            self._go_on.acquire(timeout=PATIENCE_S)
 
 
 class Sizes(CountingCaptions):

@@ -12,8 +12,8 @@ import pytest
 
 from dragoman.pipeline.runner import Packet
 from dragoman.pipeline.scheduler import AHEAD, Scheduler
+from tests.waiting import PATIENCE_S
 
-SOON_S = 30.0
 NEVER_S = 0.1
 
 
@@ -53,7 +53,7 @@ class Links:
         return call, call.done
 
     def next(self) -> Call:
-        return self.calls.get(timeout=SOON_S)
+        return self.calls.get(timeout=PATIENCE_S)
 
     def quiet(self) -> bool:
         """Nobody calls a link for a while."""
@@ -102,7 +102,7 @@ def test_a_packet_goes_through_its_links(links, dispatcher):
         assert (call.link, call.names, call.last) == (link, ["a"], last)
         assert not future.done()
         call.answer()
-    assert future.result(SOON_S) == ["a0", 0, 2, 1]
+    assert future.result(PATIENCE_S) == ["a0", 0, 2, 1]
 
 
 def test_what_arrives_while_a_link_is_busy_goes_together(links, dispatcher):
@@ -142,7 +142,7 @@ def test_no_session_is_twice_in_a_call_and_its_order_is_kept(links, dispatcher):
         call.answer()
     for link in (0, 1):
         assert [s for s in seen if s[:2] == (link, "a")] == [(link, "a", n) for n in range(3)]
-    assert [f.result(SOON_S)[0] for f in futures] == ["a0", "a1", "a2", "b0"]
+    assert [f.result(PATIENCE_S)[0] for f in futures] == ["a0", "a1", "a2", "b0"]
 
 
 def test_nobody_is_overtaken_by_their_own_next_packet(links, dispatcher):
@@ -162,7 +162,7 @@ def test_nobody_is_overtaken_by_their_own_next_packet(links, dispatcher):
         call.answer()
     for link in (0, 1):
         assert [seq for at, seq in seen if at == link] == [0, 1]
-    assert first.result(SOON_S) == ["a0", 0, 1] and second.result(SOON_S) == ["a1", 0, 2, 1]
+    assert first.result(PATIENCE_S) == ["a0", 0, 1] and second.result(PATIENCE_S) == ["a1", 0, 2, 1]
 
 
 def test_another_way_is_another_call_and_blocks_nobody(links, dispatcher):
@@ -180,11 +180,11 @@ def test_another_way_is_another_call_and_blocks_nobody(links, dispatcher):
             lane = call
         else:
             call.answer()
-    assert other.result(SOON_S) == ["b0", 0, 1]
+    assert other.result(PATIENCE_S) == ["b0", 0, 1]
     assert lane is not None and not film.done()
     lane.answer()
     links.next().answer()
-    assert film.result(SOON_S) == ["film0", 0, 2, 1]
+    assert film.result(PATIENCE_S) == ["film0", 0, 2, 1]
 
 
 def test_ways_that_have_met_go_together(links, dispatcher):
@@ -208,10 +208,10 @@ def test_a_call_that_fails_fails_those_in_it_alone(links, dispatcher):
     kept = send(dispatcher, "b")
     call.done.set_exception(ConnectionError("the process died"))
     with pytest.raises(ConnectionError, match="the process died"):
-        lost.result(SOON_S)
+        lost.result(PATIENCE_S)
     links.next().answer()
     links.next().answer()
-    assert kept.result(SOON_S) == ["b0", 0, 1]
+    assert kept.result(PATIENCE_S) == ["b0", 0, 1]
 
 
 def test_a_link_that_cannot_be_called_fails_the_packet(dispatcher):
@@ -220,7 +220,7 @@ def test_a_link_that_cannot_be_called_fails_the_packet(dispatcher):
 
     refused = Scheduler(refusing)
     with pytest.raises(RuntimeError, match="no more calls"):
-        send(refused, "a").result(SOON_S)
+        send(refused, "a").result(PATIENCE_S)
     refused.stop()
 
 
@@ -230,11 +230,11 @@ def test_what_has_not_set_out_can_be_forgotten(links, dispatcher):
     waiting, other = send(dispatcher, "a", 1), send(dispatcher, "b")
     dispatcher.forget("a")
     with pytest.raises(RuntimeError, match="dropped"):
-        waiting.result(SOON_S)
+        waiting.result(PATIENCE_S)
     call.answer()
     for _ in range(3):
         links.next().answer()
-    assert on_its_way.result(SOON_S)[0] == "a0" and other.result(SOON_S)[0] == "b0"
+    assert on_its_way.result(PATIENCE_S)[0] == "a0" and other.result(PATIENCE_S)[0] == "b0"
     assert links.quiet()
 
 
@@ -245,6 +245,6 @@ def test_stopping_fails_what_is_on_its_way_and_what_comes_later(links, dispatche
     later = send(dispatcher, "c")
     for future in (called, waiting, later):
         with pytest.raises(RuntimeError, match="stopped"):
-            future.result(SOON_S)
+            future.result(PATIENCE_S)
     call.answer()  # an answer that comes late hurts nobody
     assert links.quiet()

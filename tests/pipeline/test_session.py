@@ -15,6 +15,7 @@ from dragoman.spec import ModelSpec
 from dragoman.stages.messages import CHUNK_SAMPLES, Caption, SessionOptions, Text
 from tests.pipeline.chains import in_process
 from tests.pipeline.fake_stages import POISON, Making, fakes, tone
+from tests.waiting import PATIENCE_S, eventually
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_the_source_is_read_no_further_than_the_chain_can_hold():
             return None
 
         def step(self, item, state):
-            gate.wait(5)
+            gate.wait(PATIENCE_S)
             return [], state
 
         def flush(self, state):
@@ -130,10 +131,11 @@ def test_the_source_is_read_no_further_than_the_chain_can_hold():
     gate.clear()
     consumer = threading.Thread(target=lambda: list(run(chain, source(), pace="fast")))
     consumer.start()
+    eventually(lambda: len(read) >= MAX_IN_FLIGHT)
     time.sleep(0.3)
     held = len(read)
     gate.set()
-    consumer.join(10)
+    consumer.join(PATIENCE_S)
     chain.stop()
     assert MAX_IN_FLIGHT <= held <= MAX_IN_FLIGHT + 1
     assert len(read) == 200
@@ -154,10 +156,7 @@ def test_stop_ends_the_input_and_the_last_words_still_come(chain):
 def test_leaving_early_forgets_the_session(chain):
     for _ in run(chain, [tone(100)], session_name="left"):
         break
-    deadline = time.monotonic() + 2
-    while chain.sessions() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert chain.sessions() == []
+    eventually(lambda: chain.sessions() == [])
 
 
 def test_a_session_may_be_left_after_its_pipeline_was_stopped(chain):
@@ -199,9 +198,7 @@ def test_a_failing_session_says_where_and_why_and_its_neighbour_goes_on(chain):
     assert (error.stage, error.kind) == ("encode", "ValueError")
     assert "'bad'" in str(error) and "poison at piece 3" in str(error)
     assert "CountingTokens" in error.trace or "fake_stages" in error.trace
-    deadline = time.monotonic() + 30  # its last batches may still be on their way
-    while chain.sessions() != ["good"]:
-        assert time.monotonic() < deadline
+    eventually(lambda: chain.sessions() == ["good"])  # its last batches may still be on their way
     assert next(good).seq == first.seq + 1
     good.close()
 

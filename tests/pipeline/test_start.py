@@ -24,6 +24,7 @@ from dragoman.spec import ModelSpec
 from tests.models.hub_server import Hub
 from tests.models.test_hub import environment
 from tests.pipeline.test_lane import bursts
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -167,7 +168,7 @@ def test_weights_are_read_while_the_body_runs(folder, monkeypatch):
         lambda wanted, progress, stopped: read(wanted, both(progress), stopped),
     )
     with read_ahead(ModelSpec(str(folder)), bar):
-        assert whole.wait(30)
+        assert whole.wait(PATIENCE_S)
     assert "reading model" in screen.getvalue()
     assert told[-1] < (folder / "model.safetensors").stat().st_size  # without the table
     assert "read-ahead" not in {thread.name for thread in threading.enumerate()}

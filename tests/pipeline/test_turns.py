@@ -28,8 +28,8 @@ from tests.pipeline.fake_stages import (
     Making,
     tone,
 )
+from tests.waiting import PATIENCE_S, eventually
 
-SOON_S = 20.0
 NEVER_S = 0.3
 
 
@@ -37,7 +37,7 @@ def hold(shared: Turns, there) -> None:
     """Takes a turn and keeps it."""
     with shared:
         there.set()
-        time.sleep(10 * SOON_S)
+        time.sleep(10 * PATIENCE_S)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_one_at_a_time_and_a_killed_process_is_out(shared):
     there, entered = spawn.Event(), threading.Event()
     holder = spawn.Process(target=hold, args=(shared, there), daemon=True)
     holder.start()
-    assert there.wait(SOON_S)
+    assert there.wait(PATIENCE_S)
 
     def enter() -> None:
         with shared:
@@ -62,7 +62,7 @@ def test_one_at_a_time_and_a_killed_process_is_out(shared):
     assert not entered.wait(NEVER_S)
     assert holder.pid is not None
     os.kill(holder.pid, signal.SIGKILL)
-    assert entered.wait(SOON_S)
+    assert entered.wait(PATIENCE_S)
     holder.join()
 
 
@@ -107,7 +107,7 @@ class Noting:
         begun = time.monotonic()
         if POISON in getattr(item, "samples", ()):
             self.file.with_suffix(".pid").write_text(str(os.getpid()))
-            time.sleep(10 * SOON_S)
+            time.sleep(10 * PATIENCE_S)
         time.sleep(0.01)
         out = self.stage.step(item, state)
         with self.file.open("a") as file:
@@ -165,24 +165,17 @@ def test_a_killed_actor_gives_its_turn_back(tmp_path):
         bad = [Chunk(0, tone(1, POISON))]
         lost = actors.scheduler.send(Packet("a", 0, bad, options=SessionOptions()), (0, 1))
         pid = tmp_path / "encode.pid"
-        _wait_for(lambda: pid.exists() and pid.read_text())
+        eventually(lambda: pid.exists() and pid.read_text())
         light, opened = (
             actors.scheduler.send(Packet("b", 0, [], options=SessionOptions()), (actor,))
             for actor in (0, 2)
         )
-        assert light.result(SOON_S) == [], "a stage without threads waits for nobody"
+        assert light.result(PATIENCE_S) == [], "a stage without threads waits for nobody"
         time.sleep(NEVER_S)
         assert not opened.done(), "the encoder has its turn"
         os.kill(int(pid.read_text()), signal.SIGKILL)
-        assert opened.result(SOON_S) == []
+        assert opened.result(PATIENCE_S) == []
         with pytest.raises(ActorDied, match="process of a stage ended"):
-            lost.result(SOON_S)
+            lost.result(PATIENCE_S)
     finally:
         actors.stop()
-
-
-def _wait_for(condition) -> None:
-    until = time.monotonic() + SOON_S
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.01)
