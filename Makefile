@@ -6,12 +6,13 @@
 PYTHON ?= python3.11
 HOURS ?= 4
 SLOW_HOURS ?= 1
+CASES ?= 10000
 BIN := .venv/bin
 SYSTEM_RUN := libportaudio2
 SYSTEM_TEST := chromium espeak-ng libespeak-ng1 libportaudio2 openssl pulseaudio pulseaudio-utils libasound2-plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast coverage check train finetune bench eval clean
+.PHONY: help run test test-fast coverage fuzz check train finetune bench eval clean
 
 help:
 	@sed -n 's/^# //p' $(MAKEFILE_LIST)
@@ -47,6 +48,11 @@ test-fast: .venv/ready
 coverage: .venv/ready
 	@sh .ci/system $(SYSTEM_TEST)
 	$(BIN)/python -m pytest --cov --cov-report=term
+
+# damaged files, folders and requests, so many of each kind: make fuzz CASES=10000
+fuzz: .venv/ready
+	@sh .ci/system $(SYSTEM_TEST)
+	FUZZ=$(CASES) $(BIN)/python -m pytest tests/fuzz --timeout=7200
 
 check: .venv/ready
 	$(BIN)/ruff check .

@@ -5,9 +5,11 @@ untied head) are checked, not stored. Other keys that are not known are left to 
 folder (:func:`unknown_keys`): fine-tuners' tools write many that say nothing about the model.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, cast
+from types import UnionType
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 SLIDING, FULL = "sliding_attention", "full_attention"
 
@@ -95,6 +97,9 @@ class TextConfig:
 
     def __post_init__(self):
         layers = self.num_hidden_layers
+        if isinstance(self.eos_token_id, list):
+            object.__setattr__(self, "eos_token_id", tuple(self.eos_token_id))
+        _check_types(self)
         _check_sizes(self)
         types, sparsity = self.layer_types, self.activation_sparsity_pattern
         if types is None:
@@ -105,8 +110,6 @@ class TextConfig:
         set_(self, "layer_types", tuple(types))
         set_(self, "intermediate_size", _per_layer(self.intermediate_size, layers))
         set_(self, "activation_sparsity_pattern", _per_layer(sparsity, layers))
-        if isinstance(self.eos_token_id, list):
-            set_(self, "eos_token_id", tuple(self.eos_token_id))
         _check(self)
         kv_sources(self)
 
@@ -251,16 +254,45 @@ _POSITIVE = (
     "rope_local_base_freq",
 )
 
+# What no weight's shape would contradict, and memory or time would be spent on.
+_MOST = {"num_hidden_layers": 1_024, "max_position_embeddings": 2**24, "sliding_window": 2**24}
+
 
 def _require(holds: bool, message: str) -> None:
     if not holds:
         raise ValueError(message)
 
 
+def _check_types(config: TextConfig) -> None:
+    for name, hint in get_type_hints(TextConfig).items():
+        value = getattr(config, name)
+        told = getattr(hint, "__name__", str(hint))
+        _require(_is(value, hint), f"{name} is {value!r}, expected {told}")
+
+
+def _is(value: object, hint: Any) -> bool:
+    """Whether a value of JSON, lists made tuples, is what a type hint of `TextConfig` says."""
+    if isinstance(hint, UnionType):
+        return any(_is(value, one) for one in get_args(hint))
+    if get_origin(hint) is tuple:
+        entries = cast("tuple[object, ...]", value)
+        return isinstance(value, tuple) and all(_is(one, get_args(hint)[0]) for one in entries)
+    if isinstance(value, bool):
+        return hint is bool
+    if hint is float and isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, int) and abs(value) >= 2**31:
+        return False
+    return isinstance(value, int if hint is float else hint)
+
+
 def _check_sizes(config: TextConfig) -> None:
     for name in _POSITIVE:
         value = getattr(config, name)
         _require(value > 0, f"{name} must be positive, got {value}")
+    for name, most in _MOST.items():
+        value = getattr(config, name)
+        _require(value <= most, f"{name} must be at most {most}, got {value}")
 
 
 def _check(config: TextConfig) -> None:

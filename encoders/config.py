@@ -26,6 +26,7 @@ BOOKKEEPING = frozenset({
     "problem_type", "return_dict", "sscp_conv_eps", "torch_dtype", "transformers_version",
 })  # fmt: skip
 
+MOST = 2**31 - 1  # of any whole number
 FAMILIES = ("conf_", "sscp_")  # of keys that change what is computed
 
 
@@ -78,6 +79,8 @@ class AudioConfig:
             _refuse(name, "zero or more", value)
         if name not in _MAY_BE_ZERO and not value > 0:
             _refuse(name, "more than zero", value)
+        if whole and value > (most := _MOST.get(name, MOST)):
+            _refuse(name, f"at most {most}", value)
 
     def _check_convolutions(self) -> None:
         kernels, strides = self.sscp_conv_kernel_size, self.sscp_conv_stride_size
@@ -144,6 +147,13 @@ _MAY_BE_ZERO = frozenset({
     "vocab_offset",
 })  # fmt: skip
 
+# What no weight's shape would contradict, and memory or time would be spent on.
+_MOST = {
+    "conf_attention_chunk_size": 65_536,
+    "conf_attention_context_left": 65_536,
+    "conf_num_hidden_layers": 1_024,
+}
+
 
 def _is_tuple(value: object) -> TypeGuard[tuple[object, ...]]:
     return isinstance(value, tuple)
@@ -153,7 +163,7 @@ def _is_pair(value: object) -> bool:
     return (
         _is_tuple(value)
         and len(value) == 2
-        and all(isinstance(number, int) and number > 0 for number in value)
+        and all(type(number) is int and 0 < number <= MOST for number in value)
     )
 
 

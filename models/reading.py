@@ -181,7 +181,7 @@ def read_json(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:  # also where it is not even UTF-8
+    except (ValueError, RecursionError) as error:  # also where it is not even UTF-8
         raise CheckpointError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(found, dict):
         raise CheckpointError(f"{path} holds a {type(found).__name__}, expected a JSON object")
@@ -197,7 +197,7 @@ def _entries(file: BinaryIO, path: Path) -> tuple[dict[str, Any], int]:
     text = file.read(length) if 2 <= length <= MOST_HEADER_BYTES else b""
     try:
         entries = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         entries = None
     if not isinstance(entries, dict):
         raise CheckpointError(f"{path} is damaged: it has no safetensors header: {AGAIN}")
@@ -210,7 +210,7 @@ def from_header(name: str, entry: Any, path: Path, types: Mapping[str, int] = IT
     try:
         dtype, shape = str(entry["dtype"]), tuple(map(int, entry["shape"]))
         start, stop = map(int, entry["data_offsets"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise CheckpointError(
             f"{path} is damaged: its header says nothing sensible about {name}: {AGAIN}"
         ) from None

@@ -46,9 +46,16 @@ class _Undrawn(TorchFunctionMode):
 
 @contextmanager
 def shapes_only() -> Iterator[None]:
-    """Modules made inside have shapes but no memory, until :func:`fill` gives them weights."""
-    with torch.device("meta"), _Undrawn():
-        yield
+    """Modules made inside have shapes but no memory, until :func:`fill` gives them weights.
+
+    Raises CheckpointError for shapes that no tensor can have.
+    """
+    try:
+        with torch.device("meta"), _Undrawn():
+            yield
+    except RuntimeError as error:
+        said = str(error).partition("\n")[0]
+        raise CheckpointError(f"no model has the sizes in config.json: {said}") from error
 
 
 def check(module: nn.Module, stored: Mapping[str, Stored], where: Path, prefix: str = "") -> None:

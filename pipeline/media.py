@@ -255,11 +255,11 @@ class _Mixer:
         missing = self._missing(frame)
         if missing or frame.rate != self.rate_hz:
             yield from self.flush()
+            self.resampler = Resampler(frame.rate)
             if frame.rate != self.rate_hz:
                 self.downmix = Downmix(frame.rate, self.channel)
             # Silence up to the frame's own time, whatever the resampler gave out at last.
             yield from self._silence(missing)
-            self.resampler = Resampler(frame.rate)
             self.rate_hz, self.taken, self.base = frame.rate, 0, self.given
         self.taken += frame.samples
         assert self.downmix is not None and self.resampler is not None
@@ -343,7 +343,10 @@ def _read(
                 continue
             for frame in frames:
                 assert isinstance(frame, av.AudioFrame)
-                yield from mixer.push(frame)
+                try:
+                    yield from mixer.push(frame)
+                except InputError as error:
+                    raise InputError(f"{path}: {error}") from None
         yield from mixer.flush()
     if not mixer.given:
         raise InputError(

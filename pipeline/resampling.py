@@ -6,13 +6,24 @@ Place: behind :mod:`pipeline.channels`, in files, microphones, the browser's sou
 import av
 import numpy as np
 
+from dragoman.errors import InputError
 from dragoman.stages.messages import SAMPLE_RATE_HZ
+
+LOWEST_HZ, HIGHEST_HZ = 1_000, 1_536_000  # what a header claims beyond them is damage
 
 
 class Resampler:
-    """Mono float32 at ``rate_hz`` in, at 16 kHz out; blocks of any length make one stream."""
+    """Mono float32 at ``rate_hz`` in, at 16 kHz out; blocks of any length make one stream.
+
+    Raises InputError for a rate that no recorder has: a filter for it could fill the memory.
+    """
 
     def __init__(self, rate_hz: int) -> None:
+        if not LOWEST_HZ <= rate_hz <= HIGHEST_HZ:
+            raise InputError(
+                f"sound at {rate_hz} Hz cannot be heard: expected {LOWEST_HZ} to {HIGHEST_HZ}; "
+                "convert it to 16 kHz, or see whether its header is damaged"
+            )
         self._rate_hz = rate_hz
         self._resampler = av.AudioResampler("fltp", "mono", SAMPLE_RATE_HZ)
 

@@ -126,3 +126,23 @@ def test_unused_tensors_are_those_of_the_shared_layers():
     assert len(names) == 30
     assert names[0] == "layers.20.self_attn.k_proj.weight"
     assert names[-1] == "layers.29.self_attn.k_norm.weight"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"initializer_range": [[]]},
+        {"hidden_size": True},
+        {"hidden_size": 2048.0},
+        {"vocab_size": 2**63},
+        {"rope_theta": float("inf")},
+        {"altup_correct_scale": 1},
+        {"intermediate_size": [1.5] * 35},
+        {"eos_token_id": ["1"]},
+        {"num_hidden_layers": 10**6},
+        {"sliding_window": 2**30},
+    ],
+)
+def test_numbers_that_no_model_has_are_refused_by_name(change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        TextConfig.from_dict(change)

@@ -280,6 +280,16 @@ def truncate(path: Path, share: float) -> Path:
     return path
 
 
+@pytest.mark.parametrize("rate", [1, 999, 0x40001F40])
+def test_a_rate_that_no_recorder_has_is_refused(tmp_path, rate):
+    path = tmp_path / "damaged.wav"
+    media_files.write(path, media_files.speech(0.2), "pcm_s16le")
+    data = path.read_bytes()
+    path.write_bytes(data[:24] + rate.to_bytes(4, "little") + data[28:])
+    with pytest.raises(InputError, match=f"damaged.wav: sound at {rate} Hz cannot be heard"):
+        list(read_audio(path))
+
+
 @pytest.mark.parametrize(
     "name, codec",
     [("a.wav", "pcm_s16le"), ("a.mkv", "aac"), ("a.flac", "flac"), ("a.mp3", "libmp3lame")],
