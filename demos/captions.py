@@ -37,6 +37,7 @@ from dragoman.pipeline.outputs import guarded
 from dragoman.pipeline.saving import Saving
 from dragoman.pipeline.session import Pace, Session
 from dragoman.pipeline.start import check, session_options
+from dragoman.pipeline.word_times import Heard
 from dragoman.spec import ModelSpec
 from dragoman.stages.messages import Caption, Picture, SessionOptions
 
@@ -224,7 +225,7 @@ class _Kept:
 
     def __init__(self, session: Session, saving: Saving | None) -> None:
         self._session, self._saving = session, saving
-        self._captions = iter(session)
+        self._captions = map(Heard().note, session)
         self.finals: list[Caption] = []
 
     def __iter__(self) -> "_Kept":

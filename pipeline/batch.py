@@ -34,6 +34,7 @@ from dragoman.pipeline.pool import Job, Outcome, Pool
 from dragoman.pipeline.recipes import Recipe, look_recipe, recipes
 from dragoman.pipeline.runner import Failure
 from dragoman.pipeline.segments import segments
+from dragoman.pipeline.word_times import spoken, timed
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Picture, Speech
 
 Status = Literal["done", "skipped", "failed"]
@@ -268,6 +269,7 @@ class Batch:
             return
         if outcome is not None:
             outcome = replace(outcome, start=outcome.start + onset(speech.samples))
+            outcome = timed(outcome, spoken(outcome.transcript.whole, speech))
         finished = Finished(speech.start, speech.end, outcome)
         try:
             file.journal.finish_segment(file.source.name, speech.segment, finished)

@@ -19,7 +19,7 @@ from dragoman.pipeline.subtitles import RULES, TEXTS, Which
 from dragoman.spec import ModelSpec
 from dragoman.stages.messages import SessionOptions
 
-MADE = 7  # raised when the same file gives other outputs: what an older version did is done again
+MADE = 8  # raised when the same file gives other outputs: what an older version did is done again
 
 
 @dataclass(frozen=True)

@@ -233,4 +233,5 @@ def _caption(form: dict[str, Any]) -> Caption:
 
 def _text(form: dict[str, Any]) -> Text:
     confidences = tuple(form.get("confidences", ()))  # journals of older versions have none
-    return Text(form["committed"], form["tail"], confidences)
+    spans = tuple((first, end) for first, end in form.get("spans", ()))
+    return Text(form["committed"], form["tail"], confidences, spans)

@@ -20,11 +20,20 @@ SEARCHED = 100  # frames: what is before a voice is less than a second
 
 def onset(samples: np.ndarray) -> int:
     """The sample at which speech begins in ``samples``, float32 [S], a whole segment at 16 kHz."""
-    frames = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)
-    if len(frames) < SUSTAINED:
+    loud = loud_frames(samples)
+    if len(loud) < SUSTAINED:
         return 0
-    power = np.mean((frames - frames.mean(axis=1, keepdims=True)) ** 2, axis=1)
-    loud = power > np.quantile(power, LOUD) * 10 ** (-BELOW_DB / 10)
     runs = np.lib.stride_tricks.sliding_window_view(loud, SUSTAINED).all(axis=1)
     first = int(np.argmax(runs)) if runs.any() else 0
     return first * FRAME if first < SEARCHED else 0
+
+
+def loud_frames(samples: np.ndarray) -> np.ndarray:
+    """Which frames of ``samples``, float32 [S], are as loud as weak sounds of the speech in them:
+    bool [S // FRAME].
+    """
+    frames = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)
+    if not len(frames):
+        return np.zeros(0, bool)
+    power = np.mean((frames - frames.mean(axis=1, keepdims=True)) ** 2, axis=1)
+    return power > np.quantile(power, LOUD) * 10 ** (-BELOW_DB / 10)

@@ -21,7 +21,7 @@ from dragoman.pipeline.journal import DRAFT, Journal, digest
 from dragoman.pipeline.muxing import suffix_of
 from dragoman.pipeline.rules import Rules
 from dragoman.pipeline.subtitles import RULES, TEXTS, Which, cues, write, write_whole
-from dragoman.stages.messages import Caption, SessionOptions
+from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, SessionOptions, Text
 
 
 @dataclass(frozen=True)
@@ -204,10 +204,28 @@ def _segment(caption: Caption) -> dict[str, Any]:
         "translation": caption.translation.whole,
         "transcript_confidence": event["transcript"]["confidence"],
         "translation_confidence": event["translation"]["confidence"],
+        "words": _words(caption.transcript),
         "frames": event["frames"],
         "size": caption.size,
         "guards": event["guards"],
     }
+
+
+def _words(text: Text) -> list[dict[str, Any]]:
+    """The words of ``text`` with their times in seconds, and their confidences where these are
+    known; none where the times are not.
+    """
+    if not text.spans:
+        return []
+    return [
+        {
+            "word": word,
+            "start": round(start / SAMPLE_RATE_HZ, 3),
+            "end": round(end / SAMPLE_RATE_HZ, 3),
+            **({} if sure is None else {"confidence": round(sure, 2)}),
+        }
+        for (word, sure), (start, end) in zip(text.words, text.spans, strict=True)
+    ]
 
 
 def save(

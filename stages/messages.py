@@ -21,6 +21,8 @@ SAMPLE_RATE_HZ = 16_000
 CHUNK_MS = 160
 CHUNK_SAMPLES = SAMPLE_RATE_HZ * CHUNK_MS // 1000  # 2 560: what one soft token stands for
 
+Span = tuple[int, int]  # first sample, and that past the last
+
 
 @dataclass(frozen=True)
 class SessionOptions:
@@ -159,6 +161,7 @@ class Text:
 
     ``confidences`` are the probabilities that the words are right, as the model sees it: one for
     each word of ``whole`` as :mod:`models.words` counts them, or none where they are not known.
+    ``spans`` are when the words were spoken, once :mod:`pipeline.word_times` has found out.
     Texts that say the same are equal whatever these are: the last digits depend on who shared a
     pass.
     """
@@ -166,6 +169,7 @@ class Text:
     committed: str = ""
     tail: str = ""
     confidences: tuple[float, ...] = field(default=(), compare=False)
+    spans: tuple[Span, ...] = field(default=(), compare=False)
 
     @property
     def whole(self) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import ray
 
+from dragoman.models.words import words
 from dragoman.pipeline.batch import Advanced, Batch, Result
 from dragoman.pipeline.batch_options import BatchOptions
 from dragoman.pipeline.inputs import find
@@ -67,12 +68,19 @@ def run(made: Batch, pool: Pool) -> dict[str, Result]:
 
 
 def as_saved(event: dict) -> dict:
-    """How the JSON document beside the subtitles tells of a final event."""
+    """How the JSON document beside the subtitles tells of a final event, but for its words."""
     names = ("transcript", "translation")
     texts = {name: event[name]["committed"] for name in names}
     sure = {f"{name}_confidence": event[name]["confidence"] for name in names}
     kept = ("start", "end", "frames", "size", "guards")
     return {name: event[name] for name in kept} | texts | sure
+
+
+def without_words(segments: list[dict]) -> list[dict]:
+    """The segments of a document, of which each says when its words were spoken."""
+    for segment in segments:
+        assert [one["word"] for one in segment["words"]] == words(segment["transcript"])
+    return [{name: segment[name] for name in segment if name != "words"} for segment in segments]
 
 
 def records(folder: Path) -> list[dict]:

@@ -16,7 +16,7 @@ from dragoman.spec import ModelSpec
 from dragoman.stages.messages import SAMPLE_RATE_HZ, SessionOptions
 from dragoman.stages.segment import SegmentStage
 from tests.pipeline import media_files
-from tests.pipeline.batches import batch, outputs, records, run, sound, workers
+from tests.pipeline.batches import batch, outputs, records, run, sound, without_words, workers
 from tests.pipeline.chains import pool_of
 from tests.pipeline.fake_stages import CHUNKS_A_SEGMENT, fakes, tone
 
@@ -108,8 +108,9 @@ def test_all_containers_have_the_segments_of_the_recording(translated):
         found = [(event["start"], event["end"]) for event in form["segments"]]
         assert np.array(found) == pytest.approx(np.array(spans[: len(found)]), abs=0.35)
         texts = {"transcript", "translation", "transcript_confidence", "translation_confidence"}
-        written = {"start", "end", *texts, "frames", "size", "guards"}
+        written = {"start", "end", *texts, "words", "frames", "size", "guards"}
         assert all(set(segment) == written for segment in form["segments"])
+        assert without_words(form["segments"])
 
 
 def test_a_file_that_breaks_off_is_done_as_far_as_it_goes(translated):

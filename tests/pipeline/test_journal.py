@@ -4,7 +4,8 @@ from tests.pipeline.batches import records
 
 
 def caption(index: int) -> Caption:
-    return Caption("final", index, index, index + 9, "es", "en", Text("uno ñ"), Text("one"))
+    said = Text("uno ñ", "", (0.5, 0.25), ((index, index + 4), (index + 5, index + 9)))
+    return Caption("final", index, index, index + 9, "es", "en", said, Text("one"))
 
 
 def test_a_journal_cut_anywhere_keeps_all_whole_lines(tmp_path):
@@ -26,6 +27,7 @@ def test_a_journal_cut_anywhere_keeps_all_whole_lines(tmp_path):
             kept = journal.entries["a"].segments
             assert sorted(kept) == list(range(whole - 1))
             assert all(kept[k].caption == (None if k == 1 else caption(k)) for k in kept)
+            assert all(repr(kept[k].caption) == repr(caption(k)) for k in kept if k != 1)
         journal.begin("b", "b.mp4", "w")
         journal.close()
         journal = Journal(tmp_path, "three")
