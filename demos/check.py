@@ -52,6 +52,10 @@ def check(
         float, typer.Option(help="Characters a second that viewers can read, at most 21.")
     ] = 17.0,
     fps: Annotated[float, typer.Option(help="Frames a second: gaps are at least two frames.")] = 24,
+    video: Annotated[
+        Path | None,
+        typer.Option(metavar="FILM", help="Judge also by the shot changes of this film."),
+    ] = None,
     fix: Annotated[
         bool, typer.Option("--fix", help="Write what can be mended to NAME.fixed.EXT.")
     ] = False,
@@ -62,14 +66,15 @@ def check(
         bool, typer.Option("--json", help="Print one JSON document, and nothing else.")
     ] = False,
 ) -> int:
-    """Judge subtitles: times, lines, reading speed, gaps, overlaps, order, encoding."""
+    """Judge subtitles: times, lines, reading speed, gaps, overlaps, order, encoding, shots."""
     from dragoman.pipeline.rules import Rules
 
     rules = Rules(chars_per_second=max_cps, fps=fps)
     codes = None if language is None else _codes(language)
+    changes_s = () if video is None else _changes(video)
     verdicts: list[Verdict] = []
     for path in files:
-        verdict = judge(path, rules, codes, fix=fix, overwrite=overwrite)
+        verdict = judge(path, rules, codes, changes_s, fix=fix, overwrite=overwrite)
         verdicts.append(verdict)
         if not as_json:
             _show(verdict)
@@ -82,12 +87,13 @@ def judge(
     path: Path,
     rules: "Rules",
     codes: tuple[str, ...] | None = None,
+    changes_s: tuple[float, ...] = (),
     *,
     fix: bool = False,
     overwrite: bool = False,
 ) -> Verdict:
-    """Judges the file at ``path``, in the languages that its name tells if ``codes`` are None;
-    with ``fix`` writes the mended file.
+    """Judges the file at ``path``, in the languages that its name tells if ``codes`` are None.
+    ``changes_s`` are the shot changes of its film, in seconds. With ``fix`` writes the mended file.
     """
     from dragoman.pipeline.judging import Standard, faults
     from dragoman.pipeline.subtitle_files import fixed_path, read
@@ -96,7 +102,7 @@ def judge(
         file = read(path, codes)
     except InputError as error:
         return Verdict(path, problem=str(error), code=NO_INPUT)
-    standard = Standard(rules, file.codes)
+    standard = Standard(rules, file.codes, changes_s)
     found = [*file.faults, *faults(file.cues, standard)]
     verdict = Verdict(path, len(file.cues), found, code=FAILED if found else OK)
     if fix and found:
@@ -121,6 +127,12 @@ def _mend(verdict: Verdict, target: Path, file: "SubtitleFile", standard: "Stand
     verdict.fixed = target
     verdict.left = faults([cue for _, cue in new], standard)
     verdict.code = FAILED if verdict.left else OK
+
+
+def _changes(film: Path) -> tuple[float, ...]:
+    from dragoman.pipeline.frames import shot_changes
+
+    return tuple(shot_changes(film))
 
 
 def _codes(language: str) -> tuple[str, ...]:

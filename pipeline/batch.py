@@ -34,6 +34,7 @@ from dragoman.pipeline.pool import Job, Outcome, Pool
 from dragoman.pipeline.recipes import Recipe, look_recipe, recipes
 from dragoman.pipeline.runner import Failure
 from dragoman.pipeline.segments import segments
+from dragoman.pipeline.shots import Shots
 from dragoman.pipeline.word_times import spoken, timed
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Picture, Speech
 
@@ -90,6 +91,7 @@ class _File:
     failure: str = ""
     bad_input: bool = False
     warnings: list[str] = field(default_factory=list)
+    shots: Shots = field(default_factory=Shots)
 
     @property
     def until(self) -> int:
@@ -240,7 +242,7 @@ class Batch:
         """What a video shows, without pixels where nobody looks at them."""
         if not file.has_video:
             return None
-        pictures = read_frames(file.source.path)
+        pictures = read_frames(file.source.path, shots=file.shots)
         return pictures if self.look else (picture.without_pixels() for picture in pictures)
 
     def _keep(self, file: _File, speech: Speech) -> bool:
@@ -305,6 +307,8 @@ class Batch:
                 duration_s,
                 captions,
                 file.warnings,
+                # Pictures behind the sound may have been seen or not.
+                [at for at in file.shots.changes if at < duration_s] if file.has_video else None,
             )
             try:
                 written = write_all(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dragoman.models import languages
+from dragoman.pipeline.formats import Cue
 from dragoman.pipeline.muxing import Track, mux
 from dragoman.pipeline.rules import Rules
 from dragoman.pipeline.subtitles import Which, cues
@@ -27,18 +28,26 @@ class Film:
     rules: Rules
     burnt: Which | None = None
 
-    def write(self, path: Path, captions: Sequence[Caption]) -> None:
-        """Raises InputError for a film that cannot be copied, DependencyError without a font."""
+    def write(
+        self, path: Path, captions: Sequence[Caption], changes_s: Sequence[float] = ()
+    ) -> None:
+        """Writes the copy to ``path``, its cues in step with the shot changes ``changes_s``. Raises
+        InputError for a film that cannot be copied, DependencyError without a font.
+        """
         if self.burnt is not None:
             from dragoman.pipeline.burning import burn  # Pillow, which live sessions do not need
 
-            burn(self.source, cues(captions, self.burnt, self.rules), path)
+            burn(self.source, cues(captions, self.burnt, self.rules, changes_s), path)
         else:
-            mux(self.source, [self._track(*text, captions) for text in self.texts], path)
+            tracks = [
+                self._track(which, codes, cues(captions, which, self.rules, changes_s))
+                for which, codes in self.texts
+            ]
+            mux(self.source, tracks, path)
 
-    def _track(self, which: Which, codes: Sequence[str], captions: Sequence[Caption]) -> Track:
+    def _track(self, which: Which, codes: Sequence[str], shown: Sequence[Cue]) -> Track:
         name = " + ".join(languages.find(code).name for code in codes)
-        return Track(cues(captions, which, self.rules), codes[0], name, which == self._default)
+        return Track(shown, codes[0], name, which == self._default)
 
     @property
     def _default(self) -> Which:

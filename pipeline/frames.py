@@ -13,6 +13,7 @@ import logging
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from av.stream import Disposition
 from dragoman.errors import InputError
 from dragoman.pipeline.media import SHORT_BY_S, left_out
 from dragoman.pipeline.opening import open_media
+from dragoman.pipeline.shots import Shots, thumb
 from dragoman.stages.messages import Picture, VideoFrame
 
 log = logging.getLogger(__name__)
@@ -32,14 +34,27 @@ log = logging.getLogger(__name__)
 EVERY_S = 5.0  # after so long a picture is taken, changed or not
 APART_S = 1.0  # a change this soon after a picture must last as long to be taken
 CHECK_S = 0.09  # frames nearer to each other are not compared
-THUMB = 64, 36  # width, height of what is compared
-CHANGED_LEVELS = 24  # of 255, by which a pixel of it must differ
+CHANGED_LEVELS = 24  # of 255, by which a pixel of the copy must differ
 CHANGED_SHARE = 0.02  # of its pixels: a new line of text on a slide, not a nod of the speaker's
 LONGEST = 1280
 
 
-def read_frames(path: str | Path, *, every_s: float = EVERY_S) -> Generator[Picture, None, None]:
-    """Pictures of the file at ``path`` in the order of time; none where it has no video.
+def shot_changes(path: Path) -> list[float]:
+    """The shot changes of the film at ``path``, in seconds; none where it has no picture. Raises
+    InputError for what is no media file, or is damaged.
+    """
+    open_media(path).close()  # says what is wrong
+    shots = Shots()
+    for _ in read_frames(path, shots=shots):
+        pass
+    return shots.changes
+
+
+def read_frames(
+    path: str | Path, *, every_s: float = EVERY_S, shots: Shots | None = None
+) -> Generator[Picture, None, None]:
+    """Pictures of the file at ``path`` in the order of time; none where it has no video. ``shots``
+    are shown every frame, up to the last picture that was asked for.
 
     ``time`` of a frame is on the clock of ``read_audio``, to the millisecond; ``index`` counts the
     track's frames from 0. Raises InputError at the end where a part could not be decoded.
@@ -55,6 +70,8 @@ def read_frames(path: str | Path, *, every_s: float = EVERY_S) -> Generator[Pict
             return
         sampler, damage = _Sampler(every_s), _Damage()
         for shown in chain(_shown(container, stream, damage), [None]):
+            if shots is not None and shown is not None:
+                shots.step(shown.thumb, shown.time_s)
             for taken in sampler.step(shown):
                 try:
                     frame = VideoFrame(round(taken.time_s, 3), taken.index)
@@ -80,6 +97,10 @@ class _Shown:
     index: int
     time_s: float
 
+    @cached_property
+    def thumb(self) -> np.ndarray:
+        return thumb(self.frame)
+
 
 class _Sampler:
     """Decides which frames are taken. ``waiting`` changed the scene too soon after the last one."""
@@ -95,19 +116,19 @@ class _Sampler:
         waiting = self._waiting
         lasted = waiting and (shown is None or shown.time_s - waiting.time_s >= APART_S)
         if waiting is not None and lasted:
-            yield self._take(waiting, _thumb(waiting.frame))
+            yield self._take(waiting)
         if shown is None or shown.time_s - self._checked_s < CHECK_S:
             return
         self._checked_s = shown.time_s
-        thumb, since_s = _thumb(shown.frame), shown.time_s - self._taken_s
-        changed = self._thumb is None or _differ(thumb, self._thumb)
+        since_s = shown.time_s - self._taken_s
+        changed = self._thumb is None or _differ(shown.thumb, self._thumb)
         if since_s >= self._every_s or (changed and since_s >= APART_S):
-            yield self._take(shown, thumb)
+            yield self._take(shown)
         else:
             self._waiting = shown if changed else None
 
-    def _take(self, shown: _Shown, thumb: np.ndarray) -> _Shown:
-        self._taken_s, self._thumb, self._waiting = shown.time_s, thumb, None
+    def _take(self, shown: _Shown) -> _Shown:
+        self._taken_s, self._thumb, self._waiting = shown.time_s, shown.thumb, None
         return shown
 
 
@@ -150,11 +171,6 @@ def _decoded(
             yield from packet.decode()  # pyright: ignore[reportReturnType]
         except FFmpegError:
             damage.packets += 1
-
-
-def _thumb(frame: av.VideoFrame) -> np.ndarray:
-    width, height = THUMB
-    return frame.reformat(width, height, "gray").to_ndarray().astype(np.int16)
 
 
 def _differ(one: np.ndarray, other: np.ndarray) -> bool:

@@ -16,6 +16,7 @@ from dragoman.models.words import columns, one_line, spaced_words
 from dragoman.pipeline.formats import Cue
 from dragoman.pipeline.lines import Passage
 from dragoman.pipeline.rules import LINE_CHARS, Rules, characters, line_columns
+from dragoman.pipeline.snapping import beside, snapped
 from dragoman.pipeline.subtitles import Block, divided, timed, up_to_grid
 
 DIALOGUE = ("-", "–", "—")  # a line of each speaker: they are not joined
@@ -26,7 +27,7 @@ class Fault:
     """What is wrong with a cue (counted from 1; 0 is the file): ``got`` is not what is ``allowed``.
 
     ``what`` is one of encoding, header, empty, times, order, overlap, gap, short, long, lines,
-    width and speed.
+    width, speed and shot.
     """
 
     cue: int
@@ -37,12 +38,14 @@ class Fault:
 
 @dataclass(frozen=True)
 class Standard:
-    """The rules for a file, and the languages that it is in: two where each cue has a line of both.
+    """The rules for a file, and the languages that it is in: two where each cue has a line of both;
+    ``changes_s`` are the shot changes of its film, in seconds, where there is one to judge by.
     Raises LanguageError for a code that is not known.
     """
 
     rules: Rules = Rules()
     codes: tuple[str, ...] = ()
+    changes_s: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for code in self.codes:
@@ -66,6 +69,8 @@ def faults(cues: Sequence[Cue], standard: Standard) -> list[Fault]:
     out = [fault for at, cue in enumerate(cues, 1) for fault in _alone(at, cue, standard)]
     for at, (before, cue) in enumerate(pairwise(cues), 2):
         out += _between(at, before, cue, standard.rules)
+    for at, cue in enumerate(cues, 1):
+        out += _beside_shots(at, cue, standard)
     return sorted(out, key=lambda fault: fault.cue)
 
 
@@ -104,6 +109,16 @@ def _between(at: int, before: Cue, cue: Cue, rules: Rules) -> Iterator[Fault]:
         yield Fault(at, "gap", got, f"at least {_seconds(rules.gap_ms)}")
 
 
+def _beside_shots(at: int, cue: Cue, standard: Standard) -> Iterator[Fault]:
+    rules = standard.rules
+    for border, off, change in beside(cue, standard.changes_s, rules):
+        place = f"{_seconds(abs(off))} {'after' if off >= 0 else 'before'}"
+        got = f"{'a' if border == 'start' else 'an'} {border} {place} the shot change at"
+        meant = "at it" if border == "start" else f"{rules.gap_frames} frames before it"
+        allowed = f"{meant}, or more than {rules.near_frames} frames from it"
+        yield Fault(at, "shot", f"{got} {_seconds(change)}", allowed)
+
+
 def _seconds(ms: int) -> str:
     return f"{ms / 1000:.3f} s"
 
@@ -112,7 +127,8 @@ def mended(cues: Sequence[Cue], standard: Standard) -> list[tuple[int, Cue]]:
     """The cues that keep to the rules as far as they can, each with the index of the one it was.
 
     Empty cues are left out, the others put in order. Lines that are too many or too wide are broken
-    anew, into several cues where they are too much for one; times give way to the next cue.
+    anew, into several cues where they are too much for one; times give way to the next cue, and to
+    shot changes.
     """
     kept = [(at, cue) for at, cue in enumerate(cues) if any(line.strip() for line in cue.lines)]
     kept = _stacked(sorted(kept, key=lambda pair: pair[1].start_ms), standard.rules)
@@ -121,7 +137,9 @@ def mended(cues: Sequence[Cue], standard: Standard) -> list[tuple[int, Cue]]:
         limit = kept[place + 1][1].start_ms if place + 1 < len(kept) else None
         start = max(cue.start_ms, out[-1][1].end_ms + standard.rules.gap_ms if out else 0)
         out += [(at, new) for new in _retimed(replace(cue, start_ms=start), limit, standard)]
-    return out
+    new = [cue for _, cue in out]
+    new = snapped(new, standard.changes_s, standard.rules, standard.characters)
+    return [(at, cue) for (at, _), cue in zip(out, new, strict=True)]
 
 
 def _stacked(cues: Iterable[tuple[int, Cue]], rules: Rules) -> list[tuple[int, Cue]]:

@@ -121,8 +121,10 @@ def document(
     duration_s: float,
     captions: Sequence[Caption],
     warnings: Sequence[str],
+    changes_s: Sequence[float] | None = None,
 ) -> dict[str, Any]:
-    """The JSON document about finished ``captions`` of ``source``, as docs/formats.md has it.
+    """The JSON document about finished ``captions`` of ``source``, as docs/formats.md has it;
+    ``changes_s`` are the shot changes of a film, where they were looked for.
 
     Nothing in it depends on when, where or how fast it was made.
     """
@@ -132,6 +134,7 @@ def document(
         "model": name_of(Path(model)),
         "options": asked(options),
         "warnings": list(warnings),
+        **({} if changes_s is None else {"shot_changes": list(changes_s)}),
         "segments": [_segment(caption) for caption in captions],
     }
 
@@ -246,8 +249,9 @@ def write_all(
     form: dict[str, Any],
     journal: Journal,
 ) -> list[Path]:
-    """Writes ``outputs`` whole, and says so in ``journal``; raises OSError, and for a film
-    InputError and DependencyError, leaving no drafts.
+    """Writes ``outputs`` whole, and says so in ``journal``; cues are in step with the shot changes
+    of the document ``form``. Raises OSError, and for a film InputError and DependencyError, leaving
+    no drafts.
     """
     drafts = {o: folder / f"{DRAFT}-{at}{Path(o.file).suffix}" for at, o in enumerate(outputs)}
     try:
@@ -266,13 +270,14 @@ def write_all(
 
 
 def _write(output: Output, path: Path, captions: Sequence[Caption], form: dict[str, Any]) -> None:
+    changes_s = form.get("shot_changes", ())
     if output.film is not None:
-        output.film.write(path, captions)
+        output.film.write(path, captions, changes_s)
     elif output.which is None:
         text = json.dumps(form, ensure_ascii=False, indent=1) + "\n"
         write_whole(path, text)
     else:
-        write(cues(captions, output.which, output.rules), path)
+        write(cues(captions, output.which, output.rules, changes_s), path)
 
 
 def _sync(path: Path) -> None:

@@ -23,6 +23,7 @@ LINE_CHARS = 42
 # have no guide, are taken for Thai.
 LINE_COLUMNS = {"zh": 32, "yue": 32, "ko": 32, "ja": 26, "th": 35, "lo": 35, "km": 35, "my": 35}
 FASTEST = 21.0  # characters a second, whatever is asked for
+GRID_MS = 10  # of all times: the finest that ASS files have, so that every format says the same
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,9 @@ class Rules:
 
     ``chars_per_second`` is at most 21. ``fps`` are the frames of the video, of which
     ``gap_frames`` must lie between two cues: 24 a second, the fewest that are usual, give a gap
-    that serves for all videos. Raises UsageError for figures that make no sense.
+    that serves for all videos. A border of a cue that is up to ``near_frames`` from a shot change
+    is seen together with it, one ``after_frames`` behind it is not (:mod:`pipeline.snapping`).
+    Raises UsageError for figures that make no sense.
     """
 
     lines: int = 2
@@ -39,6 +42,8 @@ class Rules:
     shortest_ms: int = 1_000
     longest_ms: int = 7_000
     gap_frames: int = 2
+    near_frames: int = 7
+    after_frames: int = 12
     fps: float = 24.0
 
     def __post_init__(self) -> None:
@@ -54,6 +59,19 @@ class Rules:
     def gap_ms(self) -> int:
         """The shortest gap, in whole milliseconds: files have no finer times."""
         return int(self.gap_frames * 1000 / self.fps)
+
+    @property
+    def frame_ms(self) -> int:
+        """How long a frame is shown, rounded up."""
+        return math.ceil(1000 / self.fps)
+
+    @property
+    def near_ms(self) -> int:
+        return int(self.near_frames * 1000 / self.fps)
+
+    @property
+    def after_ms(self) -> int:
+        return math.ceil(self.after_frames * 1000 / self.fps)
 
     def needed_ms(self, characters: int) -> int:
         """How long so many characters must stay: within the longest time, whatever their number."""

@@ -1,17 +1,17 @@
 """Lays captions out as subtitles, and writes them in one of `pipeline.formats`.
 
 Last step of batch, after the final captions. Cues keep to :mod:`pipeline.rules` as far as the
-speech allows: a text is never shortened, and a cue never comes before its sound or runs into the
-next. With both languages a cue has one line of each.
+speech allows: a text is never shortened, and a cue never runs into the next or comes before its
+sound, unless a shot change is near. With both languages a cue has one line of each.
 
 What is unusual: a caption that cannot be read before the next begins is shown together with it. All
 times are multiples of 10 ms, the finest that ASS files have, so that every format says the same.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,8 @@ from typing import Literal
 from dragoman.models.words import columns, one_line
 from dragoman.pipeline.formats import FORMATS, Cue
 from dragoman.pipeline.lines import Passage, least
-from dragoman.pipeline.rules import Rules, characters
+from dragoman.pipeline.rules import GRID_MS, Rules, characters
+from dragoman.pipeline.snapping import snapped
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption
 
 Which = Literal["transcript", "translation", "transcript-above", "translation-above"]
@@ -28,7 +29,6 @@ ONE_LANGUAGE: tuple[Which, ...] = ("transcript", "translation")
 TEXTS: tuple[Which, ...] = (*ONE_LANGUAGE, "transcript-above")  # unless others are asked for
 
 RULES = Rules()
-GRID_MS = 10
 CUE_COST = 0.5  # what one more cue must save, in the units of `lines`
 CUE_EVENNESS = 0.5  # lines should be even, but a cue rather holds a whole sentence
 MORE_CUES = 3  # than are needed, at most, to spare sentences
@@ -81,9 +81,14 @@ class Block:
 
 
 def cues(
-    captions: Iterable[Caption], which: Which = "transcript", rules: Rules = RULES
+    captions: Iterable[Caption],
+    which: Which = "transcript",
+    rules: Rules = RULES,
+    changes_s: Sequence[float] = (),
 ) -> list[Cue]:
-    """The cues of the final ones among ``captions``, in order of time; empty texts yield none."""
+    """The cues of the final ones among ``captions``, in order of time, in step with the shot
+    changes ``changes_s`` of the film, in seconds; empty texts yield none.
+    """
     final = sorted((c for c in captions if c.kind == "final"), key=lambda c: c.start)
     spans = [span for caption in final if (span := _Span.of(caption)).shown(which)]
     spans = _joined(spans, which, rules)
@@ -94,7 +99,8 @@ def cues(
         room = None if limit is None else max(0, limit - start)
         blocks = _blocks(span.spoken, span.written, span.end - span.start, room, which, rules)
         out += timed(blocks, start, span.end, limit, rules)
-    return out
+    bilingual = which not in ONE_LANGUAGE
+    return snapped(out, changes_s, rules, partial(characters, bilingual=bilingual))
 
 
 def write(cues: Iterable[Cue], path: str | Path) -> None:

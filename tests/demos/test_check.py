@@ -2,11 +2,13 @@
 
 import json
 
+import numpy as np
 import pysubs2
 import pytest
 
 from dragoman import errors
 from dragoman.demos import cli
+from tests.pipeline.videos import write
 
 SRT = """1
 00:00:01,000 --> 00:00:03,000
@@ -169,6 +171,23 @@ def test_a_mended_file_is_not_replaced_unasked(check, tmp_path):
     assert code == errors.FAILED and "give --overwrite" in err
     assert (tmp_path / "a.fixed.srt").read_text() == "mine"
     assert check(tmp_path / "a.srt", "--fix", "--overwrite")[0] == errors.OK
+
+
+def test_the_shot_changes_of_a_film_are_kept_to(check, tmp_path):
+    pages = [(0, np.full((90, 160, 3), 60, np.uint8)), (3, np.full((90, 160, 3), 200, np.uint8))]
+    film = write(tmp_path / "talk.mp4", pages, 5)
+    path = tmp_path / "talk.es.srt"
+    path.write_text("1\n00:00:01,000 --> 00:00:03,100\nBuenos días.\n")
+    assert check(path) == (errors.OK, "", "")
+    code, out, _ = check(path, "--video", film)
+    assert code == errors.FAILED
+    assert "cue 1: shot: got an end 0.100 s after the shot change at 3.000 s, allowed" in out
+    assert check(path, "--video", film, "--fix")[0] == errors.OK
+    fixed = path.with_stem("talk.es.fixed")
+    assert "00:00:01,000 --> 00:00:02,910" in fixed.read_text()
+    assert check(fixed, "--video", film) == (errors.OK, "", "")
+    code, _, err = check(path, "--video", tmp_path / "none.mp4")
+    assert code == errors.NO_INPUT and "none.mp4 does not exist" in err
 
 
 def test_one_json_document(check, tmp_path):

@@ -6,6 +6,8 @@ import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pysubs2
 import pytest
 
 from dragoman.demos import captions
@@ -129,6 +131,21 @@ def test_eyes_that_cannot_be_loaded_fail_the_videos_alone(tmp_path):
     assert "stage 'look': ModuleNotFoundError: no timm" in bad.reason
 
 
+def test_cues_keep_to_the_shot_changes_that_the_document_names(pool, tmp_path):
+    ends = {}
+    for name, at in (("plain", 9.0), ("cut", 2.8)):
+        pages = [
+            (0, np.full((90, 160, 3), 60, np.uint8)),
+            (at, np.full((90, 160, 3), 200, np.uint8)),
+        ]
+        path = write(tmp_path / f"{name}.mp4", pages, 4, sound=tone(18))
+        assert run(films([path], formats=("ass", "json")), pool)[path.name].status == "done"
+        assert form(tmp_path, name)["shot_changes"] == ([] if name == "plain" else [2.8])
+        ends[name] = [event.end for event in pysubs2.load(str(tmp_path / f"{name}.es.ass"))]
+    assert ends["plain"][-1] == 3_060 and ends["cut"][-1] == 3_300
+    assert ends["plain"][:-1] == ends["cut"][:-1]
+
+
 @pytest.mark.parametrize("from_s", [0.0, 2.0])
 def test_a_broken_video_track_costs_a_warning_and_no_caption(pool, tmp_path, from_s):
     garble(video(tmp_path / "talk.mp4"), from_s)
@@ -148,7 +165,7 @@ def test_a_broken_video_track_costs_a_warning_and_no_caption(pool, tmp_path, fro
 
 
 def test_pictures_that_fail_in_any_other_way_are_a_warning_too(pool, tmp_path, monkeypatch):
-    def failing(path):
+    def failing(path, shots):
         yield picture(0.0)
         raise MemoryError("a picture of 900 megapixels")
 
@@ -186,7 +203,7 @@ def test_whatever_moment_a_run_ends_frames_are_as_if_it_had_not(pool, tmp_path):
 def test_pixels_are_kept_for_the_segments_that_wait_and_no_longer(pool, tmp_path, monkeypatch):
     made, alive = [], []
 
-    def slides(path):
+    def slides(path, shots):
         for half_second in range(90):
             shown = picture(half_second / 2)
             made.append(weakref.ref(shown.pixels))
