@@ -14,6 +14,7 @@ from dragoman.demos.certainty import parts
 from dragoman.demos.terminal import clock
 from dragoman.models import languages
 from dragoman.pipeline import outputs
+from dragoman.pipeline.documents import document
 from dragoman.pipeline.formats import USUAL
 from dragoman.pipeline.inputs import MEDIA_SUFFIXES
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, SessionOptions, Text, VideoFrame
@@ -174,7 +175,7 @@ def save(
     """
     finals = [caption for caption in captions if caption.kind == "final"]
     shown, told = outputs.presented(finals, options, model)
-    form = outputs.document(name, model, options, duration_s, finals, [*warnings, *told])
+    form = document(name, model, options, duration_s, finals, [*warnings, *told])
     files = [file for file in _planned(Path(name).stem, options) if only in (None, file.file)]
     return outputs.save(files, folder, shown, form)
 

@@ -30,6 +30,7 @@ from dragoman.models import languages
 from dragoman.pipeline import start as pipeline
 from dragoman.pipeline.chain import Chain
 from dragoman.pipeline.devices import choose, devices
+from dragoman.pipeline.formats import JSON, USUAL
 from dragoman.pipeline.frames import read_frames
 from dragoman.pipeline.media import read_audio
 from dragoman.pipeline.microphone import Microphone
@@ -53,6 +54,7 @@ class CaptionsOptions:
     target_language: str = "en"
     as_json: bool = False
     output_dir: Path | None = None
+    formats: tuple[str, ...] = USUAL
     reference: Path | None = None
     pace: Pace = "real-time"
     pad_audio: bool = False
@@ -60,6 +62,7 @@ class CaptionsOptions:
     min_confidence: float | None = None
     endpoint_ms: int | None = None
     overwrite: bool = False
+    track: int | None = None
     channel: int | None = None
     spec: ModelSpec = ModelSpec()
     ray: bool = True
@@ -127,7 +130,9 @@ def open_source(asked: CaptionsOptions, on_screen: bool) -> AudioSource:
     """
     if asked.file is not None:
         name, stem = str(asked.file), asked.file.stem
-        pieces = read_audio(asked.file, language=asked.language, channel=asked.channel)
+        pieces = read_audio(
+            asked.file, track=asked.track, language=asked.language, channel=asked.channel
+        )
         frames = read_frames(asked.file)
         return AudioSource(name, stem, asked.output_dir, pieces, frames=frames)
     device = choose(asked.microphone, devices())
@@ -146,10 +151,11 @@ def _saving(asked: CaptionsOptions, source: AudioSource) -> Saving | None:
     """What keeps the captions, where that is wanted."""
     if source.folder is None:
         return None
-    model, options = asked.spec.model, asked.session
+    model, options, formats = asked.spec.model, asked.session, asked.formats
     if asked.file is None:
-        return Saving.of_microphone(source.folder, source.stem, source.name, model, options)
-    return Saving.of_file(source.folder, asked.file, model, options, asked.overwrite)
+        name = source.stem
+        return Saving.of_microphone(source.folder, name, source.name, model, options, formats)
+    return Saving.of_file(source.folder, asked.file, model, options, asked.overwrite, formats)
 
 
 def _caption(
@@ -214,8 +220,10 @@ def _finish(source: AudioSource, saving: Saving | None, duration_s: float, early
             _say(line)
     if source.microphone is not None and not told:
         codes = ",".join((saving.options.language, saving.options.target_language))
+        forms = ",".join(form for form in saving.formats if form != JSON)
         path = saving.folder / saving.name
-        _say(f"saved {path}.{{{codes}}}.{{srt,vtt}} and {path}.json")
+        texts = f"{path}.{{{codes}}}.{{{forms}}} and " if forms else ""
+        _say(f"saved {texts}{path}.json")
 
 
 class _Kept:

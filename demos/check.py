@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dragoman.demos import options
 from dragoman.errors import FAILED, NO_INPUT, OK, InputError, UsageError
 from dragoman.models import languages
 
@@ -48,9 +49,7 @@ def check(
             help="Language of the text, two for both in each cue; else as in NAME.es-en.srt.",
         ),
     ] = None,
-    max_cps: Annotated[
-        float, typer.Option(help="Characters a second that viewers can read, at most 21.")
-    ] = 17.0,
+    max_cps: options.MaxCps = 17.0,
     fps: Annotated[float, typer.Option(help="Frames a second: gaps are at least two frames.")] = 24,
     video: Annotated[
         Path | None,

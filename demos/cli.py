@@ -146,6 +146,7 @@ def captions(
             help="Folder for NAME.es.srt, .vtt and NAME.json; a microphone's else go here.",
         ),
     ] = None,
+    output_format: options.OutputFormat = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace outputs that no run of dragoman wrote.")
     ] = False,
@@ -165,6 +166,7 @@ def captions(
     prompt_style: options.PromptStyle = "short",
     min_confidence: options.MinConfidence = None,
     endpoint: options.Endpoint = None,
+    audio_track: options.AudioTrack = None,
     channel: options.Channel = None,
     threads: options.Threads = None,
     address: options.Address = None,
@@ -177,6 +179,10 @@ def captions(
         raise typer.BadParameter(f"{path} and --file {file}: captions are of one file at a time")
     file = file or path
     _check_source(file, microphone, duration, pace)
+    if file is None and audio_track is not None:
+        raise typer.BadParameter("--audio-track is for a file: give one, or --channel")
+    if file is not None and output_dir is None and output_format is not None:
+        raise typer.BadParameter("-f says what is saved: give the folder for it with -o")
     options.check_place(no_ray, address)
     if list_devices:
         from dragoman.demos.listening import list_devices as show_devices
@@ -193,6 +199,7 @@ def captions(
             target_language=target_language,
             as_json=as_json,
             output_dir=output_dir,
+            formats=options.formats(output_format),
             reference=reference,
             pace=pace,
             pad_audio=pad_audio,
@@ -200,6 +207,7 @@ def captions(
             min_confidence=min_confidence,
             endpoint_ms=endpoint,
             overwrite=overwrite,
+            track=audio_track,
             channel=channel,
             spec=ModelSpec(model, device, dtype, size, draft_size, threads, address),
             ray=not no_ray,

@@ -79,6 +79,24 @@ Endpoint = Annotated[
         show_default=False,
     ),
 ]
+OutputFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--output-format",
+        "-f",
+        metavar="FORMATS",
+        help="Any of srt,vtt,ass,ttml,txt,tsv,json, with commas between, or all; else "
+        "srt,vtt,json.",
+        show_default=False,
+    ),
+]
+USUAL_TEXTS = "transcript,translation,transcript-above"
+Texts = Annotated[
+    str, typer.Option(help="Any of transcript-above, translation-above, transcript, translation.")
+]
+MaxCps = Annotated[
+    float, typer.Option(help="Characters a second that viewers can read, at most 21.")
+]
 AudioTrack = Annotated[
     int | None,
     typer.Option(
@@ -115,6 +133,19 @@ Threads = Annotated[
 Address = Annotated[str | None, typer.Option(help="Ray cluster to run on: auto, or HOST:PORT.")]
 NoRay = Annotated[bool, typer.Option("--no-ray", help="Run in this process.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Log more, show tracebacks.")]
+
+
+def parts(text: str) -> list[str]:
+    """The parts of an option that takes several, with commas between."""
+    return [part.strip().lower() for part in text.split(",") if part.strip()]
+
+
+def formats(asked: str | None) -> tuple[str, ...]:
+    """The formats of `OutputFormat`; raises UsageError."""
+    from dragoman.pipeline.formats import USUAL
+    from dragoman.pipeline.outputs import chosen_formats
+
+    return USUAL if asked is None else chosen_formats(parts(asked))
 
 
 def log_to_stderr(debug: bool, most: int = logging.DEBUG) -> None:

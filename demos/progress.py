@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from dragoman.demos.terminal import clock
-from dragoman.pipeline.batch import Advanced, Result
+from dragoman.pipeline.batch_file import Advanced, Result
 from dragoman.stages.messages import SAMPLE_RATE_HZ
 
 

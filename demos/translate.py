@@ -22,7 +22,7 @@ from dragoman.spec import ModelSpec
 
 if TYPE_CHECKING:
     from dragoman.demos.progress import BatchView
-    from dragoman.pipeline.batch import Result
+    from dragoman.pipeline.batch_file import Result
     from dragoman.pipeline.batch_options import BatchOptions
     from dragoman.pipeline.translate import Event
 
@@ -37,21 +37,9 @@ def translate(
     ] = None,
     language: options.Language = "es",
     target_language: options.TargetLanguage = "en",
-    output_format: Annotated[
-        str,
-        typer.Option(
-            "--output-format",
-            "-f",
-            help="Any of srt,vtt,ass,ttml,txt,tsv,json, with commas between, or all.",
-        ),
-    ] = "srt,vtt,json",
-    text: Annotated[
-        str,
-        typer.Option(help="Any of transcript-above, translation-above, transcript, translation."),
-    ] = "transcript,translation,transcript-above",
-    max_cps: Annotated[
-        float, typer.Option(help="Characters a second that viewers can read, at most 21.")
-    ] = 17.0,
+    output_format: options.OutputFormat = None,
+    text: options.Texts = options.USUAL_TEXTS,
+    max_cps: options.MaxCps = 17.0,
     mux: Annotated[
         bool, typer.Option("--mux", help="Also copy each film, with the texts as tracks.")
     ] = False,
@@ -95,10 +83,10 @@ def translate(
     """Subtitles for files and folders. Transcript, translation, and both together."""
     if as_json and quiet:
         raise typer.BadParameter("--json and --quiet exclude each other: give one of them")
-    from dragoman.pipeline.outputs import chosen_formats, chosen_texts
+    from dragoman.pipeline.outputs import chosen_texts
     from dragoman.pipeline.rules import Rules
 
-    formats, texts = chosen_formats(_parts(output_format)), chosen_texts(_parts(text))
+    formats, texts = options.formats(output_format), chosen_texts(options.parts(text))
     burnt = None if burn_in is None else chosen_texts([burn_in])[0]
     rules = Rules(chars_per_second=max_cps)
     options.log_to_stderr(debug)
@@ -217,12 +205,8 @@ def summary(
     }
 
 
-def _parts(text: str) -> list[str]:
-    return [part.strip().lower() for part in text.split(",") if part.strip()]
-
-
 def _show(event: "Event", results: "list[Result]", screen: "BatchView") -> None:
-    from dragoman.pipeline.batch import Advanced, Result
+    from dragoman.pipeline.batch_file import Advanced, Result
     from dragoman.pipeline.translate import Planned, Ready
 
     match event:

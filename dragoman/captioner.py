@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from dragoman.spec import NANO, ModelSpec
 
 if TYPE_CHECKING:
-    from dragoman.pipeline.batch import Result
+    from dragoman.pipeline.batch_file import Result
     from dragoman.pipeline.chain import Chain
     from dragoman.pipeline.session import Pace, Session
     from dragoman.sources import Source
@@ -134,7 +134,7 @@ def translate(
     a Result that says why, and stops nothing else. Raises UsageError, LanguageError, SizeError,
     CheckpointError, PipelineError before or while the workers start.
     """
-    from dragoman.pipeline.batch import Result
+    from dragoman.pipeline.batch_file import Result
     from dragoman.pipeline.batch_options import BatchOptions
     from dragoman.pipeline.outputs import chosen_formats, chosen_texts
     from dragoman.pipeline.translate import translate as run

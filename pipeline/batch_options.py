@@ -1,19 +1,20 @@
 """What is asked of a batch: the options for its files, the outputs and the work that follow.
 
-In front of :mod:`pipeline.batch`, without Ray or a model. The outputs of a file depend on the file,
-the model and the options alone; a digest of all of them tells a later run whether what it finds in
-the journal is what it would make.
+In front of :mod:`pipeline.batch`, without Ray or a model. The captions of a file depend on it, the
+model and the options alone; a digest of all of them tells a later run whether what it finds in the
+journal is what it would make. How they are laid out is another matter: see `Output.layout`.
 """
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from dragoman.errors import InputError
 from dragoman.models.hub import here
+from dragoman.pipeline.documents import asked
 from dragoman.pipeline.formats import USUAL
 from dragoman.pipeline.inputs import InputFile
-from dragoman.pipeline.outputs import Output, asked, films, planned
+from dragoman.pipeline.outputs import Output, films, planned
 from dragoman.pipeline.rules import Rules
 from dragoman.pipeline.subtitles import RULES, TEXTS, Which
 from dragoman.spec import ModelSpec
@@ -37,11 +38,14 @@ class BatchOptions:
     mux: bool = False  # also a copy of the film with the texts as tracks
     burn_in: Which | None = None  # also a copy of the film with this text in its picture
 
-    def outputs(self, source: InputFile) -> list[Output]:
-        """The files for ``source``, in the order in which they are shown."""
+    def outputs(self, source: InputFile, picture: bool = True) -> list[Output]:
+        """The files for ``source``, in the order in which they are shown; without a ``picture``
+        nothing is drawn into it.
+        """
         name, session, texts, rules = source.name, self.session, self.texts, self.rules
+        burnt = self.burn_in if picture else None
         written = planned(name, session, self.formats, texts, rules)
-        return written + films(source.path, name, session, texts, self.burn_in, self.mux, rules)
+        return written + films(source.path, name, session, texts, burnt, self.mux, rules)
 
     def fingerprint(self) -> list[object]:
         """What tells the model from another: its type, and names, sizes and times of its files."""
@@ -53,7 +57,7 @@ class BatchOptions:
         return [self.spec.dtype, *told]
 
     def work(self, source: InputFile, fingerprint: list[object]) -> str:
-        """A digest of all that the outputs of ``source`` depend on; raises InputError."""
+        """A digest of all that the captions of ``source`` depend on; raises InputError."""
         try:
             status = source.path.stat()
         except OSError as error:
@@ -61,5 +65,4 @@ class BatchOptions:
         parts = [MADE, status.st_size, status.st_mtime_ns, fingerprint, asked(self.session)]
         parts += [] if self.channel is None else [self.channel]
         parts += [] if self.track is None else [{"track": self.track}]
-        parts += [] if self.rules == RULES else [asdict(self.rules)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]

@@ -11,19 +11,20 @@ what a format cannot say at all is written with a letter that looks alike.
 import html
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pysubs2
 
 from dragoman.models.words import one_line
 
+UNKNOWN, SEVERAL = "und", "mul"
 MARK = "\u200e"  # left-to-right mark: it has no width, and numbers and signs run as before
 _TIME = re.compile(r"(?<=\d:)(?=\d\d[.,]\d)")  # where it takes in a mark
 _TAG = re.compile(r"(?<=<)(?= *[/a-zA-Z])")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
 # White letters, centred at the bottom, as players and broadcasters expect.
 TTML = """<?xml version="1.0" encoding="UTF-8"?>
-<tt xmlns="http://www.w3.org/ns/ttml" xmlns:tts="http://www.w3.org/ns/ttml#styling" xml:lang="">
+<tt xmlns="http://www.w3.org/ns/ttml" xmlns:tts="http://www.w3.org/ns/ttml#styling" xml:lang="{}">
 <head><layout><region xml:id="bottom" tts:origin="10% 10%" tts:extent="80% 80%"
  tts:displayAlign="after" tts:textAlign="center" tts:color="white"/></layout></head>
 <body region="bottom"><div>
@@ -35,11 +36,21 @@ TTML = """<?xml version="1.0" encoding="UTF-8"?>
 
 @dataclass(frozen=True)
 class Cue:
-    """One subtitle: shown from ``start_ms`` to ``end_ms``, ``lines`` from top to bottom."""
+    """One subtitle: shown from ``start_ms`` to ``end_ms``, ``lines`` from top to bottom.
+
+    ``language`` is a tag of BCP 47: `mul` for several, `und` where it is not known. It tells no two
+    cues apart.
+    """
 
     start_ms: int
     end_ms: int
     lines: tuple[str, ...]
+    language: str = field(default=UNKNOWN, compare=False)
+
+
+def tag(codes: Sequence[str]) -> str:
+    """The tag of what is in the languages ``codes``."""
+    return (SEVERAL if len(codes) > 1 else codes[0]) if codes else UNKNOWN
 
 
 Writer = Callable[[Sequence[Cue]], str]  # the text of a whole file
@@ -85,7 +96,9 @@ def _not_a_number(line: str) -> str:
 
 
 def _ttml(cues: Sequence[Cue]) -> str:
-    return TTML.format("\n".join(map(_paragraph, cues)))
+    languages = {cue.language for cue in cues}
+    language = languages.pop() if len(languages) == 1 else UNKNOWN
+    return TTML.format(language, "\n".join(map(_paragraph, cues)))
 
 
 def _paragraph(cue: Cue) -> str:

@@ -38,13 +38,15 @@ class Finished:
 
 @dataclass
 class Entry:
-    """All about one name. ``outputs`` has the digests that a file of ours may have."""
+    """All about one name. ``outputs`` has the digests that a file of ours may have, ``written`` the
+    files that are finished, each with a digest of what it was made by (`Output.layout`).
+    """
 
     source: str
     work: str
     segments: dict[int, Finished] = field(default_factory=dict)
     outputs: dict[str, list[str]] = field(default_factory=dict)
-    written: list[str] = field(default_factory=list)
+    written: dict[str, str] = field(default_factory=dict)
     done: bool = False
 
 
@@ -126,8 +128,8 @@ class Journal:
         """Says which files are about to appear, with their digests."""
         self._note("outputs", name, outputs={file: [sha] for file, sha in outputs.items()})
 
-    def finish(self, name: str, written: Iterable[str]) -> None:
-        self._note("done", name, written=list(written))
+    def finish(self, name: str, written: dict[str, str]) -> None:
+        self._note("done", name, written=written)
 
     def _note(self, kind: str, name: str, **rest: Any) -> None:
         record = {"kind": kind, "name": name, **rest, "run": self._run}
@@ -220,7 +222,9 @@ def _apply(record: dict[str, Any], entries: dict[str, Entry]) -> None:
         for file, digests in record["outputs"].items():
             entry.outputs[file] = [*entry.outputs.get(file, []), *digests]
     elif kind == "done":
-        entry.written, entry.done, entry.segments = record["written"], True, {}
+        told = record["written"]
+        written = told if isinstance(told, dict) else dict.fromkeys(told, "")  # of older versions
+        entry.written, entry.done, entry.segments = entry.written | written, True, {}
         entry.outputs = {file: digests[-1:] for file, digests in entry.outputs.items()}
 
 

@@ -4,24 +4,24 @@ Last step of all commands. Each file is written under a temporary name first and
 that what has its name is whole; a batch renames all of a source's files at once.
 """
 
+import hashlib
 import json
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from dragoman.errors import UsageError
 from dragoman.models import confidence
-from dragoman.models.hub import name_of
 from dragoman.pipeline.films import Film
 from dragoman.pipeline.formats import ALL, JSON, known
 from dragoman.pipeline.journal import DRAFT, Journal, digest
 from dragoman.pipeline.muxing import suffix_of
 from dragoman.pipeline.rules import Rules
 from dragoman.pipeline.subtitles import RULES, TEXTS, Which, cues, write, write_whole
-from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, SessionOptions, Text
+from dragoman.stages.messages import Caption, SessionOptions
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,12 @@ class Output:
     which: Which | None = None
     rules: Rules = RULES
     film: Film | None = None
+
+    @property
+    def layout(self) -> str:
+        """A digest of all that the file is made by, besides its captions."""
+        told = repr((self.which, self.rules, self.film and (self.film.texts, self.film.rules)))
+        return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
 def planned(
@@ -114,43 +120,6 @@ def chosen_texts(names: Sequence[str]) -> tuple[Which, ...]:
     return tuple(which for which in every if which in names)
 
 
-def document(
-    source: str,
-    model: str,
-    options: SessionOptions,
-    duration_s: float,
-    captions: Sequence[Caption],
-    warnings: Sequence[str],
-    changes_s: Sequence[float] | None = None,
-) -> dict[str, Any]:
-    """The JSON document about finished ``captions`` of ``source``, as docs/formats.md has it;
-    ``changes_s`` are the shot changes of a film, where they were looked for.
-
-    Nothing in it depends on when, where or how fast it was made.
-    """
-    return {
-        "source": source,
-        "duration": round(duration_s, 3),
-        "model": name_of(Path(model)),
-        "options": asked(options),
-        "warnings": list(warnings),
-        **({} if changes_s is None else {"shot_changes": list(changes_s)}),
-        "segments": [_segment(caption) for caption in captions],
-    }
-
-
-def asked(options: SessionOptions) -> dict[str, Any]:
-    """The options of a session as documents name them: ``finals_only`` and ``min_confidence`` where
-    there is a choice.
-    """
-    fields = asdict(options)
-    if not options.finals_only:
-        del fields["finals_only"]
-    if options.min_confidence is None:
-        del fields["min_confidence"]
-    return fields
-
-
 def presented(
     captions: Sequence[Caption], options: SessionOptions, model: str
 ) -> tuple[list[Caption], list[str]]:
@@ -193,42 +162,8 @@ def confident(
 
 
 def _sure(caption: Caption, least: float) -> bool:
-    mean = caption.transcript.confidence
-    return mean is None or mean >= least
-
-
-def _segment(caption: Caption) -> dict[str, Any]:
-    """What of a final caption is of use once it is one; times in seconds."""
-    event = caption.to_event()
-    return {
-        "start": event["start"],
-        "end": event["end"],
-        "transcript": caption.transcript.whole,
-        "translation": caption.translation.whole,
-        "transcript_confidence": event["transcript"]["confidence"],
-        "translation_confidence": event["translation"]["confidence"],
-        "words": _words(caption.transcript),
-        "frames": event["frames"],
-        "size": caption.size,
-        "guards": event["guards"],
-    }
-
-
-def _words(text: Text) -> list[dict[str, Any]]:
-    """The words of ``text`` with their times in seconds, and their confidences where these are
-    known; none where the times are not.
-    """
-    if not text.spans:
-        return []
-    return [
-        {
-            "word": word,
-            "start": round(start / SAMPLE_RATE_HZ, 3),
-            "end": round(end / SAMPLE_RATE_HZ, 3),
-            **({} if sure is None else {"confidence": round(sure, 2)}),
-        }
-        for (word, sure), (start, end) in zip(text.words, text.spans, strict=True)
-    ]
+    rounded = caption.transcript.rounded  # as in the document, from which a later run may decide
+    return not rounded or sum(rounded) / len(rounded) >= least
 
 
 def save(
@@ -265,7 +200,7 @@ def write_all(
     finally:
         for draft in drafts.values():
             draft.unlink(missing_ok=True)
-    journal.finish(name, [output.file for output in outputs])
+    journal.finish(name, {output.file: output.layout for output in outputs})
     return [folder / output.file for output in outputs]
 
 

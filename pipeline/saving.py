@@ -21,10 +21,11 @@ from glob import escape
 from pathlib import Path
 
 from dragoman.errors import InputError
-from dragoman.pipeline.formats import USUAL
+from dragoman.pipeline.documents import document
+from dragoman.pipeline.formats import JSON, USUAL
 from dragoman.pipeline.inputs import find
 from dragoman.pipeline.journal import Journal, foreign, not_ours, relative
-from dragoman.pipeline.outputs import Output, document, planned, presented, save, write_all
+from dragoman.pipeline.outputs import Output, planned, presented, save, write_all
 from dragoman.pipeline.subtitles import ONE_LANGUAGE
 from dragoman.stages.messages import Caption, SessionOptions
 
@@ -36,6 +37,7 @@ GOING_ON = "unfinished: the session was still going on when this was written"
 class Saving:
     """Saves the captions of one session below ``folder``, as ``name`` and the languages' codes.
 
+    formats: of the files; the document is written in any case, as the log of the session.
     source: what the document calls the source. journal: that of the folder, for a file at ``path``,
     which can be captioned again; None where the name is new in any case. duration_s: what was
     heard. share: of the time, at most, that writing anew may take; where it would take more, a
@@ -47,6 +49,7 @@ class Saving:
     source: str
     model: str
     options: SessionOptions
+    formats: tuple[str, ...] = USUAL
     journal: Journal | None = None
     path: Path | None = None
     finals: list[Caption] = field(default_factory=list)
@@ -64,6 +67,7 @@ class Saving:
         model: str,
         options: SessionOptions,
         overwrite: bool = False,
+        formats: tuple[str, ...] = USUAL,
     ) -> "Saving":
         """For a file's captions, under the name that a batch would give it.
 
@@ -72,7 +76,7 @@ class Saving:
         """
         (found, *_), _ = find([path], folder)
         journal = Journal(folder, uuid.uuid4().hex[:8])
-        saving = cls(folder, found.name, path.name, model, options, journal, path)
+        saving = cls(folder, found.name, path.name, model, options, formats, journal, path)
         entry = journal.entries.get(saving.name)
         if not overwrite and (strange := not_ours(entry, saving.paths)) is not None:
             journal.close()
@@ -82,10 +86,16 @@ class Saving:
 
     @classmethod
     def of_microphone(
-        cls, folder: Path, name: str, source: str, model: str, options: SessionOptions
+        cls,
+        folder: Path,
+        name: str,
+        source: str,
+        model: str,
+        options: SessionOptions,
+        formats: tuple[str, ...] = USUAL,
     ) -> "Saving":
         """For sound that cannot be heard again, under a ``name`` that is new."""
-        saving = cls(folder, name, source, model, options)
+        saving = cls(folder, name, source, model, options, formats)
         mark = f".{UNFINISHED}.json"
         left = sorted(path.name.removesuffix(mark) for path in folder.glob(f"captions-*{mark}"))
         if left:
@@ -176,7 +186,7 @@ class Saving:
             save(outputs, folder or self.folder, shown, form)
 
     def _outputs(self, name: str) -> list[Output]:
-        return planned(name, self.options, USUAL, ONE_LANGUAGE)
+        return planned(name, self.options, (*self.formats, JSON), ONE_LANGUAGE)
 
     def _remove_unfinished(self) -> None:
         for output in self._outputs(f"{self.name}.{UNFINISHED}"):

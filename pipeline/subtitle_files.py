@@ -10,7 +10,7 @@ the names of cues for text.
 import html
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree.ElementTree import ParseError
 
@@ -19,7 +19,7 @@ from pysubs2.exceptions import Pysubs2Error
 
 from dragoman.errors import InputError
 from dragoman.models.languages import LANGUAGES
-from dragoman.pipeline.formats import FORMATS, Cue
+from dragoman.pipeline.formats import FORMATS, Cue, tag
 from dragoman.pipeline.judging import Fault
 
 KINDS = {
@@ -70,7 +70,8 @@ class SubtitleFile:
         """The text of the file with these ``cues``, each with the index of the one it was."""
         new = [self._event(at, cue) for at, cue in cues]
         if self.kind == "ttml":
-            return FORMATS["ttml"]([_cue(event, self.kind) for event in new])
+            written = [_cue(event, self.kind) for event in new]
+            return FORMATS["ttml"]([replace(cue, language=tag(self.codes)) for cue in written])
         others = [event for event in self.whole.events if not event.is_text]
         out = SSAFile()
         out.info, out.styles = self.whole.info, self.whole.styles

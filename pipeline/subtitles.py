@@ -10,14 +10,14 @@ times are multiples of 10 ms, the finest that ASS files have, so that every form
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Literal
 
 from dragoman.models.words import columns, one_line
-from dragoman.pipeline.formats import FORMATS, Cue
+from dragoman.pipeline.formats import FORMATS, Cue, tag
 from dragoman.pipeline.lines import Passage, least
 from dragoman.pipeline.rules import GRID_MS, Rules, characters
 from dragoman.pipeline.snapping import snapped
@@ -98,9 +98,17 @@ def cues(
         limit = following.start if following else None
         room = None if limit is None else max(0, limit - start)
         blocks = _blocks(span.spoken, span.written, span.end - span.start, room, which, rules)
-        out += timed(blocks, start, span.end, limit, rules)
+        language = _language(span, which)
+        laid = timed(blocks, start, span.end, limit, rules)
+        out += [replace(cue, language=language) for cue in laid]
     bilingual = which not in ONE_LANGUAGE
     return snapped(out, changes_s, rules, partial(characters, bilingual=bilingual))
+
+
+def _language(span: _Span, which: Which) -> str:
+    """The tag of what is shown of ``span``."""
+    codes = {"transcript": [span.spoken[1]], "translation": [span.written[1]]}
+    return tag(codes.get(which, [span.spoken[1], span.written[1]]))
 
 
 def write(cues: Iterable[Cue], path: str | Path) -> None:
@@ -124,7 +132,8 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def _ms(samples: int) -> int:
-    return _on_grid(samples * 1000 // SAMPLE_RATE_HZ)
+    """On the grid, of the milliseconds that the document says."""
+    return _on_grid(round(round(samples / SAMPLE_RATE_HZ, 3) * 1000))
 
 
 def _on_grid(ms: int) -> int:

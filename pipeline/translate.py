@@ -9,7 +9,8 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dragoman.pipeline.batch import Advanced, Batch, Result, missing
+from dragoman.pipeline.batch import Batch
+from dragoman.pipeline.batch_file import Advanced, Result, missing
 from dragoman.pipeline.batch_options import BatchOptions
 from dragoman.pipeline.inputs import find
 from dragoman.pipeline.pool import Pool
@@ -68,10 +69,13 @@ def translate(
     try:
         yield from map(missing, lacking)
         yield from batch.prepare()
+        if dry_run:
+            yield Planned([*batch.to_write, *batch.to_do])
+            return
+        yield from batch.write()
         if batch.to_do:
             yield Planned(batch.to_do)
-            if not dry_run:
-                yield from _work(batch, options, workers, ray)
+            yield from _work(batch, options, workers, ray)
     finally:
         batch.close()
 

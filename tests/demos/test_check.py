@@ -92,6 +92,16 @@ def test_every_format_is_mended_beside_the_file(check, tmp_path, name, text):
         assert [event.text for event in after] == [event.text for event in before]
 
 
+def test_a_mended_ttml_file_names_its_language(check, tmp_path):
+    for name, language in (("a.ttml", "und"), ("a.es.ttml", "es"), ("a.es-en.ttml", "mul")):
+        (tmp_path / name).write_text(TTML)
+        check(tmp_path / name, "--fix")
+        assert (
+            f'xml:lang="{language}"'
+            in (tmp_path / name).with_stem(f"{(tmp_path / name).stem}.fixed").read_text()
+        )
+
+
 def test_markup_is_kept_and_not_measured(check, tmp_path):
     for name, text in (("a.srt", SRT), ("a.vtt", VTT), ("a.ass", ASS)):
         (tmp_path / name).write_text(text)

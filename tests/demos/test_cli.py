@@ -24,6 +24,7 @@ from dragoman.pipeline.chain import Chain
 from dragoman.pipeline.journal import NAME
 from dragoman.pipeline.runner import Failure
 from tests.nano_like import read_config
+from tests.pipeline import media_files
 from tests.pipeline.batches import as_saved, without_words
 from tests.pipeline.chains import in_process
 from tests.pipeline.fake_stages import POISON, Making, fakes, tone
@@ -107,6 +108,29 @@ def test_files_are_written_for_both_languages(talk, any_pair, tmp_path, capsys):
     finals = [as_saved(event) for event in events if event["kind"] == "final"]
     assert without_words(form["segments"]) == finals
     assert form["options"]["target_language"] == "it" and form["warnings"] == []
+
+
+def test_the_formats_that_are_asked_for_are_saved_beside_the_document(talk, tmp_path, capsys):
+    folder = tmp_path / "out"
+    assert captions("--file", talk, "-o", folder, "-f", "ass,ttml") == errors.OK
+    assert {path.name for path in folder.iterdir()} == {
+        "talk.es.ass", "talk.en.ass", "talk.es.ttml", "talk.en.ttml", "talk.json", NAME
+    }  # fmt: skip
+    assert captions("--file", talk, "-o", folder, "-f", "doc") == errors.USAGE
+    assert "output format 'doc' is not known" in capsys.readouterr().err
+    assert captions("--file", talk, "-f", "ass") == errors.USAGE
+    assert "-f says what is saved: give the folder for it with -o" in capsys.readouterr().err
+
+
+def test_the_sound_track_that_is_asked_for_is_heard(tmp_path, capsys):
+    film = media_files.write_tracks(tmp_path / "a.mkv", ("eng", tone(30)), ("spa", tone(10)))
+    for track, count in ((1, 6), (2, 2)):
+        assert captions("--file", film, "--audio-track", track) == errors.OK
+        assert len(capsys.readouterr().out.splitlines()) == 2 * count
+    assert captions("--file", film, "--audio-track", 3) == errors.NO_INPUT
+    assert "a.mkv has no sound track 3: choose one of 1 to 2" in capsys.readouterr().err
+    assert cli.main(["captions", "--audio-track", "2"]) == errors.USAGE
+    assert "--audio-track is for a file" in capsys.readouterr().err
 
 
 def test_a_reference_gives_the_word_error_rate_on_stderr(talk, tmp_path, capsys):

@@ -16,7 +16,7 @@ from dragoman import errors
 from dragoman.demos import cli, translate
 from dragoman.demos.progress import Bars
 from dragoman.pipeline import batch
-from dragoman.pipeline.batch import Advanced, Result
+from dragoman.pipeline.batch_file import Advanced, Result
 from dragoman.pipeline.journal import DRAFT, NAME
 from tests.pipeline import media_files
 from tests.pipeline.batches import ray_of_our_own
@@ -139,9 +139,40 @@ def test_films_get_their_subtitles_and_are_not_translated_again(command, tmp_pat
     assert names == films | {"f.es.srt", "f.en.srt", "f.es-en.srt"}
     assert command("--json", *args[1:]) == errors.OK
     assert json.loads(capsys.readouterr().out)["skipped"] == 1
+
+
+def test_sound_alone_gets_its_subtitles_where_films_are_burnt(command, tmp_path, capsys):
+    sound(tmp_path / "a.wav")
+    args = ("--json", tmp_path, "-f", "srt", "--burn-in", "transcript")
+    assert command(*args) == errors.OK
+    (told,) = json.loads(capsys.readouterr().out)["files"]
+    assert told["warnings"] == ["it has no picture to draw in, so it gets its subtitle files alone"]
+    assert [Path(path).suffix for path in told["outputs"]] == [".srt"] * 3
+    assert command(*args) == errors.OK
+    assert json.loads(capsys.readouterr().out)["skipped"] == 1
+
+
+def test_what_is_asked_for_later_is_written_without_the_model(
+    command, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "in").mkdir()
+    media_files.write(tmp_path / "in" / "f.mp4", tone(7), "aac", "mpeg4", 44_100)
     sound(tmp_path / "in" / "a.wav")
-    assert command("--json", *args[1:]) == errors.NO_INPUT
-    assert "no picture to draw in" in capsys.readouterr().err
+    assert command("-q", tmp_path / "in") == errors.OK
+    monkeypatch.setattr("dragoman.pipeline.pool.Pool.start", no_pool)
+    capsys.readouterr()
+    more = ("-q", tmp_path / "in", "-f", "srt,ttml", "--mux", "--text", "translation")
+    assert command(*more, "--dry-run") == errors.OK
+    assert {path.suffix for path in (tmp_path / "in").iterdir()} <= {
+        ".mp4", ".wav", ".srt", ".vtt", ".json", ".jsonl", ""
+    }  # fmt: skip
+    assert command(*more) == errors.OK
+    names = {Path(line).name for line in capsys.readouterr().out.splitlines()}
+    assert names == {
+        "f.en.srt", "f.en.ttml", "f.subtitled.mp4", "a.en.srt", "a.en.ttml", "a.subtitled.mkv"
+    }  # fmt: skip
+    assert command("--json", *more[1:]) == errors.OK
+    assert json.loads(capsys.readouterr().out)["skipped"] == 2
 
 
 def test_a_quoted_pattern_and_folders_keep_their_structure(command, tmp_path, capsys):

@@ -10,7 +10,8 @@ from pathlib import Path
 import ray
 
 from dragoman.models.words import words
-from dragoman.pipeline.batch import Advanced, Batch, Result
+from dragoman.pipeline.batch import Batch
+from dragoman.pipeline.batch_file import Advanced, Result
 from dragoman.pipeline.batch_options import BatchOptions
 from dragoman.pipeline.inputs import find
 from dragoman.pipeline.journal import NAME
@@ -58,7 +59,7 @@ def batch(paths, out=None, stages=None, look=None, **options) -> Batch:
 def run(made: Batch, pool: Pool) -> dict[str, Result]:
     """The results by file name."""
     try:
-        results = [*made.prepare()]
+        results = [*made.prepare(), *made.write()]
         results += [event for event in made.run(pool) if not isinstance(event, Advanced)]
     finally:
         made.close()

@@ -1,16 +1,18 @@
 import json
 import os
 
+import av
 import numpy as np
 import pytest
 
-from dragoman.pipeline import batch as batch_module
+from dragoman.pipeline import batch_file as batch_module
 from dragoman.pipeline import batch_options
 from dragoman.pipeline import outputs as outputs_module
-from dragoman.pipeline.batch import Advanced
+from dragoman.pipeline.batch_file import Advanced
 from dragoman.pipeline.journal import DRAFT, Journal
 from dragoman.pipeline.pool import QUEUED
 from dragoman.pipeline.recipes import recipes
+from dragoman.pipeline.rules import Rules
 from dragoman.pipeline.segments import segments
 from dragoman.spec import ModelSpec
 from dragoman.stages.messages import SAMPLE_RATE_HZ, SessionOptions
@@ -233,7 +235,7 @@ def test_finished_files_are_skipped_unless_asked_to_be_done_again(pool, tmp_path
         {"session": SessionOptions(target_language="it")},
         {"session": SessionOptions(endpoint_ms=700)},
         {"spec": ModelSpec("another")},
-        {"formats": ("srt", "json")},
+        {"channel": 1},
     ],
 )
 def test_a_changed_option_is_done_again_if_it_asks_for_more(pool, tmp_path, change):
@@ -241,6 +243,66 @@ def test_a_changed_option_is_done_again_if_it_asks_for_more(pool, tmp_path, chan
     run(batch([tmp_path], formats=("json",)), pool)
     result = run(batch([tmp_path], **({"formats": ("json",)} | change)), pool)["a.wav"]
     assert (result.status, result.kept, result.segments) == ("done", 0, 3)
+
+
+LATER = {
+    "formats": ("srt", "ass", "ttml", "txt", "json"),
+    "texts": ("translation", "translation-above"),
+    "rules": Rules(chars_per_second=9.0),
+}
+
+
+@pytest.mark.parametrize("first", [{"formats": ("json",)}, {}])
+def test_what_is_asked_for_later_is_as_if_asked_at_once(pool, tmp_path, first):
+    """By other rules, too; and nothing is heard again."""
+    sound(tmp_path / "a.wav", 22.7)
+    run(batch([tmp_path], tmp_path / "once", **LATER), pool)
+    run(batch([tmp_path / "a.wav"], tmp_path / "later", **first), pool)
+    later = batch([tmp_path / "a.wav"], tmp_path / "later", **LATER)
+    results = [*later.prepare(), *later.write()]
+    assert later.to_do == []
+    later.close()
+    assert [(r.status, r.segments, r.kept) for r in results] == [("done", 5, 5)]
+    found = outputs(tmp_path / "later")
+    assert {name: found[name] for name in outputs(tmp_path / "once")} == outputs(tmp_path / "once")
+    again = run(batch([tmp_path / "a.wav"], tmp_path / "later", **LATER), pool)
+    assert again["a.wav"].status == "skipped"
+
+
+@pytest.mark.parametrize("change", ["edited", "gone", "never written"])
+def test_without_the_document_of_before_a_file_is_heard_again(pool, tmp_path, change):
+    sound(tmp_path / "a.wav", 12)
+    run(batch([tmp_path], formats=("srt",) if change == "never written" else ("json",)), pool)
+    if change == "edited":
+        (tmp_path / "a.json").write_text("{}")
+    if change == "gone":
+        (tmp_path / "a.json").unlink()
+    result = run(batch([tmp_path], formats=("vtt",)), pool)["a.wav"]
+    assert (result.status, result.kept, result.segments) == ("done", 0, 3)
+
+
+def test_a_film_with_other_texts_is_made_anew(pool, tmp_path):
+    film = media_files.write(tmp_path / "a.mp4", tone(7), "aac", "mpeg4", 44_100)
+    for texts, count in ((("transcript",), 1), (("transcript", "translation"), 2)):
+        run(batch([film], formats=("json",), texts=texts, mux=True), pool)
+        with av.open(tmp_path / "a.subtitled.mp4") as copy:
+            assert len(copy.streams.subtitles) == count
+
+
+def test_a_file_that_is_replaced_while_it_is_read_fails(pool, tmp_path):
+    """Else its captions would be taken for those of the new one."""
+    path = sound(tmp_path / "a.wav", 60)
+    made, results = batch([path]), []
+    assert list(made.prepare()) == []
+    for event in made.run(pool):
+        if isinstance(event, Advanced) and not results:
+            other = sound(tmp_path / "other.wav", 9, value=0.2)
+            results.append(os.replace(other, path))
+        results.append(event)
+    made.close()
+    assert results[-1].status == "failed" and "changed while it was read" in results[-1].reason
+    assert not (tmp_path / "a.json").exists()
+    assert run(batch([path]), pool)["a.wav"].segments == 2
 
 
 def test_a_changed_file_is_done_again(pool, tmp_path):

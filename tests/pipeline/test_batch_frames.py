@@ -13,7 +13,7 @@ import pytest
 from dragoman.demos import captions
 from dragoman.demos.score import word_error_rate
 from dragoman.pipeline import batch as batch_module
-from dragoman.pipeline.batch import Advanced
+from dragoman.pipeline.batch_file import Advanced
 from dragoman.pipeline.frames import read_frames
 from dragoman.pipeline.recipes import Recipe, look_recipe, recipes
 from dragoman.spec import ModelSpec

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dragoman.pipeline.formats import FORMATS, Cue
+from dragoman.pipeline.formats import FORMATS, Cue, tag
 
 READ_AGAIN = ["srt", "vtt", "ass", "ttml"]
 ODD = [
@@ -90,14 +90,14 @@ def test_usual_texts_hold_no_marks():
 
 
 def test_ttml_is_what_its_readers_ask_for():
-    written = FORMATS["ttml"]([Cue(3_723_450, 3_725_000, ("a & b", "c"))])
+    written = FORMATS["ttml"]([Cue(3_723_450, 3_725_000, ("a & b", "c"), "es")])
     root = ElementTree.fromstring(written)
     tt = "{http://www.w3.org/ns/ttml}"
     (paragraph,) = root.iter(f"{tt}p")
     assert paragraph.attrib == {"begin": "01:02:03.450", "end": "01:02:05.000"}
     assert (paragraph.text, paragraph[0].tag, paragraph[0].tail) == ("a & b", f"{tt}br", "c")
     xml = "{http://www.w3.org/XML/1998/namespace}"
-    assert f"{xml}lang" in root.attrib
+    assert root.attrib[f"{xml}lang"] == "es"
     body, region = root.find(f"{tt}body"), next(root.iter(f"{tt}region"))
     assert body is not None and body.get("region") == region.get(f"{xml}id")
 
@@ -106,3 +106,10 @@ def test_no_cues_are_a_whole_file_in_every_format():
     for name in READ_AGAIN:
         assert read_again(name, FORMATS[name]([])) == []
     assert FORMATS["txt"]([]) == ""
+
+
+def test_ttml_always_names_a_language():
+    mixed = [Cue(0, 1_000, ("a",), "es"), Cue(2_000, 3_000, ("b",), "en")]
+    for cues in ([], [Cue(0, 1_000, ("a",))], mixed):
+        assert 'xml:lang="und"' in FORMATS["ttml"](cues)
+    assert [tag(codes) for codes in ((), ("ja",), ("es", "en"))] == ["und", "ja", "mul"]

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from dragoman.pipeline.outputs import asked, confident, document, guarded, presented
+from dragoman.pipeline.documents import asked, document
+from dragoman.pipeline.outputs import confident, guarded, presented
 from dragoman.stages.messages import Caption, SessionOptions, Text
 
 

@@ -4,7 +4,7 @@ import signal
 import pytest
 
 from dragoman.errors import PipelineError
-from dragoman.pipeline.batch import Advanced
+from dragoman.pipeline.batch_file import Advanced
 from dragoman.pipeline.pool import TRIES, Job
 from dragoman.pipeline.recipes import Recipe
 from dragoman.stages.messages import Caption, SessionOptions, Speech

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dragoman.models.words import words
-from dragoman.pipeline.outputs import document
+from dragoman.pipeline.documents import document
 from dragoman.pipeline.word_times import Heard, spoken, timed
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, SessionOptions, Speech, Text
 from tests.pipeline.fake_stages import tone
