@@ -18,6 +18,7 @@ from dragoman.demos import models, options
 from dragoman.demos.browser import demo
 from dragoman.demos.check import check
 from dragoman.demos.doctor import doctor
+from dragoman.demos.finish import finish
 from dragoman.demos.stdout import escape_what_cannot_be_encoded
 from dragoman.demos.translate import translate
 from dragoman.errors import FAILED, INTERRUPTED, OK, USAGE, DragomanError, exit_code
@@ -217,6 +218,7 @@ def captions(
 
 app.command()(translate)
 app.command()(check)
+app.command()(finish)
 app.command()(demo)
 app.command()(doctor)
 app.add_typer(models.app, name="models")

@@ -9,7 +9,7 @@ from dragoman import errors
 from dragoman.demos import cli
 from dragoman.pipeline.pool import Pool
 from dragoman.pipeline.recipes import recipes
-from dragoman.pipeline.start import host
+from dragoman.pipeline.start import host, start
 from dragoman.spec import ModelSpec
 from tests.pipeline import media_files
 
@@ -31,6 +31,7 @@ def test_every_command_does_what_the_page_says(tmp_path, monkeypatch, capsys):
     pool = Pool.start(here, recipes(ModelSpec(threads=1))[1:], 1)
     monkeypatch.setattr("dragoman.pipeline.translate.host", lambda *_: here)
     monkeypatch.setattr("dragoman.pipeline.pool.Pool.start", lambda *_: pool)
+    monkeypatch.setattr("dragoman.demos.captions.start", lambda asked: start(asked.spec, ray=False))
     stop = pool.stop
     monkeypatch.setattr(pool, "stop", lambda: None)
     for command in COMMANDS:
@@ -48,6 +49,9 @@ def test_every_command_does_what_the_page_says(tmp_path, monkeypatch, capsys):
         "both/talk.en-es.vtt",
         "films/talk.subtitled.mp4",
         "films/talk.en.burnt.mp4",
+        "live/talk.es.srt",
+        "live/talk.finished.en.ass",
+        "live/talk.finished.en.srt",
         "slow/talk.en.srt",
     } <= written
     assert not any(name.startswith("texts/talk.es") for name in written)
