@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dragoman.demos import options
-from dragoman.demos.terminal import clock
 from dragoman.errors import OK, InputError
 from dragoman.pipeline.start import check
 from dragoman.spec import ModelSpec
@@ -132,6 +131,7 @@ def _report(
     told: Sequence[str],
     as_json: bool,
 ) -> None:
+    from dragoman.demos.terminal import clock
     from dragoman.pipeline.finishing import Difference, difference
 
     totals = dict.fromkeys(TEXTS, Difference())
