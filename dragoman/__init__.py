@@ -12,6 +12,7 @@ In a checkout they are links to the folders beside this one.
 from typing import TYPE_CHECKING, Any
 
 from dragoman.captioner import Captioner, caption, translate
+from dragoman.data import Translator
 from dragoman.errors import DragomanError
 from dragoman.spec import ModelSpec
 
@@ -25,6 +26,7 @@ __all__ = [
     "DragomanError",
     "ModelSpec",
     "Options",
+    "Translator",
     "caption",
     "translate",
 ]

@@ -27,6 +27,7 @@ TIERS = {
     "sound": ("demos/test_microphone.py",),
     "ray": (
         "test_api.py",
+        "test_data.py",
         "test_wheel.py",
         "demos/test_cli.py",
         "demos/test_demo.py",
