@@ -42,12 +42,29 @@ def test_a_journal_forgets_the_segments_of_finished_files(tmp_path):
         for index in range(50):
             journal.finish_segment(name, index, Finished(index, index + 9, caption(index)))
     journal.announce("a", {"a.json": "sha"})
-    journal.finish("a", ["a.json"])
+    journal.finish("a", {"a.json": "layout"})
     journal.close()
     journal = Journal(tmp_path, "two")
     kept = [r for r in records(tmp_path) if r["kind"] == "segment"]
     assert {r["name"] for r in kept} == {"b"} and len(kept) == 50
     assert journal.entries["a"].done and journal.entries["a"].outputs == {"a.json": ["sha"]}
+    journal.close()
+
+
+def test_what_was_written_adds_up_until_the_work_begins_anew(tmp_path):
+    """Older versions listed the files, without what they were made by."""
+    journal = Journal(tmp_path, "one")
+    journal.begin("a", "a.mp4", "w")
+    journal.finish("a", {"a.json": "one", "a.es.srt": "one"})
+    journal.close()
+    path = tmp_path / NAME
+    path.write_text(path.read_text() + '{"kind": "done", "name": "a", "written": ["a.es.vtt"]}\n')
+    journal = Journal(tmp_path, "two")
+    journal.finish("a", {"a.es.srt": "two"})
+    written = {"a.json": "one", "a.es.srt": "two", "a.es.vtt": ""}
+    assert journal.entries["a"].written == written
+    journal.begin("a", "a.mp4", "other work")
+    assert journal.entries["a"].written == {}
     journal.close()
 
 
