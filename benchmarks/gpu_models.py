@@ -7,6 +7,7 @@ memory of the host that the card can copy from by itself (pinned).
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import torch
@@ -49,15 +50,22 @@ class Card:
         prefix = GROUPS[group]
         return {n.removeprefix(prefix): w for n, w in self.weights.items() if n.startswith(prefix)}
 
+    @cached_property
+    def _table(self) -> Tensor:
+        """Of the per-layer embeddings, on the host."""
+        table = self.part("language_model")["embed_tokens_per_layer.weight"]
+        if not table.is_cuda:
+            return table
+        return torch.empty(table.shape, dtype=table.dtype, pin_memory=True).copy_(table)
+
     def language_model(self) -> LanguageModel:
         """Ours, in bf16, as the command has it: quick, and its per-layer table on the host."""
         part = self.part("language_model")
         with shapes_only():
             model = LanguageModel(self.size.text)
         wanted = set(model.state_dict())
-        table = LayerTable.from_pretrained(_on_host(part["embed_tokens_per_layer.weight"]))
         _given(model, {name: weight for name, weight in part.items() if name in wanted})
-        model.embed_tokens_per_layer = table
+        model.embed_tokens_per_layer = LayerTable.from_pretrained(self._table)
         return accelerate(model)
 
     def stages(self, model: LanguageModel) -> Stages:
@@ -104,12 +112,6 @@ def made(size: Size, device: str, small: bool) -> Card:
         if len(shape) > 1:
             weight.normal_(std=STD, generator=generator)
     return Card(device, small, size, weights)
-
-
-def _on_host(table: Tensor) -> Tensor:
-    if not table.is_cuda:
-        return table
-    return torch.empty(table.shape, dtype=table.dtype, pin_memory=True).copy_(table)
 
 
 def _given(module: ModuleT, weights: Weights) -> ModuleT:

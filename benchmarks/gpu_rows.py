@@ -9,7 +9,7 @@ traceback, and the others go on; one that would begin too late is left out.
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -24,7 +24,7 @@ from benchmarks.gpu_models import Card, made
 from benchmarks.ours import SCHEMES, Stages
 from benchmarks.peer import Peer
 from benchmarks.rows import Measurement, Result, Row, Unavailable
-from benchmarks.text import PROMPT, own_step, prefill_ours, prefill_theirs, prompt, their_step
+from benchmarks.text import PROMPT, prefill_ours, prefill_theirs, prompt, their_step
 from benchmarks.timing import Contender, alternate, clock, medians
 from dragoman.decoder import LanguageModel
 from dragoman.decoder.packed import Request
@@ -120,13 +120,13 @@ def measured(card: Card, until: float = float("inf")) -> Iterator[Result | Misse
 def _decoding(sides: Sides) -> Iterable[Result]:
     model, rounds = sides.ours.model, sides.card.rounds
     count = _steps(sides.card)
-    ours, theirs = _stepper(model, count), _their_stepper(sides, model, count)
+    ours = _ours(model, count)
     spent = medians(
         alternate(
             {
-                "recorded": Contender(ours),
-                "eager": Contender(lambda given: _unrecorded(ours, given)),
-                "theirs": Contender(theirs),
+                "recorded": ours,
+                "eager": replace(ours, work=lambda given: _unrecorded(ours, given)),
+                "theirs": _theirs(sides, model, count),
             },
             rounds,
         )
@@ -142,8 +142,8 @@ def _quantized(row: Row, form: str, sides: Sides) -> Iterable[Result]:
     card, count = sides.card, _steps(sides.card)
     model = accelerate(quantize(card.language_model(), SCHEMES[form]))
     contenders = {
-        "ours": Contender(_stepper(model, count)),
-        "theirs": Contender(_their_stepper(sides, model, count)),
+        "ours": _ours(model, count),
+        "theirs": _theirs(sides, model, count),
     }
     spent = medians(alternate(contenders, card.rounds))
     ours, theirs = count / spent["ours"], count / spent["theirs"]
@@ -154,25 +154,28 @@ def _steps(card: Card) -> int:
     return 4 if card.small else STEPS
 
 
-def _unrecorded(work: Callable[[object], None], given: object) -> None:
+def _unrecorded(contender: Contender, given: object) -> None:
     with graphs.off():
-        work(given)
+        contender.work(given)
 
 
-def _stepper(model: LanguageModel, count: int) -> Callable[[object], None]:
-    """So many tokens a call behind one prompt, each told to the host as a session does it."""
-    return _telling(*own_step(model, prompt(model, PROMPT)), count)
+def _ours(model: LanguageModel, count: int) -> Contender:
+    """So many tokens a round behind one prompt, each told to the host as a session does it."""
+    ids, cache = prompt(model, PROMPT), model.new_cache(1, 1024)
+    first = model.prefill(model.embed(ids), ids, cache).argmax(-1)
+    work = _telling(lambda token: model.step(token, cache), first, count)
+    return Contender(work, lambda: cache.truncate(PROMPT))
 
 
-def _their_stepper(sides: Sides, model: LanguageModel, count: int) -> Callable[[object], None]:
-    return _telling(*their_step(sides.peer, prompt(model, PROMPT)), count)
+def _theirs(sides: Sides, model: LanguageModel, count: int) -> Contender:
+    return Contender(_telling(*their_step(sides.peer, prompt(model, PROMPT)), count))
 
 
 def _telling(
-    step: Callable[[Tensor], Tensor], token: Tensor, count: int
+    step: Callable[[Tensor], Tensor], first: Tensor, count: int
 ) -> Callable[[object], None]:
     def run(_: object) -> None:
-        nonlocal token
+        token = first
         for _ in range(count):
             token = step(token).argmax(-1)
             token.item()

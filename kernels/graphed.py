@@ -10,6 +10,7 @@ and copied from there while the card is busy, and the recording sees them as a s
 """
 
 import copy
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -29,6 +30,8 @@ from dragoman.kernels.graphs import Recordings, record
 from dragoman.kernels.serving import Keeping
 from dragoman.kernels.slots import SlotCache, Slots
 
+log = logging.getLogger(__name__)
+
 MOST_POSITIONS = 2048  # of all sequences of a recorded pass
 MOST_ANSWERED = 1024  # positions with logits: a megabyte each
 LEAST_KEYS = 256
@@ -39,22 +42,25 @@ def replace(model: nn.Module) -> None:
     """Gives the modules of a model on a GPU these classes; bf12 becomes bf16 again, as unpacking
     takes a GPU longer than reading.
     """
+    dtype = model.dtype if isinstance(model, decoder.LanguageModel) else None
+    dtype = dtype or next(model.parameters()).dtype
     for parent in list(model.modules()):
         for name, module in list(parent.named_children()):
             if isinstance(module, QuantizedLinear | QuantizedTokenTable) and module.form == "bf12":
-                setattr(parent, name, _unpacked(module))
+                setattr(parent, name, _unpacked(module, dtype))
     for module in model.modules():
         quick = QUICK.get(type(module))
         if quick is not None:
             module.__class__ = quick
-            module.begin()
+            if isinstance(module, Keeping):
+                module.begin()
 
 
-def _unpacked(module: QuantizedLinear | QuantizedTokenTable) -> nn.Module:
-    numbers = storage.unpacked("bf12", module.weight, module.scale, torch.bfloat16)
+def _unpacked(module: QuantizedLinear | QuantizedTokenTable, dtype: torch.dtype) -> nn.Module:
+    numbers = storage.unpacked("bf12", module.weight, module.scale, dtype)
     outputs, inputs = numbers.shape
     if isinstance(module, QuantizedTokenTable):
-        return layers.TokenTable.from_pretrained(numbers.to(module.dtype))
+        return layers.TokenTable.from_pretrained(numbers)
     with torch.device("meta"):
         linear = layers.Linear(inputs, outputs)
     linear.weight = nn.Parameter(numbers, requires_grad=False)
@@ -326,7 +332,36 @@ def _rounded(count: int) -> int:
     return 1 << (count - 1).bit_length()
 
 
-QUICK: dict[type[nn.Module], Any] = {
+class GraphedQuantizedLinear(QuantizedLinear):
+    def product(self, x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+        return quantized_product(self.form, x, weight, scale)
+
+
+class GraphedQuantizedTokenTable(QuantizedTokenTable):
+    def product(self, x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+        return quantized_product(self.form, x, weight, scale)
+
+
+def quantized_product(form: str, x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+    """By Triton's kernels where they can be made, else as it is defined."""
+    if x.is_cuda and form in storage.BITS and not _without_triton:
+        try:
+            from dragoman.kernels import triton_products
+
+            return triton_products.product(form, x, weight, scale)
+        except Exception as error:
+            if isinstance(error, ValueError):
+                raise
+            _without_triton.append(error)
+            log.warning("no Triton kernels, which makes int8 and int4 slower: %s", error)
+    return storage.product(form, x, weight, scale)
+
+
+_without_triton: list[Exception] = []
+
+QUICK: dict[type[nn.Module], type[nn.Module]] = {
     decoder.LanguageModel: GraphedLanguageModel,
     encoders.AudioEncoder: GraphedAudioEncoder,
+    QuantizedLinear: GraphedQuantizedLinear,
+    QuantizedTokenTable: GraphedQuantizedTokenTable,
 }

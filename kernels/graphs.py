@@ -9,6 +9,7 @@ are tested. Where a recording fails, a warning says so once and models run witho
 """
 
 import logging
+import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
@@ -42,6 +43,9 @@ class Recordings(Generic[MadeT]):
         self._made: dict[Hashable, MadeT] = {}
         self._failed = False
 
+    def __len__(self) -> int:
+        return len(self._made)
+
     def get(self, of: Hashable, make: Callable[[], MadeT]) -> MadeT | None:
         """The recording ``of`` something, or None: they are off or failed, or there are `MOST`."""
         if not _allowed or self._failed:
@@ -73,11 +77,13 @@ def record(work: Callable[[], None], device: torch.device) -> Callable[[], None]
             work()
     torch.cuda.current_stream(device).wait_stream(aside)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=_pool()):
+    # Other threads may go on meanwhile, with another model for one.
+    with _one, torch.cuda.graph(graph, pool=_pool(), capture_error_mode="thread_local"):
         work()
     return graph.replay
 
 
+_one = threading.Lock()
 _shared: list[tuple[int, int]] = []
 
 

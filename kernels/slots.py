@@ -15,7 +15,7 @@ from dragoman.decoder import KVCache, Slice, TextConfig
 from dragoman.decoder.slices import plan
 
 CAPACITY = 1024  # positions of a slot: three pictures and half a minute of speech, or more
-MOST, SHARE = 64, 8  # slots at most, and the part of the free memory that they may take
+MOST, SHARE = 80, 8  # slots at most, and the part of the free memory that they may take
 SHORTEST = 256  # caches made for fewer positions (an instruction) are copied, not continued
 
 
