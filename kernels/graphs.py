@@ -12,7 +12,8 @@ import logging
 import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from functools import cache
+from typing import Any, Generic, TypeVar
 
 import torch
 
@@ -70,25 +71,30 @@ def record(work: Callable[[], None], device: torch.device) -> Callable[[], None]
     """
     if device.type != "cuda":
         return work
-    aside = torch.cuda.Stream(device)
-    aside.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(aside):
-        for _ in range(WARM_UP):
-            work()
-    torch.cuda.current_stream(device).wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    # Other threads may go on meanwhile, with another model for one.
-    with _one, torch.cuda.graph(graph, pool=_pool(), capture_error_mode="thread_local"):
-        work()
+    current, graph = torch.cuda.current_stream(device), torch.cuda.CUDAGraph()
+    with _one:
+        aside, pool = _shared(device)
+        aside.wait_stream(current)
+        try:
+            with torch.cuda.stream(aside):
+                for _ in range(WARM_UP):
+                    work()
+            # Other threads may go on meanwhile, with another model for one.
+            mode = "thread_local"
+            with torch.cuda.graph(graph, pool=pool, stream=aside, capture_error_mode=mode):
+                work()
+        finally:
+            torch.cuda.set_stream(current)  # which a failure would leave
+            current.wait_stream(aside)
     return graph.replay
 
 
 _one = threading.Lock()
-_shared: list[tuple[int, int]] = []
 
 
-def _pool() -> tuple[int, int]:
-    """Memory that all recordings share, as only one of them runs at a time."""
-    if not _shared:
-        _shared.append(torch.cuda.graph_pool_handle())
-    return _shared[0]
+@cache
+def _shared(device: torch.device) -> tuple[torch.cuda.Stream, Any]:
+    """What all recordings on a device share, as they are made one after the other and replayed one
+    after the other: the stream on which they are made, and memory.
+    """
+    return torch.cuda.Stream(device), torch.cuda.graph_pool_handle()

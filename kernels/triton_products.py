@@ -8,6 +8,9 @@ Unusual: a word of 32 bits has the codes of neighbouring inputs of one output. S
 as words, and the inputs that stand at the same place in their words make a product of their own.
 """
 
+# Triton gives kernels other types than they are written with.
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false
+
 import torch
 import torch.nn.functional as F
 import triton
