@@ -5,12 +5,15 @@ quick: it gives its modules classes that compute the same with kernels. Nothing 
 See README.md in this folder.
 """
 
+import logging
 import os
 import sys
 from functools import cache
 from typing import TypeVar
 
 from torch import nn
+
+log = logging.getLogger(__name__)
 
 SWITCH = "DRAGOMAN_KERNELS"  # an environment variable; "off" leaves every model to torch
 
@@ -31,6 +34,7 @@ def accelerate(model: ModuleT) -> ModuleT:
     if any(tensor.is_cuda for tensor in tensors) and _wanted():
         from dragoman.kernels import graphed
 
+        log.warning("the code for a GPU had not run on one when it was written")
         graphed.replace(model)
     elif available() and all(tensor.is_cpu for tensor in tensors):
         from dragoman.kernels import modules  # needs llvmlite

@@ -85,10 +85,11 @@ def test_a_row_that_fails_or_comes_too_late_is_told_and_the_others_go_on(monkeyp
     card = Card("cpu", True, SIZES["tiny"], {})
     monkeypatch.setattr(gpu_rows, "WORK", {gpu_rows.STEP: fails, gpu_rows.MEMORY: works})
     missed, result = gpu_rows.measured(card)
+    assert isinstance(missed, gpu_rows.Missed)
     assert missed.row is gpu_rows.STEP and missed.reason.endswith("RuntimeError: no kernel")
     assert result == Result(gpu_rows.MEMORY, 1.0)
     late = list(gpu_rows.measured(card, until=time.monotonic() - 1))
-    assert [missed.reason for missed in late] == ["no time was left"] * 2
+    assert late == [gpu_rows.Missed(row, "no time was left") for row in gpu_rows.WORK]
 
 
 def test_it_needs_nothing_that_a_bare_machine_lacks():
