@@ -15,7 +15,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from benchmarks import sounds
+from benchmarks import profile, sounds
 from benchmarks.answers import Heard
 from benchmarks.checkpoint import SIZES
 from benchmarks.context import Bench
@@ -37,6 +37,7 @@ STEPS = 64  # tokens a round
 SESSIONS = 64
 UTTERANCE_S = 5
 DRAFT, FRESH, MORE = 12, 4, 3  # tokens of an update: drafted, heard since, decoded behind
+SHOWN, PROFILED = 24, 4  # kernels of a profile, and tokens that it is of
 WANTED_RATE, WANTED_FIRST_MS, WANTED_STEP_MS, WANTED_UPDATE_MS = 250.0, 40.0, 40.0, 500.0
 
 DECODE = Row("gpu_decode_bf16", "decoding, E2B, bf16, CUDA graph", "tokens/s", True, target=3.0)
@@ -132,8 +133,10 @@ def _decoding(sides: Sides) -> Iterable[Result]:
         )
     )
     rates = {side: count / seconds for side, seconds in spent.items()}
+    few = _ours(model, PROFILED)
+    detail = _profile(lambda: few.work(few.prepare()))
     target = max(3.0, WANTED_RATE / rates["theirs"])
-    yield Result(DECODE, rates["recorded"], rates["theirs"], rounds=rounds, target=target)
+    yield Result(DECODE, rates["recorded"], rates["theirs"], None, rounds, target, detail)
     yield Result(EAGER, rates["eager"], rates["theirs"], rounds=rounds)
 
 
@@ -152,6 +155,14 @@ def _quantized(row: Row, form: str, sides: Sides) -> Iterable[Result]:
 
 def _steps(card: Card) -> int:
     return 4 if card.small else STEPS
+
+
+def _profile(work: Callable[[], object]) -> dict[str, object]:
+    """Where a round's time goes, by kernel: name, share, calls."""
+    try:
+        return {"profile": [(name[:90], *rest) for name, *rest in profile.shares(work, SHOWN)]}
+    except RuntimeError as error:  # the driver may not allow it
+        return {"profile": str(error)}
 
 
 def _unrecorded(contender: Contender, given: object) -> None:
@@ -191,7 +202,9 @@ def _prompt(sides: Sides) -> Iterable[Result]:
         "theirs": Contender(lambda _: prefill_theirs(peer, ids)),
     }
     spent = medians(alternate(contenders, rounds))
-    yield Result(PREFILL, 512 / spent["ours"], 512 / spent["theirs"], rounds=rounds)
+    detail = _profile(lambda: prefill_ours(model, ids))
+    ours, theirs = (512 / spent[side] for side in ("ours", "theirs"))
+    yield Result(PREFILL, ours, theirs, rounds=rounds, detail=detail)
 
 
 def _first_token(sides: Sides) -> Iterable[Result]:
