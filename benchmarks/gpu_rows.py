@@ -30,7 +30,7 @@ from dragoman.decoder import LanguageModel
 from dragoman.decoder.packed import Request
 from dragoman.decoder.quantize import quantize
 from dragoman.encoders import split_state, stack_states
-from dragoman.kernels import accelerate, graphs
+from dragoman.kernels import accelerate, graphed, graphs
 from dragoman.models import prompt as prompts
 
 STEPS = 64  # tokens a round
@@ -134,7 +134,7 @@ def _decoding(sides: Sides) -> Iterable[Result]:
     )
     rates = {side: count / seconds for side, seconds in spent.items()}
     few = _ours(model, PROFILED)
-    detail = _profile(lambda: few.work(few.prepare()))
+    detail = _profile(lambda: few.work(few.prepare())) | _recordings(model)
     target = max(3.0, WANTED_RATE / rates["theirs"])
     yield Result(DECODE, rates["recorded"], rates["theirs"], None, rounds, target, detail)
     yield Result(EAGER, rates["eager"], rates["theirs"], rounds=rounds)
@@ -155,6 +155,13 @@ def _quantized(row: Row, form: str, sides: Sides) -> Iterable[Result]:
 
 def _steps(card: Card) -> int:
     return 4 if card.small else STEPS
+
+
+def _recordings(model: LanguageModel) -> dict[str, object]:
+    """How many there are, and why they failed if they did."""
+    if not isinstance(model, graphed.GraphedLanguageModel):
+        return {}
+    return {"recordings": len(model.recorded), "recording_error": model.recorded.error}
 
 
 def _profile(work: Callable[[], object]) -> dict[str, object]:

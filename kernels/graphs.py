@@ -38,18 +38,21 @@ def off() -> Iterator[None]:
 
 
 class Recordings(Generic[MadeT]):
-    """The recordings of one model by what they are of, each made when it is first asked for."""
+    """The recordings of one model by what they are of, each made when it is first asked for.
+
+    ``error``: why there are no more, once one has failed.
+    """
 
     def __init__(self) -> None:
         self._made: dict[Hashable, MadeT] = {}
-        self._failed = False
+        self.error = ""
 
     def __len__(self) -> int:
         return len(self._made)
 
     def get(self, of: Hashable, make: Callable[[], MadeT]) -> MadeT | None:
         """The recording ``of`` something, or None: they are off or failed, or there are `MOST`."""
-        if not _allowed or self._failed:
+        if not _allowed or self.error:
             return None
         if of not in self._made:
             if len(self._made) >= MOST:
@@ -57,7 +60,7 @@ class Recordings(Generic[MadeT]):
             try:
                 self._made[of] = make()
             except RuntimeError as error:
-                self._failed = True
+                self.error = str(error) or type(error).__name__
                 log.warning("no CUDA graphs, which makes the model slower: %s", error)
                 return None
         return self._made[of]
