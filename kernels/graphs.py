@@ -101,3 +101,8 @@ def _shared(device: torch.device) -> tuple[torch.cuda.Stream, Any]:
     after the other: the stream on which they are made, and memory.
     """
     return torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
+
+
+def rounded(count: int) -> int:
+    """The next power of two: what is recorded comes in these sizes."""
+    return 1 << (count - 1).bit_length()

@@ -112,6 +112,7 @@ def test_a_cache_that_outgrows_its_slot_goes_on_alone(models, monkeypatch):
         found.append(torch.cat([first, then]))
     assert_near(found[1], found[0])
     assert cache.slot is None and cache.capacity >= 300
+    assert models[1].new_cache().slot == 1  # which it has left
 
 
 def test_slots_are_given_back_and_copies_have_their_own(models):
