@@ -6,24 +6,34 @@ machine that is hard to come by tells about all of them.
 """
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dragoman.decoder import LanguageModel
 from dragoman.decoder.packed import Request
 from dragoman.decoder.quantize import Scheme
-from dragoman.encoders import LogMel, StreamingAudioEncoder, VisionTower
-from dragoman.kernels.graphs import DecodeSteps, EncoderSteps
+from dragoman.encoders import (
+    LogMel,
+    MultimodalEmbedder,
+    StreamingAudioEncoder,
+    VisionTower,
+    split_state,
+    stack_states,
+)
+from dragoman.kernels import graphed
 from dragoman.models.checkpoint import Checkpoint
 
 ALLOWED = 1e-3  # of the largest number; float32 on both sides, in another order
 CHUNKS, STREAMS = 12, 3
-LENGTH, DECODED = 40, 6
-Work = Callable[[Checkpoint, str], Tensor]
+LENGTH, DECODED, GREEDY = 40, 6, 48
+TOLD = 8  # last lines of a traceback
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -39,28 +49,58 @@ class Check:
         return self.difference is not None and self.difference <= ALLOWED
 
 
-def checks(folder: Path, device: str) -> Iterator[Check]:
-    """All parts of the model in ``folder``, one after the other."""
+@dataclass(frozen=True)
+class Side:
+    """The model of ``checkpoint`` on ``device``, as it is defined or with recordings."""
+
+    checkpoint: Checkpoint
+    device: str
+    recorded: bool = False
+
+    def encoder(self) -> StreamingAudioEncoder:
+        mel = LogMel(self.checkpoint.audio_config.input_feat_size).to(self.device)
+        tower = self.checkpoint.audio_encoder(torch.float32, self.device)
+        return self._quick(StreamingAudioEncoder(mel, tower))
+
+    def embedder(self, modality: str) -> MultimodalEmbedder:
+        return self.checkpoint.embedder(modality, torch.float32, self.device)
+
+    def model(self, form: str | None = None) -> LanguageModel:
+        scheme = None if form is None else Scheme(form, "int8" if form != "bf12" else None)
+        return self._quick(self.checkpoint.language_model(torch.float32, self.device, scheme))
+
+    def _quick(self, module: ModuleT) -> ModuleT:
+        if self.recorded:
+            graphed.replace(module)
+        return module
+
+
+Work = Callable[[Side], Tensor]
+
+
+def checks(folder: Path, device: str, names: Iterable[str]) -> Iterator[Check]:
+    """Parts of the model in ``folder``, one after the other."""
     torch.backends.cudnn.allow_tf32 = False
     checkpoint = replace(Checkpoint.open(str(folder)), quick=False)
-    for name, work in PARTS.items():
+    for name in names:
+        work, recorded = PARTS[name]
         try:
-            expected, found = work(checkpoint, "cpu"), work(checkpoint, device)
-        except Exception as error:
-            traceback.print_exc()
-            yield Check(name, None, f"{type(error).__name__}: {error}")
+            expected = work(Side(checkpoint, "cpu"))
+            found = work(Side(checkpoint, device, recorded))
+        except Exception:
+            yield Check(name, None, told())
             continue
         yield Check(name, _difference(expected, found))
+
+
+def told() -> str:
+    """The end of the traceback of the exception that is being handled."""
+    return "\n".join(traceback.format_exc().strip().splitlines()[-TOLD:])
 
 
 def _difference(expected: Tensor, found: Tensor) -> float:
     expected, found = expected.cpu().double(), found.cpu().double()
     return float((expected - found).abs().max() / expected.abs().max())
-
-
-def _encoder(checkpoint: Checkpoint, device: str) -> StreamingAudioEncoder:
-    mel = LogMel(checkpoint.audio_config.input_feat_size).to(device)
-    return StreamingAudioEncoder(mel, checkpoint.audio_encoder(torch.float32, device))
 
 
 def _sound(encoder: StreamingAudioEncoder, device: str) -> Tensor:
@@ -70,30 +110,23 @@ def _sound(encoder: StreamingAudioEncoder, device: str) -> Tensor:
 
 
 @torch.no_grad()
-def _whole(checkpoint: Checkpoint, device: str) -> Tensor:
-    encoder = _encoder(checkpoint, device)
-    return checkpoint.embedder("audio", torch.float32, device).soft(
-        encoder(_sound(encoder, device))
-    )
+def _whole(side: Side) -> Tensor:
+    encoder = side.encoder()
+    return side.embedder("audio").soft(encoder(_sound(encoder, side.device)))
 
 
 @torch.no_grad()
-def _streamed(checkpoint: Checkpoint, device: str) -> Tensor:
-    """Two steps by the definition, from the third on over fixed memory."""
-    encoder = _encoder(checkpoint, device)
-    embedder = checkpoint.embedder("audio", torch.float32, device)
+def _streamed(side: Side) -> Tensor:
+    """Two steps of all streams, then two of them alone, so that a recording is filled up."""
+    encoder = side.encoder()
+    embedder = side.embedder("audio")
     state, tokens = encoder.init_state(STREAMS), list[Tensor]()
-    first, second, *others = _sound(encoder, device).split(encoder.stride, dim=1)
-    for chunk in (first, second):
-        features, state = encoder.step(chunk, state)
-        tokens.append(embedder.soft(features))
-    steps = EncoderSteps(encoder, embedder, state)
-    return torch.cat([*tokens, *(steps.step(chunk).clone() for chunk in others)], dim=1)
-
-
-def _model(checkpoint: Checkpoint, device: str, form: str | None = None) -> LanguageModel:
-    scheme = None if form is None else Scheme(form, "int8" if form != "bf12" else None)
-    return checkpoint.language_model(torch.float32, device, scheme)
+    for number, chunk in enumerate(_sound(encoder, side.device).split(encoder.stride, dim=1)):
+        if number == 2:
+            state = stack_states(split_state(state)[:2])
+        features, state = encoder.step(chunk[: STREAMS if number < 2 else 2], state)
+        tokens.append(embedder.soft(features).flatten(0, 1))
+    return torch.cat(tokens)
 
 
 def _ids(model: LanguageModel, seed: int = 1, length: int = LENGTH) -> Tensor:
@@ -103,9 +136,9 @@ def _ids(model: LanguageModel, seed: int = 1, length: int = LENGTH) -> Tensor:
 
 
 @torch.no_grad()
-def _decoder(checkpoint: Checkpoint, device: str, form: str | None = None) -> Tensor:
+def _decoder(side: Side, form: str | None = None) -> Tensor:
     """A prompt whole, and in a cache with steps behind it."""
-    model = _model(checkpoint, device, form)
+    model = side.model(form)
     ids, cache = _ids(model), model.new_cache()
     whole = model(model.embed(ids), ids)
     steps = [model.prefill(model.embed(ids[:, :-DECODED]), ids[:, :-DECODED], cache)]
@@ -114,43 +147,61 @@ def _decoder(checkpoint: Checkpoint, device: str, form: str | None = None) -> Te
 
 
 @torch.no_grad()
-def _recorded(checkpoint: Checkpoint, device: str) -> Tensor:
-    model = _model(checkpoint, device)
+def _passes(side: Side) -> Tensor:
+    """Prompts, single steps, drafts, and several sequences together."""
+    model = side.model()
+    return torch.cat([_steps(model), _together(model)])
+
+
+def _steps(model: LanguageModel) -> Tensor:
     ids, cache = _ids(model), model.new_cache()
-    model.extend(model.embed(ids[:, :-DECODED]), ids[:, :-DECODED], cache)
-    steps = DecodeSteps(model, 2 * LENGTH)
-    steps.begin(cache)
-    return torch.cat([steps.step(token).clone() for token in ids[0, -DECODED:].tolist()])
+    found = [model.prefill(model.embed(ids[:, :-DECODED]), ids[:, :-DECODED], cache)]
+    found += [model.step(token, cache) for token in ids[:, -DECODED:].unbind(1)]
+    cache.truncate(LENGTH // 2)
+    return torch.cat([*found, model.verify(ids[:, LENGTH // 2 :], cache)[0]])
 
 
-@torch.no_grad()
-def _packed(checkpoint: Checkpoint, device: str) -> Tensor:
-    model, requests = _model(checkpoint, device), []
+def _together(model: LanguageModel) -> Tensor:
+    requests, found = [], list[Tensor]()
     for seed, length in enumerate((LENGTH, 7, 1)):
         ids = _ids(model, seed, length)
         requests.append(Request(model.new_cache(), ids, model.embed(ids), min(3, length)))
-    return torch.cat(model.answer_together(requests))
+    found += model.answer_together(requests)
+    return torch.cat(found + model.answer_together(requests[1:]))
 
 
 @torch.no_grad()
-def _seen(checkpoint: Checkpoint, device: str) -> Tensor:
-    tower = checkpoint.vision_tower(torch.float32, device)
+def _tokens(side: Side) -> Tensor:
+    model = side.model()
+    ids, cache = _ids(model), model.new_cache()
+    token, found = model.prefill(model.embed(ids), ids, cache).argmax(-1), list[Tensor]()
+    for _ in range(GREEDY):
+        found.append(token)
+        token = model.step(token, cache).argmax(-1)
+    return torch.cat(found)
+
+
+@torch.no_grad()
+def _seen(side: Side) -> Tensor:
+    tower = side.checkpoint.vision_tower(torch.float32, side.device)
     assert isinstance(tower, VisionTower), "the model has none"
-    side = checkpoint.resolution
-    pixels = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(1)).to(device)
-    return checkpoint.embedder("vision", torch.float32, device).soft(tower(pixels))
+    edge = side.checkpoint.resolution
+    pixels = torch.rand(1, 3, edge, edge, generator=torch.Generator().manual_seed(1))
+    return side.embedder("vision").soft(tower(pixels.to(side.device)))
 
 
-def _in(form: str) -> Work:
-    return lambda checkpoint, device: _decoder(checkpoint, device, form)
-
-
-PARTS: dict[str, Work] = {
-    "encoder, whole clips": _whole,
-    "encoder, recorded steps": _streamed,
-    "decoder": _decoder,
-    "decoder, recorded steps": _recorded,
-    "decoder, packed passes": _packed,
-    **{f"decoder, {form}": _in(form) for form in ("int8", "int4", "bf12")},
-    "vision": _seen,
+PARTS: dict[str, tuple[Work, bool]] = {
+    "encoder, whole clips": (_whole, False),
+    "encoder, steps": (_streamed, False),
+    "encoder, recorded steps": (_streamed, True),
+    "decoder": (_decoder, False),
+    "decoder, packed passes": (_passes, False),
+    "decoder, recorded passes": (_passes, True),
+    "decoder, greedy tokens": (_tokens, True),
+    "decoder, int8": (partial(_decoder, form="int8"), True),
+    "decoder, int4": (partial(_decoder, form="int4"), True),
+    "decoder, bf12": (partial(_decoder, form="bf12"), True),
+    "vision": (_seen, False),
 }
+LAST = ("vision",)  # takes a CPU longest
+FIRST = tuple(name for name in PARTS if name not in LAST)

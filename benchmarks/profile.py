@@ -26,11 +26,16 @@ def shares(work: Callable[[], Any], most: int = SHOWN) -> list[tuple[str, float,
         activities.append(ProfilerActivity.CUDA)
     with torch.profiler.profile(activities=activities) as found:
         work()
-    events = found.key_averages()
+    events = [event for event in found.key_averages() if _counts(event)]
     spent = {event.key: (_own(event), event.count) for event in events}
     whole = sum(own for own, _ in spent.values()) or 1.0
     largest = sorted(spent.items(), key=lambda item: -item[1][0])[:most]
     return [(name, round(own / whole, 3), count) for name, (own, count) in largest]
+
+
+def _counts(event: Any) -> bool:
+    """On a GPU kernels count, not the operations that start them, which would count them again."""
+    return not torch.cuda.is_available() or event.device_type.name == "CUDA"
 
 
 def _own(event: Any) -> float:

@@ -59,6 +59,10 @@ class LayerTable(nn.Embedding):
         """ids [...], on any device -> [..., C], where the table lies and in its type."""
         return F.embedding(ids.to(self.weight.device), self.weight[:, columns])
 
+    def gather(self, ids: Tensor, out: Tensor) -> None:
+        """Puts the whole rows of ids [N] into ``out`` [N, layers * P], all where the table lies."""
+        torch.index_select(self.weight, 0, ids, out=out)
+
 
 class RMSNorm(nn.Module):
     """x / sqrt(mean(x^2) + eps) over the last axis, times a learnt scale where there is one; the
@@ -84,12 +88,14 @@ class View:
         visible);
     first_key: keys before this one are out of every query's reach and are not read (S counts from
         here).
+    causal: the keys are those of the queries, and each query sees its own and those before it.
     """
 
     cos: Tensor
     sin: Tensor
     mask: Tensor | None
     first_key: int = 0
+    causal: bool = False
 
     def mix(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Attention with scale 1: queries [B, N, L, H], keys and values [B, N_kv, first_key + S, H]
@@ -97,9 +103,29 @@ class View:
         """
         keys, values = keys[:, :, self.first_key :], values[:, :, self.first_key :]
         grouped = queries.shape[1] != keys.shape[1]
+        if grouped and queries.is_cuda and not self.causal:
+            return self._mix_groups(queries, keys, values)
         return F.scaled_dot_product_attention(
-            queries, keys, values, attn_mask=self.mask, scale=1.0, enable_gqa=grouped
+            queries,
+            keys,
+            values,
+            attn_mask=self.mask,
+            is_causal=self.causal,
+            scale=1.0,
+            enable_gqa=grouped,
         )
+
+    def _mix_groups(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """The heads of a group as further queries of one head: on a GPU torch has no quick kernel
+        for a mask and groups together.
+        """
+        N, groups = queries.shape[1], keys.shape[1]
+        mask = self.mask
+        if mask is not None and mask.shape[2] > 1:
+            mask = mask.repeat(1, 1, N // groups, 1)
+        folded = torch.unflatten(queries, 1, (groups, N // groups)).flatten(2, 3)
+        mixed = F.scaled_dot_product_attention(folded, keys, values, attn_mask=mask, scale=1.0)
+        return torch.unflatten(mixed, 2, (N // groups, -1)).flatten(1, 2)
 
 
 def rotary_tables(

@@ -138,12 +138,12 @@ class LanguageModel(nn.Module):
     @torch.inference_mode()
     def extend(self, embeddings: Tensor, ids: Tensor, cache: KVCache) -> None:
         """Append positions to the cache and compute nothing else: no shared layers, no logits."""
-        self._cached(embeddings, ids, cache, 0)
+        self.answer(embeddings, ids, cache, 0)
 
     @torch.inference_mode()
     def prefill(self, embeddings: Tensor, ids: Tensor, cache: KVCache) -> Tensor:
         """Append positions [B, L] to the cache; logits [B, V] of the last one."""
-        return self._logits(self._cached(embeddings, ids, cache, 1))[:, 0]
+        return self.answer(embeddings, ids, cache, 1)[:, 0]
 
     @torch.inference_mode()
     def answer(self, embeddings: Tensor, ids: Tensor, cache: KVCache, wanted: int) -> Tensor:
@@ -156,7 +156,7 @@ class LanguageModel(nn.Module):
 
         The caller truncates the cache where a draft turns out wrong.
         """
-        return self._logits(self._cached(self.embed(ids), ids, cache, ids.shape[1]))
+        return self.answer(self.embed(ids), ids, cache, ids.shape[1])
 
     @torch.inference_mode()
     def step(self, ids: Tensor, cache: KVCache) -> Tensor:
@@ -276,8 +276,8 @@ class LanguageModel(nn.Module):
         for sliding in (False, True):
             reach = self.config.sliding_window if sliding else start + count
             first = max(0, start - reach + 1)
-            mask = None
-            if count > 1:
+            mask, causal = None, like.is_cuda and first == start == 0 and 1 < count <= reach
+            if count > 1 and not causal:
                 distance = queries[:, :, None] - torch.arange(
                     first, start + count, device=like.device
                 )
@@ -285,7 +285,7 @@ class LanguageModel(nn.Module):
                 if sliding:
                     allowed &= distance < reach
                 mask = _additive(allowed, like.dtype)
-            views[sliding] = View(*self._rotary(queries, sliding, like.dtype), mask, first)
+            views[sliding] = View(*self._rotary(queries, sliding, like.dtype), mask, first, causal)
         return views
 
     def _rotary(

@@ -34,8 +34,15 @@ class StoredTable(LayerTable):
         """ids [...], on any device -> [..., C] on the host; raises OSError for a file cut short."""
         first, stop, _ = columns.indices(self.embedding_dim)
         out = torch.empty(ids.numel(), stop - first, dtype=self.weight.dtype)
+        self._read(ids, first, out)
+        return out.unflatten(0, ids.shape)
+
+    def gather(self, ids: Tensor, out: Tensor) -> None:
+        """Whole rows; raises OSError for a file cut short."""
+        self._read(ids, 0, out)
+
+    def _read(self, ids: Tensor, first: int, out: Tensor) -> None:
         begin = self._start + first * out.element_size()
         for row, token in zip(out.view(torch.uint8).numpy(), ids.flatten().tolist(), strict=True):
             if os.preadv(self._descriptor, [row], begin + token * self._row_bytes) != row.nbytes:
                 raise OSError(f"the per-layer table ends before the row of token {token}")
-        return out.unflatten(0, ids.shape)

@@ -28,7 +28,8 @@ NUMERIC_ONLY = {"kernels", "encoders", "decoder"}
 BESIDES_TORCH = {
     "encoders": {"timm"},  # imported when a vision tower is built
     "decoder": set(),
-    "kernels": {"llvmlite", "encoders", "decoder"},  # imported when a model is made quick
+    # What makes a model quick: for a CPU, and for a GPU, where it comes with torch.
+    "kernels": {"llvmlite", "triton", "encoders", "decoder"},
 }
 ONLY_IN = {"ray": {"pipeline", "tests", "benchmarks"}, "transformers": {"tests", "benchmarks"}}
 

@@ -63,7 +63,8 @@ class Tuner:
         batcher = Batcher(checkpoint.tokenizer, directions=[direction])
         model = listener(checkpoint, batcher.prompt(*direction).after, args.dtype, args.device)
         changed = lora_layers.insert(model, args.lora, args.seed)
-        return cls(args, recordings, model, batcher, State.open(args.out, changed, args.rate))
+        state = State.open(args.out, changed, args.rate, asked(args))
+        return cls(args, recordings, model, batcher, state)
 
     @property
     def steps(self) -> int:
@@ -73,6 +74,13 @@ class Tuner:
     @property
     def _steps_an_epoch(self) -> int:
         return math.ceil(len(self.recordings.learnt) / self.args.batch)
+
+    def check(self) -> None:
+        """Raises InputError for a recording that no step can learn from; the first steps would
+        otherwise tell it, after all that comes before them.
+        """
+        for recording in (*self.recordings.learnt, *self.recordings.held_out):
+            self._row(recording)
 
     def run(self) -> None:
         """Steps to the end, keeping the adapter that did best on what is held out."""
@@ -195,6 +203,20 @@ def name_of_base(model: str) -> str:
     return model if folder is None or folder.parent == hub.BUNDLED else str(folder.resolve())
 
 
+def asked(args: argparse.Namespace) -> dict[str, str]:
+    """What must be the same where a run goes on, by its options."""
+    lora: Lora = args.lora
+    values = {
+        "--model": name_of_base(args.model),
+        "--targets": lora.targets,
+        "--alpha": lora.alpha,
+        "--rank": lora.rank,
+    }
+    names = ("language", "target_language", "rate", "batch", "seed")
+    values |= {f"--{name.replace('_', '-')}": getattr(args, name) for name in names}
+    return {name: str(value) for name, value in values.items()}
+
+
 def measured(
     model: str, recordings: Sequence[Recording], args: argparse.Namespace
 ) -> dict[str, float]:
@@ -263,9 +285,11 @@ def main(argv: list[str] | None = None) -> None:
     try:
         recordings = read(args.recordings, args.target_language, args.held_out)
         judged = recordings.held_out[: args.measured]
+        tuner = Tuner.open(args, recordings)
+        tuner.check()
         if not State.exists(args.out):
             tell("before", measured(args.model, judged, args), args)
-        Tuner.open(args, recordings).run()
+        tuner.run()
         tell("after", measured(str(args.out), judged, args), args)
     except DragomanError as error:
         raise SystemExit(f"training.lora: {error}") from None

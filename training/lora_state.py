@@ -6,6 +6,7 @@ moments, and the counters in its header. It may be removed when the run is throu
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Mapping
@@ -27,27 +28,30 @@ MOST_NORM = 1.0  # of a step's gradient
 
 @dataclass
 class State:
-    """The changes, what updates them, and the counters. ``best`` is the lowest loss on held-out
-    recordings; ``skipped`` counts steps whose gradient was not finite.
+    """The changes, what updates them, what was asked of the run, and the counters. ``best`` is the
+    lowest loss on held-out recordings; ``skipped`` counts steps whose gradient was not finite.
     """
 
     folder: Path
     changed: Mapping[str, LowRank]
     optimizer: torch.optim.Optimizer
+    asked: Mapping[str, str]
     step: int = 0
     best: float = float("inf")
     skipped: int = 0
 
     @classmethod
-    def open(cls, out: Path, changed: Mapping[str, LowRank], rate: float) -> State:
+    def open(
+        cls, out: Path, changed: Mapping[str, LowRank], rate: float, asked: Mapping[str, str]
+    ) -> State:
         """A new run, or the one whose state lies in ``out``; raises UsageError where that is of
-        other matrices or of another rank.
+        other matrices, or where other things were ``asked`` of it, option by option.
         """
         learnt = [*weights(changed).values()]
         optimizer = torch.optim.AdamW(learnt, lr=rate, betas=(0.9, 0.99), weight_decay=DECAY)
         for group in optimizer.param_groups:
             group["peak"] = rate
-        state = cls(out / "training", changed, optimizer)
+        state = cls(out / "training", changed, optimizer, asked)
         if cls.exists(out):
             state._load()
         return state
@@ -80,17 +84,20 @@ class State:
         counters = {"step": self.step, "best": self.best, "skipped": self.skipped}
         self.folder.mkdir(parents=True, exist_ok=True)
         new = self.folder / "state.new"
-        save_file(tensors, new, {key: repr(value) for key, value in counters.items()})
+        said = {key: repr(value) for key, value in counters.items()}
+        save_file(tensors, new, said | {"asked": json.dumps(dict(self.asked))})
         os.replace(new, self.folder / "state.safetensors")
 
     def _load(self) -> None:
         path = self.folder / "state.safetensors"
+        with safe_open(path, framework="pt") as file:
+            said = file.metadata()
+        self._check(path, json.loads(said.get("asked", "{}")))
         tensors, learnt = load_file(path), weights(self.changed)
         shapes = {n: t.shape for n, t in tensors.items() if not n.startswith("moments.")}
         if shapes != {name: half.shape for name, half in learnt.items()}:
             raise UsageError(
-                f"{path} is of a run with other matrices or another rank: give that run's options, "
-                "or another --out"
+                f"{path} is of a run with other matrices: give that run's options, or another --out"
             )
         with torch.no_grad():
             for name, half in learnt.items():
@@ -101,8 +108,16 @@ class State:
                 _, index, key = name.split(".")
                 moments.setdefault(int(index), {})[key] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
-        with safe_open(path, framework="pt") as file:
-            said = file.metadata()
         self.step, self.skipped = int(said["step"]), int(said["skipped"])
         self.best = float(said["best"])
         log.info("goes on after %d steps", self.step)
+
+    def _check(self, path: Path, asked: Mapping[str, str]) -> None:
+        other = [name for name, value in self.asked.items() if asked.get(name) != value]
+        if other:
+            was = ", ".join(f"{name} {asked.get(name)}" for name in other)
+            now = ", ".join(f"{name} {self.asked[name]}" for name in other)
+            raise UsageError(
+                f"{path} is of a run with {was}, not {now}: give that run's options, or "
+                "another --out"
+            )

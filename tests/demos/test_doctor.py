@@ -62,6 +62,15 @@ def test_a_model_that_does_not_hear_is_not_well(any_pair, tmp_path, monkeypatch,
     assert "not well: 2 failed" in out
 
 
+def test_a_model_that_is_slow_is_stopped_and_judged_by_what_it_heard(monkeypatch, capsys):
+    monkeypatch.setattr(doctor_path, "PATIENCE_S", 0)
+    assert cli.main(["doctor", "--no-ray", "--json"]) == errors.OK
+    checks = json.loads(capsys.readouterr().out)["checks"]
+    sound = next(check for check in checks if check["check"] == "sound")
+    assert sound["status"] == "warning" and sound["found"].endswith("and then it was stopped")
+    assert sound["found"].startswith("0.0% of the words wrong, 1 segments")
+
+
 def test_what_the_model_sees_is_said(seeing_folder):
     found = by_check(doctor_path.model(ModelSpec(str(seeing_folder)), ray=False))
     assert found["picture"].status == "ok"

@@ -153,8 +153,11 @@ def test_a_run_that_was_killed_goes_on_exactly(tiny_folder, own, tmp_path, monke
     )
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert again.state.best == whole.state.best
-    with pytest.raises(UsageError, match="another rank"):
+    with pytest.raises(UsageError, match="is of a run with --rank 4, not --rank 3: give"):
         tuner(own, tiny_folder, tmp_path / "killed", "--rank", "3")
+    twin = shutil.copytree(tiny_folder, tmp_path / "twin")
+    with pytest.raises(UsageError, match=f"--model {tiny_folder}, not --model {twin}: give"):
+        tuner(own, Path(twin), tmp_path / "killed", "--epochs", "3")
 
 
 def test_the_command_tells_word_errors_and_leaves_an_adapter(official, own, tmp_path, capsys):
@@ -178,6 +181,22 @@ def test_what_cannot_be_changed_is_said(tiny_folder, own, tmp_path, capsys):
     with pytest.raises(SystemExit, match="0 recordings with a text"):
         lora.main([str(tmp_path), "--model", str(tiny_folder), "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_wrong_is_said_before_anything_is_measured(tiny_folder, own, tmp_path, monkeypatch):
+    """A pattern that means nothing, and one text of four that is no utterance of 30 s."""
+
+    def measures(*_) -> dict[str, float]:
+        raise AssertionError("measured first")
+
+    monkeypatch.setattr(lora, "measured", measures)
+    given = ["--model", str(tiny_folder), "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit, match="no matrix has a name like 'nothing'"):
+        lora.main([str(own), *given, "--targets", "nothing"])
+    long = Path(shutil.copytree(own, tmp_path / "long"))
+    (long / "2.txt").write_text("El perro duerme. " * 200, encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"2\.wav: its text has \d+ tokens, expected at most 448"):
+        lora.main([str(long), *given])
 
 
 def test_a_bundled_base_is_named_and_a_folder_by_its_path(tmp_path, monkeypatch):
