@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dragoman.demos import options
-from dragoman.demos.browser_server import Certificate, bind, serving
 from dragoman.demos.loading import bar
 from dragoman.pipeline.start import check, session_options, start
+from dragoman.server.serving import Certificate, bind, serving
 from dragoman.spec import ModelSpec
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ from typing import Literal
 
 import numpy as np
 
-from dragoman.demos.browser_runs import WAITING_S, Feed, PageSession
+from dragoman.demos.browser_runs import PageSession
 from dragoman.errors import SessionError
+from dragoman.server.feed import WAITING_S, Feed
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Text
 
 RETRY_S = 5.0  # after a failure

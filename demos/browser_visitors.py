@@ -21,10 +21,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dragoman.demos.browser_live import Live
-from dragoman.demos.browser_runs import Feed, PageSession
+from dragoman.demos.browser_runs import PageSession
 from dragoman.demos.browser_video import Video
 from dragoman.errors import InputError, SessionError
 from dragoman.pipeline.chain import Chain
+from dragoman.server.feed import Feed
 from dragoman.stages.messages import SessionOptions
 
 CLOSED_S = 15.0  # a page that is loaded again is back by then

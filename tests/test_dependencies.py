@@ -10,7 +10,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BESIDE = {"training", "evaluation"}  # packages under their own names
-UNDER_TEST = BESIDE | {"kernels", "encoders", "decoder", "models", "stages", "pipeline", "demos"}
+UNDER_TEST = BESIDE | {
+    "kernels",
+    "encoders",
+    "decoder",
+    "models",
+    "stages",
+    "pipeline",
+    "server",
+    "demos",
+}
 PACKAGES = UNDER_TEST | {"benchmarks", "tests"}
 FOLDERS = UNDER_TEST - BESIDE  # packages below the name `dragoman`
 MAY_IMPORT = {
@@ -20,7 +29,8 @@ MAY_IMPORT = {
     "models": {"encoders", "decoder", "kernels"},
     "stages": {"encoders", "decoder", "models"},
     "pipeline": {"stages", "models"},
-    "demos": {"pipeline", "stages", "models"},
+    "server": {"pipeline", "stages", "models"},
+    "demos": {"server", "pipeline", "stages", "models"},
     "training": {"encoders", "decoder", "models"},
     "evaluation": {"decoder", "models", "stages", "pipeline", "training"},
 }

@@ -13,7 +13,7 @@ import pytest
 from dragoman import errors
 from dragoman.demos import browser_guard, browser_visitors, cli
 from dragoman.demos.browser import serve
-from dragoman.demos.browser_server import Certificate, serving
+from dragoman.server.serving import Certificate, serving
 from dragoman.stages.messages import SessionOptions
 from tests.demos.browsers import fake_chain
 from tests.waiting import PATIENCE_S, eventually

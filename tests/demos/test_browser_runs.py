@@ -11,10 +11,10 @@ import pytest
 
 from dragoman.demos import browser_live, browser_runs, browser_view, browser_visitors
 from dragoman.demos.browser_live import BURST_S, Hole, Live, Superseded, TooFast
-from dragoman.demos.browser_runs import Feed
 from dragoman.demos.browser_visitors import Full, Visitors
 from dragoman.errors import PipelineError
 from dragoman.pipeline.chain import Chain
+from dragoman.server.feed import Feed
 from dragoman.stages.messages import CHUNK_SAMPLES, Caption, SessionOptions, Text
 from tests.demos.browsers import fake_chain, live_on
 from tests.pipeline.fake_stages import POISON, fakes

@@ -1,7 +1,8 @@
-"""Serves the page's app in a thread, with https or without.
+"""Serves an app in a thread, with https or without.
 
-Below :mod:`demos.browser`. Unusual: Gradio could do it, but says of a bad certificate that no port
-is free, and puts its answers to other origins in front of everybody else's checks.
+Below :mod:`demos.browser` and :mod:`demos.serve`. Unusual: Gradio could do it for the page, but
+says of a bad certificate that no port is free, and puts its answers to other origins in front of
+everybody else's checks.
 """
 
 import socket
@@ -59,15 +60,20 @@ def _no_password() -> str:
 
 @contextmanager
 def serving(
-    app: ASGIApp, host: str, port: int, certificate: Certificate | None = None
+    app: ASGIApp,
+    host: str,
+    port: int,
+    certificate: Certificate | None = None,
+    message_bytes: int | None = None,
 ) -> Iterator[str]:
-    """Serves ``app`` while the context lasts, and gives its address; raises OSError."""
+    """Serves ``app`` while the context lasts, and gives its address; raises OSError.
+
+    ``message_bytes`` is the most that a message of a web socket may have; None: there are none.
+    """
     listener = bind(host, port)
     with listener:
-        server = uvicorn.Server(_config(app, certificate))
-        thread = threading.Thread(
-            target=server.run, args=([listener],), name="page-server", daemon=True
-        )
+        server = uvicorn.Server(_config(app, certificate, message_bytes))
+        thread = threading.Thread(target=server.run, args=([listener],), name="server", daemon=True)
         thread.start()
         try:
             _wait(server, thread)
@@ -92,12 +98,15 @@ def bind(host: str, port: int) -> socket.socket:
     return server
 
 
-def _config(app: ASGIApp, certificate: Certificate | None) -> uvicorn.Config:
+def _config(
+    app: ASGIApp, certificate: Certificate | None, message_bytes: int | None
+) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         log_level="warning",
         limit_concurrency=CONNECTIONS,
-        ws="none",
+        ws="none" if message_bytes is None else "websockets-sansio",
+        ws_max_size=message_bytes or 0,
         server_header=False,
         timeout_graceful_shutdown=END_S,
         ssl_certfile=None if certificate is None else str(certificate.certificate),
@@ -109,7 +118,7 @@ def _wait(server: uvicorn.Server, thread: threading.Thread) -> None:
     end = time.monotonic() + START_S
     while not server.started:
         if not thread.is_alive() or time.monotonic() > end:
-            raise OSError("the page's server did not start: --debug shows its log")
+            raise OSError("the server did not start: --debug shows its log")
         time.sleep(0.01)
 
 
