@@ -4,6 +4,7 @@ Behind :mod:`server.access`; `dragoman serve` runs it, and any ASGI server can. 
 model first, so that no client waits for it, and stops it afterwards.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,7 +20,9 @@ from dragoman.server.access import Access, Rules, answer
 from dragoman.server.hub import Hub
 from dragoman.server.limits import Limits
 from dragoman.server.metrics import Metrics
+from dragoman.server.realtime import Realtime
 from dragoman.server.refusals import CODES, Refusal
+from dragoman.server.speakers import Speakers
 from dragoman.server.transcriptions import Files
 from dragoman.stages.messages import SessionOptions
 
@@ -41,25 +44,32 @@ def application(
     limits, metrics = limits or Limits(), Metrics()
     hub = Hub(captioner, options or SessionOptions(), limits, metrics, aliases)
 
+    speakers = Speakers(hub)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        sweeping = asyncio.create_task(speakers.sweep())
         try:
             yield
         finally:
+            sweeping.cancel()
+            speakers.close()
             hub.close()
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.add_exception_handler(Refusal, _refused(metrics))
     app.add_exception_handler(HTTPException, _refused(metrics))
-    _add_routes(app, hub)
+    _add_routes(app, hub, speakers)
     return Access(app, rules or Rules(), limits.upload_bytes, metrics)
 
 
-def _add_routes(app: FastAPI, hub: Hub) -> None:
-    files, about = Files(hub), _About(hub)
+def _add_routes(app: FastAPI, hub: Hub, speakers: Speakers) -> None:
+    files, realtime, about = Files(hub), Realtime(hub, speakers), _About(hub)
     add: Callable[..., None] = app.add_api_route
     add("/v1/audio/transcriptions", files.transcribe, methods=["POST"], response_model=None)
     add("/v1/audio/translations", files.translate, methods=["POST"], response_model=None)
+    app.add_api_websocket_route("/v1/realtime", realtime.transcribe)
+    app.add_api_websocket_route("/v1/realtime/translations", realtime.translate)
     add("/v1/models", about.models)
     add("/v1/models/{name}", about.model)
     add("/health", about.health)

@@ -58,6 +58,10 @@ class Places:
                 )
             self.taken += 1
 
+    @property
+    def is_full(self) -> bool:
+        return self.taken >= self.places
+
     def leave(self) -> None:
         with self._lock:
             self.taken -= 1
