@@ -69,7 +69,7 @@ def demo(
     options.check_place(no_ray, address)
     spec = ModelSpec(model, device, dtype, size, draft_size, threads, address)
     check(spec, language, target_language)
-    certificate = _certificate(ssl_certfile, ssl_keyfile)
+    certificate = certificate_of(ssl_certfile, ssl_keyfile)
     bind(host, port).close()  # before a model is loaded
     session = session_options(
         spec,
@@ -80,7 +80,7 @@ def demo(
     )
     if sys.stderr.isatty():
         print(f"loading {model} ...", file=sys.stderr)
-    _end_politely()
+    end_politely()
     try:
         with (
             start(spec, ray=not no_ray, progress=bar) as chain,
@@ -130,7 +130,7 @@ def serve(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _end_politely() -> None:
+def end_politely() -> None:
     """Makes a polite kill the same as Ctrl-C, so that no process stays behind."""
 
     def interrupt(signum: int, frame: object) -> None:
@@ -139,7 +139,7 @@ def _end_politely() -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
-def _certificate(file: Path | None, key: Path | None) -> Certificate | None:
+def certificate_of(file: Path | None, key: Path | None) -> Certificate | None:
     """The files for https, if it is asked for; raises UsageError for what cannot be used."""
     if file is None and key is None:
         return None

@@ -19,6 +19,7 @@ from dragoman.demos.browser import demo
 from dragoman.demos.check import check
 from dragoman.demos.doctor import doctor
 from dragoman.demos.finish import finish
+from dragoman.demos.serve import serve
 from dragoman.demos.stdout import escape_what_cannot_be_encoded
 from dragoman.demos.translate import translate
 from dragoman.errors import FAILED, INTERRUPTED, OK, USAGE, DragomanError, exit_code
@@ -220,6 +221,7 @@ app.command()(translate)
 app.command()(check)
 app.command()(finish)
 app.command()(demo)
+app.command()(serve)
 app.command()(doctor)
 app.add_typer(models.app, name="models")
 

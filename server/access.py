@@ -26,6 +26,10 @@ VIEWERS = ("/captions/", "/v1/captions/")
 UPLOADS = "/v1/audio/"
 FORM_BYTES = 2**16  # of an upload beside its file
 OTHER_BYTES = 1_000
+PAGE_HEADERS = {  # of a viewer's page, which runs nothing but its own script
+    "Content-Security-Policy": "default-src 'self'; img-src data:; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
 KEY_IN_PROTOCOL = "openai-insecure-api-key."  # how browsers send a token to OpenAI's web sockets
 
 
@@ -53,7 +57,9 @@ class Access:
         if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
         headers = Headers(scope=scope)
+        page = PAGE_HEADERS if scope["path"].startswith(VIEWERS[0]) else {}
         shared = self._shared(headers)
+        send = hardened(send, {**page, **shared})
         limit = self._upload_bytes if scope["path"].startswith(UPLOADS) else OTHER_BYTES
         body = Body(receive, limit, "--max-upload-mb allows more")
         is_http = scope["type"] == "http"
@@ -62,10 +68,10 @@ class Access:
             if is_http:
                 body.check(headers.get("content-length"))
         except (HTTPException, Refusal) as refused:
-            return await self._refuse(refused, scope, receive, hardened(send, shared))
+            return await self._refuse(refused, scope, receive, send)
         if is_http and scope["method"] == "OPTIONS" and shared:
-            return await Response(status_code=204)(scope, receive, hardened(send, shared))
-        await self._app(scope, body.receive if is_http else receive, hardened(send, shared))
+            return await Response(status_code=204)(scope, receive, send)
+        await self._app(scope, body.receive if is_http else receive, send)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         path, method = scope["path"], scope.get("method", "GET")

@@ -16,14 +16,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from dragoman.captioner import Captioner
+from dragoman.errors import DragomanError
 from dragoman.server.access import Access, Rules, answer
 from dragoman.server.hub import Hub
 from dragoman.server.limits import Limits
 from dragoman.server.metrics import Metrics
 from dragoman.server.realtime import Realtime
-from dragoman.server.refusals import CODES, Refusal
+from dragoman.server.refusals import CODES, Refusal, refusal_of
 from dragoman.server.speakers import Speakers
 from dragoman.server.transcriptions import Files
+from dragoman.server.viewers import Viewers, asset
 from dragoman.stages.messages import SessionOptions
 
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
@@ -57,19 +59,23 @@ def application(
             hub.close()
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    app.add_exception_handler(Refusal, _refused(metrics))
+    app.add_exception_handler(DragomanError, _refused(metrics))
     app.add_exception_handler(HTTPException, _refused(metrics))
     _add_routes(app, hub, speakers)
     return Access(app, rules or Rules(), limits.upload_bytes, metrics)
 
 
 def _add_routes(app: FastAPI, hub: Hub, speakers: Speakers) -> None:
-    files, realtime, about = Files(hub), Realtime(hub, speakers), _About(hub)
+    files, realtime, viewers = Files(hub), Realtime(hub, speakers), Viewers(hub, speakers)
+    about = _About(hub)
     add: Callable[..., None] = app.add_api_route
     add("/v1/audio/transcriptions", files.transcribe, methods=["POST"], response_model=None)
     add("/v1/audio/translations", files.translate, methods=["POST"], response_model=None)
     app.add_api_websocket_route("/v1/realtime", realtime.transcribe)
     app.add_api_websocket_route("/v1/realtime/translations", realtime.translate)
+    add("/v1/captions/{key}", viewers.stream, response_model=None)
+    add("/captions/{key}", viewers.page, response_model=None)
+    add("/captions/assets/{name}", asset, response_model=None)
     add("/v1/models", about.models)
     add("/v1/models/{name}", about.model)
     add("/health", about.health)
@@ -105,7 +111,9 @@ def _refused(metrics: Metrics) -> Callable[[Request, Any], JSONResponse]:
     """Turns errors into OpenAI's form, and counts them."""
 
     def handler(request: Request, error: Any) -> JSONResponse:
-        if not isinstance(error, Refusal):
+        if isinstance(error, DragomanError):
+            error = refusal_of(error)
+        else:
             code = CODES.get(error.status_code, "invalid_request")
             error = Refusal(error.status_code, code, str(error.detail))
         metrics.refused(error.code)

@@ -50,13 +50,17 @@ class Places:
     def take(self) -> None:
         """Takes one, to be given back by :meth:`leave`; raises Refusal where there is none."""
         with self._lock:
-            if self.taken >= self.places:
-                raise Refusal(
-                    429,
-                    "server_full",
-                    f"all {self.places} places for {self._what} are taken: try again later",
-                )
+            self.check()
             self.taken += 1
+
+    def check(self) -> None:
+        """Raises Refusal where there is none."""
+        if self.is_full:
+            raise Refusal(
+                429,
+                "server_full",
+                f"all {self.places} places for {self._what} are taken: try again later",
+            )
 
     @property
     def is_full(self) -> bool:

@@ -78,8 +78,7 @@ class Realtime:
         offered = socket.scope["subprotocols"]
         await socket.accept("realtime" if "realtime" in offered else None)
         connection = _Connection(self._hub, socket, speaker, after, resumed="session" in asked)
-        if await connection.run():
-            self._speakers.forget(speaker)
+        await connection.run()
 
     async def _begin(self, asked: Mapping[str, str], kind: str) -> Speaker:
         """A new session; raises Refusal, LanguageError."""
@@ -118,12 +117,10 @@ class _Connection:
         self._allowance = Allowance(hub.limits.burst_messages, hub.limits.messages_per_s)
         self._faults, self._replies = 0, 0
 
-    async def run(self) -> bool:
-        """Serves until one side ends it; whether the session is over, too."""
+    async def run(self) -> None:
+        """Serves until one side ends it; a session that is over, too, is brought to its end."""
         speaker = self._speaker
-        speaker.connection = self  # another one, if there was any, sees it and goes
-        speaker.heard_at = time.monotonic()
-        speaker.run.bell.ring()
+        speaker.attach(self)  # another one, if there was any, sees it and goes
         await self._reply(self._greeting())
         tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._write())]
         try:
@@ -132,11 +129,9 @@ class _Connection:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            is_mine = speaker.connection is self
-            if is_mine:
-                speaker.connection, speaker.left_at = None, time.monotonic()
-        over = [task.result() for task in done]  # raises what nobody foresaw
-        return is_mine and any(over)
+            was_mine = speaker.detach(self)
+        if was_mine and any([task.result() for task in done]):  # raises what nobody foresaw
+            await run_in_threadpool(speaker.end)
 
     def _greeting(self) -> Message:
         """The session; to one that came back also where to go on."""
@@ -232,7 +227,7 @@ class _Connection:
         self._turn_to_vllm(message)
         command = self._command(message)
         if command == "append":
-            await run_in_threadpool(speaker.hear, _sound(message))
+            await run_in_threadpool(speaker.hear, _sound(message), self)
         elif command == "update":
             await self._update(message)
         elif command == "clear":

@@ -5,6 +5,7 @@ says of a bad certificate that no port is free, and puts its answers to other or
 everybody else's checks.
 """
 
+import logging
 import socket
 import ssl
 import threading
@@ -19,6 +20,7 @@ from starlette.types import ASGIApp
 
 from dragoman.errors import UsageError
 
+log = logging.getLogger("uvicorn.error")
 START_S = 30.0
 END_S = 3  # for answers that are under way
 CONNECTIONS = 1_000  # more are answered 503 at once
@@ -58,6 +60,18 @@ def _no_password() -> str:
     raise _Locked
 
 
+class _Refusals(logging.Filter):
+    """Leaves out what uvicorn says of a web socket that was refused by an HTTP answer, which it
+    takes for one without any.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "without completing handshake" not in record.getMessage()
+
+
+_QUIET = _Refusals()
+
+
 @contextmanager
 def serving(
     app: ASGIApp,
@@ -72,6 +86,7 @@ def serving(
     """
     listener = bind(host, port)
     with listener:
+        log.addFilter(_QUIET)
         server = uvicorn.Server(_config(app, certificate, message_bytes))
         thread = threading.Thread(target=server.run, args=([listener],), name="server", daemon=True)
         thread.start()

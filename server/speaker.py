@@ -57,7 +57,21 @@ class Speaker:
         """Sound that is not yet heard."""
         return sum(feed.behind_s for feed in self._feeds)
 
-    def hear(self, data: bytes) -> None:
+    def attach(self, connection: object) -> None:
+        """Whoever speaks is at ``connection`` now; what still comes from another is not heard."""
+        with self._lock:
+            self.connection, self.heard_at = connection, time.monotonic()
+        self.run.bell.ring()
+
+    def detach(self, connection: object) -> bool:
+        """``connection`` has ended; whether it was the one that speaks."""
+        with self._lock:
+            was_mine = self.connection is connection
+            if was_mine:
+                self.connection, self.left_at = None, time.monotonic()
+            return was_mine
+
+    def hear(self, data: bytes, connection: object) -> None:
         """Takes PCM16, little-endian, mono, and resamples it: not for the event loop. Raises
         Refusal.
         """
@@ -65,6 +79,8 @@ class Speaker:
             raise invalid(f"{len(data)} bytes are no 16-bit samples", "audio", "invalid_audio")
         samples = (np.frombuffer(data, "<i2") / 32_768).astype(np.float32)
         with self._lock:
+            if self.connection is not connection:
+                return  # it is sent again by the one that took its place
             most = min(self._hub.limits.ahead_s, WAITING_S)
             if self.waiting_s > most:
                 raise Refusal(

@@ -60,11 +60,6 @@ class Speakers:
             self._hub.metrics.waiting_s.set(sum(waiting))
             self._hub.metrics.lag_s.set(max(waiting, default=0))
 
-    def forget(self, speaker: Speaker) -> None:
-        """Nobody will come back to ``speaker``."""
-        if speaker.id in self._known:
-            self._give_up(speaker.id)
-
     def close(self) -> None:
         """Ends all."""
         for id in list(self._known):

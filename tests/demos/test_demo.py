@@ -62,7 +62,7 @@ def test_the_options_of_the_command_reach_the_sessions(local, monkeypatch):
 
     monkeypatch.setattr(browser, "start", lambda *_, **__: local)
     monkeypatch.setattr(browser, "serve", serve)
-    monkeypatch.setattr(browser, "_end_politely", lambda: None)
+    monkeypatch.setattr(browser, "end_politely", lambda: None)
     options = ["--size", "half", "--draft-size", "full", "--pad-audio"]
     assert cli.main(["demo", "--port", "0", *options]) == errors.OK
     expected = SessionOptions(size="half", draft_size="full", pad_audio=True)

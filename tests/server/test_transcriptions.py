@@ -17,7 +17,7 @@ from dragoman.pipeline.subtitles import cues
 from dragoman.server.limits import Limits
 from dragoman.stages.messages import SessionOptions
 from tests.demos.test_cli import write_wav
-from tests.server.conftest import client, served
+from tests.server.servers import client, served
 
 TALK = Path(__file__).resolve().parents[2] / "samples" / "talk.wav"
 RATE_HZ = 16_000

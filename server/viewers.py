@@ -1,0 +1,134 @@
+"""Read-only viewers of a live session: a stream of server-sent events, and a page that shows it.
+
+Between :mod:`server.speakers` and browsers. The link is the key: who has it sees the captions, and
+can do nothing else. Speech is heard once; what a viewer costs is what is written to its connection,
+and each event is made once for all who read the same language.
+"""
+
+import json
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from functools import cache
+from pathlib import Path
+
+import segno
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response, StreamingResponse
+
+from dragoman.models.languages import LANGUAGES, find
+from dragoman.server.hub import Hub
+from dragoman.server.refusals import Refusal, invalid
+from dragoman.server.speaker import Speaker
+from dragoman.server.speakers import Speakers
+from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, SessionOptions
+
+HERE = Path(__file__).parent
+ALIVE_S = 15.0  # after which a comment shows that the stream is there
+HISTORY = 50  # segments that a viewer gets who comes late
+REMEMBERED = 256  # events made for all
+KINDS = {"viewer.js": "text/javascript", "viewer.css": "text/css"}
+
+
+class Viewers:
+    """The routes of viewers."""
+
+    def __init__(self, hub: Hub, speakers: Speakers) -> None:
+        self._hub, self._speakers = hub, speakers
+        self._made: OrderedDict[tuple[str, int, str], str] = OrderedDict()
+
+    async def page(self, key: str, request: Request) -> HTMLResponse:
+        """The page of a session, with a QR code of its own address."""
+        self._speakers.watched(key)
+        code = segno.make(str(request.url.replace(query=""))).svg_data_uri(scale=4, border=2)
+        text = (HERE / "viewer.html").read_text(encoding="utf-8").replace("{qr}", code)
+        return HTMLResponse(text)
+
+    async def stream(self, key: str, request: Request) -> StreamingResponse:
+        """The captions from now on, the last ones before them, and after a break those missed."""
+        speaker = self._speakers.watched(key)
+        language = request.query_params.get("language", "")
+        if language:
+            language = _spoken(find(language).code, speaker.dialect.settings.options)
+        last = request.headers.get("last-event-id", "0")
+        if not last.isdecimal():
+            raise invalid(f"Last-Event-ID {last!r}: give the number of an event", "last-event-id")
+        self._hub.viewers.check()
+        return StreamingResponse(
+            self._events(speaker, language, int(last)),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+
+    async def _events(self, speaker: Speaker, language: str, place: int) -> AsyncIterator[str]:
+        """Holds a place among the viewers while it is read."""
+        run, most = speaker.run, HISTORY if not place else None
+        with self._hub.viewers.held(), self._hub.metrics.viewers.track_inprogress():
+            while True:
+                done = run.done  # before the captions: those that come meanwhile count
+                place, captions = run.transcript.after(place, most)
+                for caption in captions:
+                    yield self._event(caption, language)
+                if captions:
+                    yield f"id: {place}\nevent: place\ndata: {place}\n\n"
+                    most = None
+                if done:
+                    yield "event: end\ndata: {}\n\n"
+                    return
+                if not captions and not await run.bell.heard(ALIVE_S):
+                    yield ": still here\n\n"
+
+    def _event(self, caption: Caption, language: str) -> str:
+        name = caption.session, caption.segment, f"{caption.seq}{caption.kind}{language}"
+        made = self._made.get(name)
+        if made is None:
+            text = json.dumps(_told(caption, language), ensure_ascii=False)
+            made = self._made[name] = f"event: caption\ndata: {text}\n\n"
+            if len(self._made) > REMEMBERED:
+                self._made.popitem(last=False)
+        return made
+
+
+def _told(caption: Caption, language: str) -> dict[str, object]:
+    """A caption in one ``language``; in both where none is chosen."""
+    texts = {
+        caption.language: caption.transcript,
+        caption.target_language: caption.translation,
+    }
+    shown = {code: text for code, text in texts.items() if language in ("", code)}
+    return {
+        "segment": caption.segment,
+        "kind": caption.kind,
+        "start": round(caption.start / SAMPLE_RATE_HZ, 3),
+        "end": round(caption.end / SAMPLE_RATE_HZ, 3),
+        "texts": {
+            code: {
+                "language": LANGUAGES[code].name,
+                "committed": text.committed,
+                "tail": text.tail,
+            }
+            for code, text in shown.items()
+        },
+    }
+
+
+def _spoken(language: str, options: SessionOptions) -> str:
+    """``language`` if there are captions in it; raises Refusal."""
+    known = options.language, options.target_language
+    if language not in known:
+        raise Refusal(
+            404, "language_not_spoken",
+            f"there are no captions in {language!r}: choose {' or '.join(known)}", "language",
+        )  # fmt: skip
+    return language
+
+
+@cache
+def _file(name: str) -> bytes:
+    return (HERE / name).read_bytes()
+
+
+async def asset(name: str) -> Response:
+    """The script and the style of the page."""
+    if name not in KINDS:
+        raise Refusal(404, "not_found", "there is nothing here")
+    return Response(_file(name), media_type=KINDS[name])
