@@ -59,6 +59,13 @@ def serve(
     served_model_name: Annotated[
         list[str] | None, typer.Option(help="Another name for the model, such as whisper-1.")
     ] = None,
+    state_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for what a new server needs to go on with the live sessions of this one: "
+            "their text and two minutes of sound."
+        ),
+    ] = None,
     max_sessions: Places = DEFAULTS.sessions,
     max_files: Places = DEFAULTS.files,
     max_viewers: Places = DEFAULTS.viewers,
@@ -102,7 +109,7 @@ def serve(
     end_politely()
     try:
         with Captioner(spec, ray=not no_ray) as captioner:
-            app = application(captioner, session, rules, limits, served_model_name or ())
+            app = application(captioner, session, rules, limits, served_model_name or (), state_dir)
             with serving(app, host, port, certificate, limits.message_bytes) as url:
                 print(f"Dragoman serves {url}v1   (Ctrl-C to end)", flush=True)
                 threading.Event().wait()

@@ -7,6 +7,7 @@ model first, so that no client waits for it, and stops it afterwards.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -37,14 +38,16 @@ def application(
     rules: Rules | None = None,
     limits: Limits | None = None,
     aliases: Sequence[str] = (),
+    state: Path | None = None,
 ) -> ASGIApp:
     """The API over a ``captioner`` that was entered.
 
     ``options`` are those of sessions that ask for nothing else; ``rules`` say who may ask,
-    ``limits`` for how much; ``aliases`` are other names for the model.
+    ``limits`` for how much; ``aliases`` are other names for the model. With a folder ``state`` live
+    sessions outlive the process.
     """
     limits, metrics = limits or Limits(), Metrics()
-    hub = Hub(captioner, options or SessionOptions(), limits, metrics, aliases)
+    hub = Hub(captioner, options or SessionOptions(), limits, metrics, aliases, state)
 
     speakers = Speakers(hub)
 

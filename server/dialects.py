@@ -9,7 +9,7 @@ share a path and some names, and differ in the rest: OpenAI nests a session's se
 24 kHz, vLLM has them flat and hears 16 kHz.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -39,6 +39,11 @@ class Settings:
     rate_hz: int
     by_voice: bool = True
     transcribes: bool = False  # also what was said, in translations
+
+    @classmethod
+    def of(cls, record: Message) -> "Settings":
+        """Settings that were written as JSON."""
+        return cls(**{**record, "options": SessionOptions(**record["options"])})
 
 
 @dataclass
@@ -286,6 +291,13 @@ class VLLM(Dialect):
 
     def error(self, refusal: Refusal, cause: Message | None = None) -> Message:
         return {"type": "error", "error": refusal.message, "code": refusal.code}
+
+
+DIALECTS: dict[str, Callable[[Settings, Message], Dialect]] = {
+    "transcription": Transcription,
+    "translation": Translation,
+    "vllm": VLLM,
+}
 
 
 def _item(number: int) -> str:

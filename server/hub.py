@@ -19,7 +19,8 @@ from dragoman.stages.messages import SessionOptions
 
 class Hub:
     """One server; ``options`` are those of sessions that ask for nothing else, ``aliases`` other
-    names that its model may be asked by.
+    names that its model may be asked by; ``state`` is the folder of what another process may go on
+    with, None: it is lost with this one.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class Hub:
         limits: Limits,
         metrics: Metrics,
         aliases: Sequence[str] = (),
+        state: Path | None = None,
     ) -> None:
         self.captioner, self.options, self.limits, self.metrics = (
             captioner, options, limits, metrics
@@ -36,6 +38,9 @@ class Hub:
         self.model = name_of(Path(captioner.spec.model))
         self.models = (self.model, *aliases)
         self.folder = Path(tempfile.mkdtemp(prefix="dragoman-serve-")).resolve()
+        self.state = state
+        if state is not None:
+            state.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.files = Places(limits.files, "files")
         self.sessions = Places(limits.sessions, "live sessions")
         self.viewers = Places(limits.viewers, "viewers")

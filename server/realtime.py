@@ -11,7 +11,7 @@ import base64
 import binascii
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -23,30 +23,23 @@ from dragoman.models.languages import find
 from dragoman.pipeline.start import check
 from dragoman.server.access import answer
 from dragoman.server.dialects import (
-    VLLM,
+    DIALECTS,
     Command,
-    Dialect,
     Message,
     Settings,
     Transcription,
-    Translation,
     rate,
 )
 from dragoman.server.hub import Hub
 from dragoman.server.limits import Allowance
 from dragoman.server.refusals import Refusal, invalid, refusal_of
-from dragoman.server.speaker import Speaker, new_id
+from dragoman.server.speaker import Speaker
 from dragoman.server.speakers import Speakers
 
 POLL_S = 0.5  # how often limits of time are looked at
 NORMAL, POLICY = 1000, 1008
 RATES_HZ = {"vllm": 16_000}
 OPENAI_HZ = 24_000
-DIALECTS: dict[str, Callable[[Settings, Message], Dialect]] = {
-    "transcription": Transcription,
-    "translation": Translation,
-    "vllm": VLLM,
-}
 
 
 class Realtime:
@@ -67,7 +60,7 @@ class Realtime:
         try:
             after = _number(asked.get("after", "0"))
             if "session" in asked:
-                speaker = self._speakers.find(asked["session"])
+                speaker = await self._speakers.find(asked["session"])
                 speaker.outbox.after(after)
             else:
                 speaker = await self._begin(asked, kind)
@@ -99,11 +92,7 @@ class Realtime:
         )
         hz = RATES_HZ.get(name, OPENAI_HZ)
         settings = Settings(options, hub.model, rate(_number(asked.get("rate", str(hz)))))
-        id, key = new_id()
-        now = int(time.time())
-        about = {"id": id, "created": now, "expires_at": now + int(hub.limits.session_s)}
-        about["viewers"] = f"/captions/{key}"
-        return self._speakers.begin(DIALECTS[name](settings, about), id, key)
+        return await self._speakers.begin(name, settings)
 
 
 class _Connection:
@@ -224,7 +213,7 @@ class _Connection:
     async def _do(self, message: Message) -> None:
         """Raises Refusal, LanguageError."""
         speaker = self._speaker
-        self._turn_to_vllm(message)
+        await self._turn_to_vllm(message)
         command = self._command(message)
         if command == "append":
             await run_in_threadpool(speaker.hear, _sound(message), self)
@@ -258,13 +247,13 @@ class _Connection:
         if (told := speaker.dialect.updated()) is not None:
             await self._reply(told)
 
-    def _turn_to_vllm(self, message: Message) -> None:
+    async def _turn_to_vllm(self, message: Message) -> None:
         """A first message that is flat comes from a client of vLLM's."""
         speaker = self._speaker
         flat = message.get("type") == "session.update" and "session" not in message
         if flat and isinstance(speaker.dialect, Transcription) and not speaker.received_bytes:
             settings = replace(speaker.dialect.settings, rate_hz=RATES_HZ["vllm"])
-            speaker.dialect = VLLM(settings, speaker.dialect.about)
+            await run_in_threadpool(speaker.turn_to, "vllm", settings)
 
 
 def _parsed(received: Mapping[str, Any]) -> Message:

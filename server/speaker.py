@@ -1,56 +1,74 @@
 """One live session: its sound, its messages to who speaks, its transcript for who watches.
 
 Between :mod:`server.realtime`, which has the connections, and the pipeline. It outlives a
-connection: a client that was cut off comes back, sends on from the last byte that arrived here, and
-gets the messages that it missed.
+connection, and with a journal its process: a client that was cut off comes back, sends on from the
+last byte that arrived here, and gets the messages that it missed.
 
 What is unusual: a turn that the client ends, or a pause of many seconds, ends a session of the
 pipeline, and the next sound begins another; times and segments count through all of them.
 """
 
-import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, replace
 from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 
+from dragoman.pipeline.events import Ledger
 from dragoman.pipeline.session import Session
-from dragoman.server.dialects import Dialect, Message, Settings
+from dragoman.server.dialects import DIALECTS, Message, Settings
 from dragoman.server.feed import WAITING_S, Feed
 from dragoman.server.hub import Hub
+from dragoman.server.journal import FILE_S, FILES, Journal, caption_of, caption_record
 from dragoman.server.refusals import Refusal, invalid, refusal_of
 from dragoman.server.runs import Run
 from dragoman.server.streams import Bell, Outbox
 from dragoman.stages.messages import Caption, SessionOptions
 
 Recording = tuple[Feed, SessionOptions]
-Follows = Callable[[], list[Message]]  # what is to be said once all before it was captioned
+Record = dict[str, Any]
+RESTORED_S = WAITING_S + FILE_S * FILES  # of sound that may wait in a feed
 
 
 class Speaker:
-    """A live session in a ``dialect``, made in the event loop; it holds a place of the ``hub``
-    until it has ended.
+    """A live session, made in the event loop; it holds a place of the ``hub`` until it has ended.
+
+    ``about`` is told of it in its messages, `id` among it; ``key`` is what its viewers call it.
     """
 
-    def __init__(self, hub: Hub, dialect: Dialect, id: str, key: str) -> None:
-        self.id, self.key, self.dialect = id, key, dialect
+    def __init__(self, hub: Hub, about: Message, key: str, kind: str, settings: Settings) -> None:
+        self.id, self.key, self.about = str(about["id"]), key, about
         self.received_bytes = 0
         self.connection: object = None  # the one that speaks, if it is there
         self.began_at = self.heard_at = self.left_at = time.monotonic()
         self.outbox = Outbox(hub.limits.window)
         self._hub = hub
+        self._journal: Journal | None = None
         self._feeds: list[Feed] = []  # those with sound that may not have been heard
         self._turn_bytes = 0  # since the last commit
+        self._start = self._segment = 0  # where the next recording begins
+        self._ledger: Ledger | None = None  # of a segment that another process had begun
         self._session: Session | None = None
-        self._ending = False
-        self._holds_place = True
-        self._todo: SimpleQueue[Recording | Follows | None] = SimpleQueue()
-        self._lock = threading.Lock()
+        self._ending, self._holds_place = False, True
+        self._todo: SimpleQueue[Recording | None | str] = SimpleQueue()
+        self._lock = threading.Lock()  # of the sound
+        self._order = threading.Lock()  # of what makes messages
         hub.metrics.sessions.labels("live").inc()
+        self.dialect = DIALECTS[kind](settings, about)
         self.run = Run(self._captions(), Bell(), self._tell, self._over)
+
+    def keep(self, journal: Journal, kind: str) -> None:
+        """Writes what happens into ``journal`` from now on."""
+        self._journal = journal
+        self._begins(kind, self.dialect.settings)
+
+    def turn_to(self, kind: str, settings: Settings) -> None:
+        """Speaks as clients of another kind expect it, before anything was said."""
+        self._begins(kind, settings)
+        self.dialect = DIALECTS[kind](settings, self.about)
 
     @property
     def waiting_s(self) -> float:
@@ -71,13 +89,12 @@ class Speaker:
                 self.connection, self.left_at = None, time.monotonic()
             return was_mine
 
+    # What a client asks for. It may wait for a moment: not for the event loop.
+
     def hear(self, data: bytes, connection: object) -> None:
-        """Takes PCM16, little-endian, mono, and resamples it: not for the event loop. Raises
-        Refusal.
-        """
+        """Takes PCM16, little-endian, mono, and resamples it; raises Refusal."""
         if len(data) % 2:
             raise invalid(f"{len(data)} bytes are no 16-bit samples", "audio", "invalid_audio")
-        samples = (np.frombuffer(data, "<i2") / 32_768).astype(np.float32)
         with self._lock:
             if self.connection is not connection:
                 return  # it is sent again by the one that took its place
@@ -90,17 +107,16 @@ class Speaker:
                 )  # fmt: skip
             if self._ending:
                 raise invalid("the session is ending: begin another", code="session_ended")
-            if not (self._feeds and self._feeds[-1].push(samples)):
-                self._begin().push(samples)
-            self.received_bytes += len(data)
-            self._turn_bytes += len(data)
+            if self._journal is not None:
+                self._journal.hear(data, self.dialect.settings.rate_hz)
+            self._push(data)
             self.heard_at = time.monotonic()
 
     def set(self, settings: Settings) -> None:
         """What comes now is heard by ``settings``."""
         with self._lock:
             self._end_recording()
-            self.dialect.settings = settings
+            self._do({"do": "set", "settings": asdict(settings)})
 
     def commit(self) -> None:
         """Ends a turn; raises Refusal for one without sound."""
@@ -112,8 +128,8 @@ class Speaker:
                 )
             self._turn_bytes = 0
             self._end_recording()
-            self.say(self.dialect.committed())  # before what follows from it
-            self._todo.put(self.dialect.turned)
+            self._do({"do": "committed"})  # before what follows from it
+            self._todo.put("turned")
 
     def clear(self) -> None:
         """Forgets the sound that waits."""
@@ -130,43 +146,117 @@ class Speaker:
             self._todo.put(None)
 
     def give_up(self) -> None:
-        """Ends it now; its place is free at once."""
+        """Ends it now; its place is free at once, and what is on disk goes."""
         self.run.leave()
         self._leave_place()
         self.end()
         if (session := self._session) is not None:
             session.stop()
+        if self._journal is not None:
+            self._journal.close()
 
-    def say(self, messages: list[Message]) -> None:
-        """Sends ``messages`` behind those that were sent, to whoever is connected."""
-        self.outbox.put(messages)
-        self.run.bell.ring()
+    def leave_to_another(self) -> None:
+        """Ends it now, and leaves what is on disk to the process that takes this one's place."""
+        with self._order:
+            self._journal = None
+        self.give_up()
 
-    # With the lock held.
+    def restore(self, journal: Journal, records: Iterable[Record]) -> None:
+        """Goes on where another process stood that had written ``records``."""
+        pending, last = 0, None
+        for record in records:
+            last = self._done_before(record) or last
+            pending += {"committed": 1, "turned": -1}.get(record["do"], 0)
+        if last is not None:
+            done = last.kind == "final"
+            self._start, self._segment = (
+                last.end if done else last.start, last.segment + done
+            )  # fmt: skip
+            self._ledger = Ledger()
+            self._ledger.check(last)
+        self._journal = journal
+        with self._lock:
+            for index, rate_hz, data in journal.sound(self._start):
+                self._start = self._start if self._feeds else index
+                self._push(data, rate_hz)
+            self.received_bytes = journal.received_bytes
+            for _ in range(pending):
+                self._end_recording()
+                self._todo.put("turned")
 
-    def _begin(self) -> Feed:
+    # With the lock of the sound held.
+
+    def _push(self, data: bytes, rate_hz: int | None = None) -> None:
+        samples = (np.frombuffer(data, "<i2") / 32_768).astype(np.float32)
         settings = self.dialect.settings
-        self._feeds = [feed for feed in self._feeds if feed.behind_s]
-        self._feeds.append(Feed(settings.rate_hz))
-        self._todo.put((self._feeds[-1], settings.options))
-        return self._feeds[-1]
+        rate_hz = rate_hz or settings.rate_hz
+        feed = self._feeds[-1] if self._feeds else None
+        if feed is None or feed.rate_hz != rate_hz or not feed.push(samples):
+            self._end_recording()
+            self._feeds = [feed for feed in self._feeds if feed.behind_s]
+            self._feeds.append(Feed(rate_hz, RESTORED_S))
+            self._todo.put((self._feeds[-1], settings.options))
+            self._feeds[-1].push(samples)
+        self.received_bytes += len(data)
+        self._turn_bytes += len(data)
 
     def _end_recording(self) -> None:
         if self._feeds:
             self._feeds[-1].end()
 
+    # What makes messages: written first, then done, in one order.
+
+    def _begins(self, kind: str, settings: Settings) -> None:
+        if self._journal is not None:
+            self._journal.write(
+                {
+                    "do": "begin",
+                    "about": self.about,
+                    "key": self.key,
+                    "kind": kind,
+                    "settings": asdict(settings),
+                }
+            )
+
+    def _do(self, record: Record) -> None:
+        with self._order:
+            if self._journal is not None:
+                self._journal.write(record)
+            self._follow(record)
+        self.run.bell.ring()
+
+    def _follow(self, record: Record) -> None:
+        do = record["do"]
+        if do == "set":
+            self.dialect.settings = Settings.of(record["settings"])
+        else:
+            follows: Callable[[], list[Message]] = getattr(self.dialect, do)
+            self.outbox.put(follows())
+
+    def _done_before(self, record: Record) -> Caption | None:
+        """Does again what another process did, without writing it; the caption, if it was one."""
+        if record["do"] == "begin":
+            self.dialect = DIALECTS[record["kind"]](Settings.of(record["settings"]), self.about)
+        elif record["do"] == "captioned":
+            caption = caption_of(record["caption"])
+            self.run.transcript.put(caption)
+            self.outbox.put(self.dialect.captioned(caption))
+            return caption
+        else:
+            self._follow(record)
+        return None
+
     # The session's thread.
 
     def _captions(self) -> Iterator[Caption]:
         """The captions of all recordings, one behind the other."""
-        start = segments = 0
         while (todo := self._todo.get()) is not None:
-            if not isinstance(todo, tuple):
-                self.say(todo())
+            if isinstance(todo, str):
+                self._do({"do": todo})
                 continue
             feed, options = todo
             self._session = self._hub.captioner.session(feed, options, pace="live")
-            first = segments
+            start, first = self._start, self._segment
             for caption in self._session:
                 moved = replace(
                     caption,
@@ -175,14 +265,28 @@ class Speaker:
                     segment=caption.segment + first,
                     session=self.id,
                 )
-                segments = moved.segment + 1
-                yield moved
+                self._segment = moved.segment + 1
+                if (told := self._new(moved)) is not None:
+                    yield told
             self._hub.metrics.heard_s.labels("live").inc(self._session.heard_s)
-            start += feed.samples
+            self._start += feed.samples
+
+    def _new(self, caption: Caption) -> Caption | None:
+        """``caption`` without what another process had committed; None where it says no more."""
+        if self._ledger is None:
+            return caption
+        told = self._ledger.again(caption)
+        if told is not None:
+            self._ledger.check(told)
+        return told
 
     def _tell(self, caption: Caption) -> None:
         self._hub.metrics.captioned(caption)
-        self.outbox.put(self.dialect.captioned(caption))
+        with self._order:
+            messages = self.dialect.captioned(caption)
+            if messages and self._journal is not None:
+                self._journal.write({"do": "captioned", "caption": caption_record(caption)})
+            self.outbox.put(messages)
 
     def _over(self, error: Exception | None) -> None:
         self._ending = True
@@ -200,8 +304,3 @@ class Speaker:
             holds, self._holds_place = self._holds_place, False
         if holds:
             self._hub.sessions.leave()
-
-
-def new_id() -> tuple[str, str]:
-    """The name of a session, which who speaks knows, and the key that its viewers are given."""
-    return f"sess_{secrets.token_urlsafe(18)}", secrets.token_urlsafe(12)

@@ -2,6 +2,7 @@
 // The stream goes on by itself after a break: the browser tells the last place that it knows.
 
 const KEPT = 200; // segments on the page
+const AGAIN_MS = 5000;
 const captions = document.querySelector("#captions");
 const language = document.querySelector("#language");
 const status = document.querySelector("#status");
@@ -61,14 +62,22 @@ function resize(by) {
   document.documentElement.style.setProperty("--size", `${size}rem`);
 }
 
-const stream = new EventSource(`/v1/captions/${key}`);
-stream.addEventListener("open", () => { status.textContent = "Live"; });
-stream.addEventListener("error", () => { status.textContent = "Connecting again …"; });
-stream.addEventListener("caption", (event) => take(JSON.parse(event.data)));
-stream.addEventListener("end", () => {
-  stream.close();
-  status.textContent = "Ended";
-});
+function follow() {
+  const stream = new EventSource(`/v1/captions/${key}`);
+  stream.addEventListener("open", () => { status.textContent = "Live"; });
+  stream.addEventListener("error", () => {
+    status.textContent = "Connecting again …";
+    // A refusal ends the stream for good: the server may be full, or have been replaced.
+    if (stream.readyState === EventSource.CLOSED) setTimeout(follow, AGAIN_MS);
+  });
+  stream.addEventListener("caption", (event) => take(JSON.parse(event.data)));
+  stream.addEventListener("end", () => {
+    stream.close();
+    status.textContent = "Ended";
+  });
+}
+
+follow();
 language.addEventListener("change", () => [...shown.keys()].forEach(show));
 document.querySelector("#larger").addEventListener("click", () => resize(1.2));
 document.querySelector("#smaller").addEventListener("click", () => resize(1 / 1.2));

@@ -61,7 +61,10 @@ class Viewers:
 
     async def _events(self, speaker: Speaker, language: str, place: int) -> AsyncIterator[str]:
         """Holds a place among the viewers while it is read."""
-        run, most = speaker.run, HISTORY if not place else None
+        run = speaker.run
+        if place > run.transcript.after(0, 0)[0]:  # of another process
+            place = 0
+        most = None if place else HISTORY
         with self._hub.viewers.held(), self._hub.metrics.viewers.track_inprogress():
             while True:
                 done = run.done  # before the captions: those that come meanwhile count
