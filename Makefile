@@ -9,7 +9,7 @@ SLOW_HOURS ?= 1
 CASES ?= 10000
 BIN := .venv/bin
 SYSTEM_RUN := libportaudio2
-SYSTEM_TEST := chromium espeak-ng libespeak-ng1 libportaudio2 openssl pulseaudio pulseaudio-utils libasound2-plugins
+SYSTEM_TEST := chromium curl espeak-ng libespeak-ng1 libportaudio2 openssl pulseaudio pulseaudio-utils libasound2-plugins
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-fast coverage fuzz check train finetune bench eval clean

@@ -13,37 +13,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from dragoman.models.languages import find
 from dragoman.models.words import one_line
 from dragoman.server.growth import Growing
 from dragoman.server.refusals import Refusal, invalid
-from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, SessionOptions
+from dragoman.server.settings import (
+    Message,
+    Settings,
+    part,
+    with_format,
+    with_languages,
+    with_pauses,
+)
+from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption
 
-Message = dict[str, Any]
 Command = Literal["update", "append", "commit", "clear", "close"]
-LOWEST_HZ, HIGHEST_HZ = 8_000, 192_000
-ENDPOINTS_MS = 300, 5_000
 TICK_MS = 200  # of OpenAI's times in translations
 BUFFER = "input_audio_buffer"
 HEARD = "conversation.item.input_audio_transcription"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a client may choose: PCM16 at ``rate_hz``; ``by_voice``: turns end where the voice does,
-    else where the client says; ``model`` is the name that it asked for.
-    """
-
-    options: SessionOptions
-    model: str
-    rate_hz: int
-    by_voice: bool = True
-    transcribes: bool = False  # also what was said, in translations
-
-    @classmethod
-    def of(cls, record: Message) -> "Settings":
-        """Settings that were written as JSON."""
-        return cls(**{**record, "options": SessionOptions(**record["options"])})
 
 
 @dataclass
@@ -128,16 +114,16 @@ class Transcription(Dialect):
         return {**super().created(), "id": self.about["id"], "created": self.about["created"]}
 
     def chosen(self, message: Message) -> Settings:
-        session = _part(message, "session")
+        session = part(message, "session")
         if session.get("type", "transcription") != "transcription":
             raise invalid("session.type: only `transcription` sessions run here", "session.type")
-        sound = _part(_part(session, "audio"), "input")
-        settings = _with_format(self.settings, _part(sound, "format"))
-        heard = _part(sound, "transcription")
-        options = _with_languages(settings.options, heard.get("language"), None)
+        sound = part(part(session, "audio"), "input")
+        settings = with_format(self.settings, part(sound, "format"))
+        heard = part(sound, "transcription")
+        options = with_languages(settings.options, heard.get("language"), None)
         if "turn_detection" in sound:
             settings = replace(settings, by_voice=sound["turn_detection"] is not None)
-            options = _with_pauses(options, _part(sound, "turn_detection"))
+            options = with_pauses(options, part(sound, "turn_detection"))
         return replace(settings, options=options, model=heard.get("model") or settings.model)
 
     def captioned(self, caption: Caption) -> list[Message]:
@@ -237,12 +223,12 @@ class Translation(Dialect):
         return {"type": "translation", "model": model, **self.about, "audio": sound}
 
     def chosen(self, message: Message) -> Settings:
-        audio = _part(_part(message, "session"), "audio")
-        settings, heard = self.settings, _part(audio, "input")
+        audio = part(part(message, "session"), "audio")
+        settings, heard = self.settings, part(audio, "input")
         if "transcription" in heard:
             settings = replace(settings, transcribes=heard["transcription"] is not None)
-        language = _part(audio, "output").get("language")
-        options = _with_languages(settings.options, heard.get("language"), language)
+        language = part(audio, "output").get("language")
+        options = with_languages(settings.options, heard.get("language"), language)
         return replace(settings, options=options)
 
     def captioned(self, caption: Caption) -> list[Message]:
@@ -306,46 +292,3 @@ def _item(number: int) -> str:
 
 def _ms(samples: int) -> int:
     return samples * 1000 // SAMPLE_RATE_HZ
-
-
-def _part(message: Message, name: str) -> Message:
-    """The object ``name`` of ``message``, empty where there is none; raises Refusal."""
-    found = message.get(name)
-    if found is not None and not isinstance(found, dict):
-        raise invalid(f"{name}: got {type(found).__name__}, expected an object", name)
-    return found or {}
-
-
-def _with_format(settings: Settings, told: Message) -> Settings:
-    if told.get("type", "audio/pcm") != "audio/pcm":
-        raise invalid("format: only `audio/pcm` is heard, 16 bits, mono", "format")
-    return replace(settings, rate_hz=rate(told.get("rate", settings.rate_hz)))
-
-
-def rate(told: Any) -> int:
-    """A rate in Hz; raises Refusal."""
-    if not isinstance(told, int) or not LOWEST_HZ <= told <= HIGHEST_HZ:
-        raise invalid(f"rate {told!r}: give {LOWEST_HZ} to {HIGHEST_HZ} samples a second", "rate")
-    return told
-
-
-def _with_languages(options: SessionOptions, spoken: Any, target: Any) -> SessionOptions:
-    for name in (spoken, target):
-        if name is not None and not isinstance(name, str):
-            raise invalid(f"language {name!r}: give a code such as es", "language")
-    return replace(
-        options,
-        language=find(spoken).code if spoken else options.language,
-        target_language=find(target).code if target else options.target_language,
-    )
-
-
-def _with_pauses(options: SessionOptions, told: Message) -> SessionOptions:
-    endpoint = told.get("silence_duration_ms", options.endpoint_ms)
-    pre_roll = told.get("prefix_padding_ms", options.pre_roll_ms)
-    least, most = ENDPOINTS_MS
-    if not isinstance(endpoint, int) or not least <= endpoint <= most:
-        raise invalid(f"silence_duration_ms: give {least} to {most}", "silence_duration_ms")
-    if not isinstance(pre_roll, int) or not 0 <= pre_roll <= 1_000:
-        raise invalid("prefix_padding_ms: give 0 to 1000", "prefix_padding_ms")
-    return replace(options, endpoint_ms=endpoint, pre_roll_ms=pre_roll)

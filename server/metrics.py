@@ -4,12 +4,22 @@ Below everything of the server. Speech, names and addresses of clients are in no
 has a registry of its own, so two in one process do not add up.
 """
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from dragoman.stages.messages import Caption
 
 LATENCIES_S = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30)
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+WAITING = "Sound of all live sessions that is not yet heard."
+LAG = "Most of that of one live session: how far its captions are behind."
+GUARDS = "Answers of the model that were not what was asked for, by what was wrong."
+LATENCIES = (
+    "From the arrival of sound to a caption of it (partial), or of what ended a segment to its "
+    "final caption (response)."
+)
+CONFIDENCE = "Mean confidence of final transcripts."
 
 
 class Metrics:
@@ -17,53 +27,22 @@ class Metrics:
 
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
-        self.sessions = Gauge(
-            "dragoman_sessions", "Sessions that run.", ["kind"], registry=registry
+        gauge, counter = partial(Gauge, registry=registry), partial(Counter, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+        self.sessions = gauge("dragoman_sessions", "Sessions that run.", ["kind"])
+        self.viewers = gauge("dragoman_viewers", "Open streams of viewers.")
+        self.waiting_s = gauge("dragoman_waiting_sound_seconds", WAITING)
+        self.lag_s = gauge("dragoman_lag_seconds", LAG)
+        self.ended = counter("dragoman_sessions_ended", "How sessions ended.", ["kind", "how"])
+        self.heard_s = counter("dragoman_heard_sound_seconds", "Sound that was heard.", ["kind"])
+        self._refusals = counter("dragoman_refusals", "What was refused, by its code.", ["code"])
+        self._captions = counter("dragoman_captions", "Captions, by kind.", ["kind"])
+        self._guards = counter("dragoman_guards", GUARDS, ["guard"])
+        self._sizes = counter("dragoman_sizes", "Final captions, by the model's size.", ["size"])
+        self._latencies = histogram(
+            "dragoman_latency_seconds", LATENCIES, ["kind"], buckets=LATENCIES_S
         )
-        self.viewers = Gauge("dragoman_viewers", "Open streams of viewers.", registry=registry)
-        self.waiting_s = Gauge(
-            "dragoman_waiting_sound_seconds",
-            "Sound of live sessions that is not yet heard.",
-            registry=registry,
-        )
-        self.lag_s = Gauge(
-            "dragoman_lag_seconds",
-            "Most of that of one live session: how far its captions are behind.",
-            registry=registry,
-        )
-        self.ended = Counter(
-            "dragoman_sessions_ended", "Sessions by how they ended.", ["kind", "how"],
-            registry=registry,
-        )  # fmt: skip
-        self._refusals = Counter(
-            "dragoman_refusals", "What was refused, by its code.", ["code"], registry=registry
-        )
-        self.heard_s = Counter(
-            "dragoman_heard_sound_seconds", "Sound that sessions took.", ["kind"], registry=registry
-        )
-        self._captions = Counter(
-            "dragoman_captions", "Captions, by kind.", ["kind"], registry=registry
-        )
-        self._guards = Counter(
-            "dragoman_guards", "Answers of the model that were not shown.", ["guard"],
-            registry=registry,
-        )  # fmt: skip
-        self._sizes = Counter(
-            "dragoman_sizes", "Final captions, by the size of the model.", ["size"],
-            registry=registry,
-        )  # fmt: skip
-        self._latencies = Histogram(
-            "dragoman_latency_seconds",
-            "From the arrival of sound to a caption of it (partial), or of what ended a segment to "
-            "its final caption (response).",
-            ["kind"],
-            buckets=LATENCIES_S,
-            registry=registry,
-        )
-        self._confidence = Histogram(
-            "dragoman_confidence", "Mean confidence of final transcripts.", buckets=SHARES,
-            registry=registry,
-        )  # fmt: skip
+        self._confidence = histogram("dragoman_confidence", CONFIDENCE, buckets=SHARES)
 
     def refused(self, code: str) -> None:
         self._refusals.labels(code).inc()

@@ -22,17 +22,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from dragoman.models.languages import find
 from dragoman.pipeline.start import check
 from dragoman.server.access import answer
-from dragoman.server.dialects import (
-    DIALECTS,
-    Command,
-    Message,
-    Settings,
-    Transcription,
-    rate,
-)
+from dragoman.server.dialects import DIALECTS, Command, Transcription
 from dragoman.server.hub import Hub
 from dragoman.server.limits import Allowance
 from dragoman.server.refusals import Refusal, invalid, refusal_of
+from dragoman.server.settings import Message, Settings, rate
 from dragoman.server.speaker import Speaker
 from dragoman.server.speakers import Speakers
 

@@ -19,12 +19,13 @@ import numpy as np
 
 from dragoman.pipeline.events import Ledger
 from dragoman.pipeline.session import Session
-from dragoman.server.dialects import DIALECTS, Message, Settings
+from dragoman.server.dialects import DIALECTS
 from dragoman.server.feed import WAITING_S, Feed
 from dragoman.server.hub import Hub
 from dragoman.server.journal import FILE_S, FILES, Journal, caption_of, caption_record
 from dragoman.server.refusals import Refusal, invalid, refusal_of
 from dragoman.server.runs import Run
+from dragoman.server.settings import Message, Settings
 from dragoman.server.streams import Bell, Outbox
 from dragoman.stages.messages import Caption, SessionOptions
 

@@ -14,10 +14,10 @@ from contextlib import suppress
 
 from starlette.concurrency import run_in_threadpool
 
-from dragoman.server.dialects import Settings
 from dragoman.server.hub import Hub
 from dragoman.server.journal import Journal
 from dragoman.server.refusals import Refusal
+from dragoman.server.settings import Settings
 from dragoman.server.speaker import Speaker
 
 SWEEP_S = 1.0

@@ -23,7 +23,7 @@ hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
 
 TIERS = {
-    "browser": ("demos/test_browser.py", "demos/test_page.py"),
+    "browser": ("demos/test_browser.py", "demos/test_page.py", "server/test_viewer_page.py"),
     "sound": ("demos/test_microphone.py",),
     "ray": (
         "test_api.py",
@@ -48,14 +48,19 @@ TIERS = {
     "slow": (
         "benchmarks/",
         "kernels/",
+        "demos/test_serve.py",
         "models/test_transformers",
         "models/test_quantiz",
         "models/test_shards.py",
         "models/test_sizes.py",
+        "server/test_realtime.py",
+        "server/test_replaced.py",
+        "server/test_transcriptions.py",
         "stages/test_elastic.py",
         "stages/test_pictures.py",
         "stages/test_speech.py",
         "stages/test_translate",
+        "test_serve_page.py",
         "training/test_speech.py",
         "training/test_train.py",
     ),
