@@ -56,6 +56,10 @@ class Dialect:
         """The settings after an update; raises Refusal, LanguageError."""
         raise NotImplementedError
 
+    def ends_turn(self, message: Message) -> bool:
+        """Whether a commit is one: vLLM's clients also begin with one."""
+        return True
+
     def captioned(self, caption: Caption) -> list[Message]:
         """What a caption brings."""
         raise NotImplementedError
@@ -265,6 +269,9 @@ class VLLM(Dialect):
 
     def chosen(self, message: Message) -> Settings:
         return replace(self.settings, model=message.get("model") or self.settings.model)
+
+    def ends_turn(self, message: Message) -> bool:
+        return message.get("final") is True
 
     def captioned(self, caption: Caption) -> list[Message]:
         piece = self._growing.of(caption.segment, caption.transcript).whole

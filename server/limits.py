@@ -27,6 +27,7 @@ class Limits:
     files: int = 2
     viewers: int = 500
     upload_bytes: int = 512 * 2**20
+    upload_s: float = 600.0
     room_bytes: int = 2**30  # of the disk, that uploads leave free
     session_s: float = 4 * 3_600.0
     idle_s: float = 60.0

@@ -218,7 +218,7 @@ class _Connection:
             await self._reply({"type": "input_audio_buffer.cleared"})
         elif command == "close":
             await run_in_threadpool(speaker.end)
-        elif message.get("final", True):  # vLLM's first commit begins a turn
+        elif speaker.dialect.ends_turn(message):
             await run_in_threadpool(speaker.commit)
 
     def _command(self, message: Message) -> Command:

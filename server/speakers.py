@@ -41,7 +41,7 @@ class Speakers:
             "expires_at": int(now + self._hub.limits.session_s),
             "viewers": f"/captions/{key}",
         }
-        speaker = self._new(about, key, kind, settings)
+        speaker = await self._new(about, key, kind, settings)
         if self._hub.state is not None:
             journal = await run_in_threadpool(Journal, self._hub.state / id)
             await run_in_threadpool(speaker.keep, journal, kind)
@@ -97,23 +97,25 @@ class Speakers:
         """Goes on with the session of ``journal``; raises Refusal."""
         head, *rest = await run_in_threadpool(lambda: list(journal.records()))
         settings = Settings.of(head["settings"])
-        speaker = self._new(head["about"], head["key"], head["kind"], settings)
+        speaker = await self._new(head["about"], head["key"], head["kind"], settings)
         await run_in_threadpool(speaker.restore, journal, rest)
 
-    def _new(self, about: dict[str, object], key: str, kind: str, settings: Settings) -> Speaker:
+    async def _new(
+        self, about: dict[str, object], key: str, kind: str, settings: Settings
+    ) -> Speaker:
         if self._hub.sessions.is_full:
-            self._make_room()
+            await self._make_room()
         self._hub.sessions.take()
         speaker = Speaker(self._hub, about, key, kind, settings)
         self._known[speaker.id] = speaker
         return speaker
 
-    def _make_room(self) -> None:
+    async def _make_room(self) -> None:
         """Gives up the session that has been without a connection for the longest time."""
         left = [one for one in self._known.values() if one.connection is None and not one.run.done]
         if left:
             oldest = min(left, key=lambda one: one.left_at)
-            self._known.pop(oldest.id).give_up()
+            await run_in_threadpool(self._known.pop(oldest.id).give_up)
 
     def _forget_old(self) -> None:
         """Removes what processes before this one left, and nobody came back to."""

@@ -92,9 +92,7 @@ class Files:
         hub = self._hub
         async with AsyncExitStack() as stack:
             stack.enter_context(hub.files.held())
-            upload = await stack.enter_async_context(
-                received(request, hub.folder, hub.limits.room_bytes)
-            )
+            upload = await stack.enter_async_context(received(request, hub.folder, hub.limits))
             try:
                 hub.check_model(upload.one("model"))
                 asked = Asked.of(upload, which, hub.options)

@@ -3,6 +3,7 @@
 Between :mod:`server.transcriptions` and the disk. Nothing that a client names is opened as a path.
 """
 
+import asyncio
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Mapping
@@ -16,10 +17,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
+from dragoman.server.limits import Limits
 from dragoman.server.refusals import Refusal, invalid
 
 FIELDS = 32
 FIELD_BYTES = 2**14
+COPIES = 2  # of a file while it is being received
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,15 @@ class Upload:
 
 
 @asynccontextmanager
-async def received(request: Request, folder: Path, room_bytes: int) -> AsyncIterator[Upload]:
+async def received(request: Request, folder: Path, limits: Limits) -> AsyncIterator[Upload]:
     """The upload of ``request`` below ``folder``, until the context ends.
 
-    Raises Refusal: for a request without a file, and where the disk would keep less than
-    ``room_bytes``.
+    Raises Refusal: for a request without a file, for one that takes too long, and where the disk
+    has no room.
     """
-    form = await request.form(max_files=1, max_fields=FIELDS, max_part_size=FIELD_BYTES)
+    room = limits.room_bytes
+    _check_room(folder, COPIES * int(request.headers.get("content-length", 0)), room)
+    form = await _form(request, limits.upload_s)
     sent = form.get("file")
     if not isinstance(sent, UploadFile):
         raise invalid("there is no file: send one in the field `file`", "file", "missing_file")
@@ -50,7 +55,7 @@ async def received(request: Request, folder: Path, room_bytes: int) -> AsyncIter
     name = _plain(sent.filename or "")
     path = place / f"upload{Path(name).suffix}"
     try:
-        await run_in_threadpool(_write, sent.file, path, sent.size or 0, room_bytes)
+        await run_in_threadpool(_write, sent.file, path, sent.size or 0, room)
         await form.close()
         yield Upload(path, name, _texts(form))
     finally:
@@ -58,14 +63,29 @@ async def received(request: Request, folder: Path, room_bytes: int) -> AsyncIter
 
 
 def _write(sent: IO[bytes] | SpooledTemporaryFile[bytes], path: Path, size: int, room: int) -> None:
-    if shutil.disk_usage(path.parent.parent).free - size < room:
-        raise Refusal(
-            413, "disk_full", f"the disk of the server has no room for {size / 2**20:.0f} MB more"
-        )
+    _check_room(path.parent.parent, size, room)
     path.parent.mkdir(mode=0o700)
     sent.seek(0)
     with path.open("wb") as file:
         shutil.copyfileobj(sent, file)
+
+
+async def _form(request: Request, within_s: float) -> FormData:
+    try:
+        return await asyncio.wait_for(
+            request.form(max_files=1, max_fields=FIELDS, max_part_size=FIELD_BYTES), within_s
+        )
+    except TimeoutError:
+        raise Refusal(
+            408, "upload_too_slow", f"the file was not here after {within_s:.0f} s: send less"
+        ) from None
+
+
+def _check_room(folder: Path, size: int, room: int) -> None:
+    if shutil.disk_usage(folder).free - size < room:
+        raise Refusal(
+            413, "disk_full", f"the disk of the server has no room for {size / 2**20:.0f} MB more"
+        )
 
 
 def _texts(form: FormData) -> dict[str, list[str]]:

@@ -5,15 +5,18 @@ can do nothing else. Speech is heard once; what a viewer costs is what is writte
 and each event is made once for all who read the same language.
 """
 
+import asyncio
 import json
 from collections import OrderedDict
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 import segno
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.types import Message, Send
 
 from dragoman.models.languages import LANGUAGES, find
 from dragoman.server.hub import Hub
@@ -23,10 +26,22 @@ from dragoman.server.speakers import Speakers
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, SessionOptions
 
 HERE = Path(__file__).parent
+STALLED_S = 30.0
 ALIVE_S = 15.0  # after which a comment shows that the stream is there
 HISTORY = 50  # segments that a viewer gets who comes late
 REMEMBERED = 256  # events made for all
 KINDS = {"viewer.js": "text/javascript", "viewer.css": "text/css"}
+
+
+class _Timely(StreamingResponse):
+    """Ends where the client takes nothing for a while: its place is another's then."""
+
+    async def stream_response(self, send: Send) -> None:
+        async def timely(message: Message) -> None:
+            await asyncio.wait_for(send(message), STALLED_S)
+
+        with suppress(TimeoutError):
+            await super().stream_response(timely)
 
 
 class Viewers:
@@ -53,7 +68,7 @@ class Viewers:
         if not last.isdecimal():
             raise invalid(f"Last-Event-ID {last!r}: give the number of an event", "last-event-id")
         self._hub.viewers.check()
-        return StreamingResponse(
+        return _Timely(
             self._events(speaker, language, int(last)),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},

@@ -67,7 +67,8 @@ def run(installed: Path, folder: Path, *args: str) -> subprocess.CompletedProces
 def test_it_holds_the_model_and_nothing_beside_one_name(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"dragoman"}
-    assert {"dragoman/models/nano/model.safetensors", "dragoman/py.typed"} <= set(names)
+    needed = {"models/nano/model.safetensors", "py.typed", "server/viewer.html", "server/viewer.js"}
+    assert {f"dragoman/{name}" for name in needed} <= set(names)
     assert not any("test" in name for name in names)
 
 
@@ -81,7 +82,7 @@ def test_five_lines_run_in_an_empty_folder(installed, tmp_path):
 
 def test_folders_called_as_ours_are_harm_nothing(installed, tmp_path):
     """Ray's workers look into the working directory, too."""
-    for name in ("models", "pipeline", "stages", "encoders", "decoder", "demos"):
+    for name in ("models", "pipeline", "stages", "encoders", "decoder", "demos", "server"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise ImportError('the wrong folder')")
     talk = str(ROOT / "samples" / "talk.wav")

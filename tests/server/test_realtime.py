@@ -144,7 +144,7 @@ def test_vllms_messages_by_query_or_by_the_first_message(fake_url, path):
     with Socket(fake_url, path) as socket:
         assert socket.created["id"].startswith("sess_") and socket.created["created"]
         socket.send("session.update", model="nano")
-        socket.send("input_audio_buffer.commit", final=False)
+        socket.send("input_audio_buffer.commit")
         for _ in range(2):
             socket.append(tone(1.6 * SEGMENT_S))
             socket.send("input_audio_buffer.commit", final=True)

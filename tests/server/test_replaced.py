@@ -13,16 +13,22 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from dragoman.captioner import Captioner
 from dragoman.pipeline.media import read_audio
+from dragoman.pipeline.recipes import Recipe
 from dragoman.server.journal import FILE_S, FILES, Journal
 from dragoman.server.limits import Limits
+from dragoman.stages.messages import Text
 from tests.demos.browsers import eventually
+from tests.pipeline.chains import in_process
+from tests.pipeline.fake_stages import CountingCaptions, Making, fakes
 from tests.server.servers import SEGMENT_S, Socket, served, text, tone
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,6 +66,59 @@ def test_a_server_on_what_another_left_goes_on(fake, tmp_path, seed):
         messages += again.until("session.closed")
     assert text(messages, DELTA).split() == [f"W{n}" for n in range(5)] * SEGMENTS
     assert [message["seq"] for message in messages] == list(range(1, len(messages) + 1))
+
+
+class Otherwise(CountingCaptions):
+    """Hears longer words."""
+
+    def step(self, item, state):
+        made, state = super().step(item, state)
+        return [
+            replace(
+                caption,
+                transcript=longer(caption.transcript),
+                translation=longer(caption.translation),
+            )
+            for caption in made
+        ], state
+
+
+def longer(text: Text) -> Text:
+    return Text(text.committed.replace("W", "other"), text.tail.replace("W", "other"))
+
+
+class OtherCaptioner(Captioner):
+    def __enter__(self) -> Captioner:
+        first, second, _ = fakes()
+        self._chain = in_process((first, second, Recipe("translate", Making(Otherwise()))))
+        return self
+
+
+def test_what_was_committed_stays_where_other_words_are_heard_now(fake, tmp_path):
+    with served(fake, state=tmp_path / "first") as url:
+        socket = Socket(url, PATH)
+        messages: list[dict] = []
+        for _ in range(SEGMENTS):  # until a segment is open that has words
+            socket.append(tone(0.16 * 4), "session.")
+            drained(socket, messages, 0.3)
+            if len(text(messages, DELTA).split()) % 5:
+                break
+        shutil.copytree(tmp_path / "first", tmp_path / "second")
+        socket.cut()
+    told = text(messages, DELTA)
+    open_words = told.split()[len(told.split()) // 5 * 5 :]
+    assert open_words
+    id, number = socket.created["session"]["id"], messages[-1]["seq"]
+    with OtherCaptioner() as other, served(other, state=tmp_path / "second") as url:
+        again = Socket(url, f"{PATH}&session={id}&after={number}")
+        again.append(tone(0.16 * 6), "session.")
+        again.send("session.close")
+        rest = again.until("session.closed")
+    whole = (told + text(rest, DELTA)).split()
+    settled = len(told.split()) - len(open_words)
+    now = [f"other{n}" for n in range(5)]
+    assert whole[settled : settled + 5] == [*open_words, *now[len(open_words) :]]
+    assert whole[settled + 5 :][:5] == now
 
 
 @pytest.mark.parametrize(

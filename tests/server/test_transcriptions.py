@@ -2,6 +2,7 @@
 
 import io
 import tempfile
+import time
 import wave
 from pathlib import Path
 
@@ -145,6 +146,32 @@ def test_too_large_a_file_is_refused_and_none_is_kept(fake, tmp_path, monkeypatc
         (folder,) = tmp_path.glob("dragoman-serve-*")
         assert list(folder.iterdir()) == []
     assert not folder.exists()
+
+
+def test_a_file_that_comes_too_slowly_gives_its_place_back(fake, tmp_path):
+    def slowly():
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+        time.sleep(1.0)
+        yield b"\r\n--x--\r\n"
+
+    limits = Limits(files=1, upload_s=0.3)
+    with served(fake, limits=limits) as url:
+        place, headers = (
+            f"{url}/v1/audio/transcriptions",
+            {"Content-Type": "multipart/form-data; boundary=x"},
+        )
+        slow = httpx.post(place, content=slowly(), headers=headers)
+        assert (slow.status_code, slow.json()["error"]["code"]) == (408, "upload_too_slow")
+        wav = write_wav(tmp_path / "talk.wav", 1.0)
+        assert client(url).audio.transcriptions.create(file=wav, model="nano").text
+
+
+def test_a_full_disk_refuses_files(fake, tmp_path):
+    wav = write_wav(tmp_path / "talk.wav", 1.0)
+    with served(fake, limits=Limits(room_bytes=2**60)) as url:
+        with pytest.raises(openai.APIStatusError) as full:
+            client(url).audio.transcriptions.create(file=wav, model="nano")
+        assert (full.value.status_code, full.value.code) == (413, "disk_full")
 
 
 def test_the_server_tells_about_itself(asked):

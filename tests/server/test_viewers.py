@@ -113,6 +113,19 @@ def test_a_viewer_that_comes_back_gets_what_it_missed(url):
     assert list(missed) == [2]
 
 
+def test_segments_and_times_count_through_all_turns(url):
+    socket = Socket(url, PATH)
+    for _ in range(2):
+        socket.append(tone(SEGMENT_S))
+        socket.send("input_audio_buffer.commit")
+        socket.until("conversation.item.input_audio_transcription.completed")
+    socket.socket.close()
+    captions, _ = watch(url, key(socket))
+    assert [(told["segment"], told["start"]) for told in captions.values()] == [
+        (0, 0.0), (1, SEGMENT_S)
+    ]  # fmt: skip
+
+
 def test_viewers_beyond_the_places_are_refused_and_places_come_back(fake):
     with served(fake, limits=Limits(viewers=1)) as url:
         socket = Socket(url, PATH)
