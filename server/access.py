@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dragoman.server.guard import CLOSE, Body, Hosts, hardened, same_origin
+from dragoman.server.guard import Body, Hosts, answering, same_origin
 from dragoman.server.metrics import Metrics
 from dragoman.server.refusals import CODES, Refusal
 
@@ -59,14 +59,14 @@ class Access:
         headers = Headers(scope=scope)
         page = PAGE_HEADERS if scope["path"].startswith(VIEWERS[0]) else {}
         shared = self._shared(headers)
-        send = hardened(send, {**page, **shared})
         limit = self._upload_bytes if scope["path"].startswith(UPLOADS) else OTHER_BYTES
-        body = Body(receive, limit, "--max-upload-mb allows more")
+        body = Body(receive, headers, limit, "--max-upload-mb allows more")
+        send = answering(send, body, {**page, **shared})
         is_http = scope["type"] == "http"
         try:
             self._check(scope, headers)
             if is_http:
-                body.check(headers.get("content-length"))
+                body.check()
         except (HTTPException, Refusal) as refused:
             return await self._refuse(refused, scope, receive, send)
         if is_http and scope["method"] == "OPTIONS" and shared:
@@ -118,7 +118,7 @@ class Access:
 
 def answer(refusal: Refusal) -> JSONResponse:
     """A refusal as HTTP has it, also to the handshake of a web socket."""
-    return JSONResponse({"error": refusal.error()}, refusal.status, {**CLOSE, **refusal.headers})
+    return JSONResponse({"error": refusal.error()}, refusal.status, refusal.headers)
 
 
 def _is_key(key: str, headers: Headers) -> bool:

@@ -25,11 +25,13 @@ WAITING_S = 80.0  # sound kept for a pipeline that lags: more than a page sends 
 class Feed:
     """The sound of one recording, pushed from outside: pieces float32 [S] at 16 kHz, once.
 
-    It ends where nobody takes its sound for ``waiting_s``: then sound is lost rather than memory.
+    It ends where nobody takes its sound for ``waiting_s``, None: `WAITING_S`: then sound is lost
+    rather than memory.
     """
 
-    def __init__(self, rate_hz: int, waiting_s: float = WAITING_S) -> None:
-        self.rate_hz, self._waiting_s = rate_hz, waiting_s
+    def __init__(self, rate_hz: int, waiting_s: float | None = None) -> None:
+        self.rate_hz = rate_hz
+        self._waiting_s = WAITING_S if waiting_s is None else waiting_s
         self.samples = 0  # given to the queue, at 16 kHz
         self._taken = 0
         # A resampler has threads of its own: it goes when the recording is over.

@@ -13,6 +13,7 @@ import pytest
 from dragoman import errors
 from dragoman.demos import browser_guard, browser_visitors, cli
 from dragoman.demos.browser import serve
+from dragoman.server import guard
 from dragoman.server.serving import Certificate, serving
 from dragoman.stages.messages import SessionOptions
 from tests.demos.browsers import fake_chain
@@ -187,7 +188,7 @@ def test_who_is_refused_while_sending_hears_why(served, headers):
 @pytest.mark.parametrize("bound", ["LINGER_BYTES", "LINGER_S", "LINGER_IDLE_S"])
 def test_a_refused_request_is_not_read_for_ever(served, monkeypatch, bound):
     for name, few in {"LINGER_BYTES": 2**20, "LINGER_S": 0.3, "LINGER_IDLE_S": 0.3}.items():
-        monkeypatch.setattr(browser_guard, name, few if name == bound else 2**40)
+        monkeypatch.setattr(guard, name, few if name == bound else 2**40)
     place, piece = urlsplit(served.url), b"%x\r\n%s\r\n" % (len(SECOND), SECOND)
     with socket.create_connection((place.hostname, place.port), PATIENCE_S) as connection:
         connection.sendall(

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dragoman.demos import browser_live, browser_runs, browser_view, browser_visitors
+from dragoman.demos import browser_live, browser_view, browser_visitors
 from dragoman.demos.browser_live import BURST_S, Hole, Live, Superseded, TooFast
 from dragoman.demos.browser_visitors import Full, Visitors
 from dragoman.errors import PipelineError
 from dragoman.pipeline.chain import Chain
+from dragoman.server import feed as server_feed
 from dragoman.server.feed import Feed
 from dragoman.stages.messages import CHUNK_SAMPLES, Caption, SessionOptions, Text
 from tests.demos.browsers import fake_chain, live_on
@@ -32,8 +33,8 @@ def local():
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(browser_runs, "SILENT_S", 0.3)
-    monkeypatch.setattr(browser_runs, "POLL_S", 0.02)
+    monkeypatch.setattr(server_feed, "SILENT_S", 0.3)
+    monkeypatch.setattr(server_feed, "POLL_S", 0.02)
 
 
 def speak(live: Live, chunks: float, value: int = 3_000) -> None:
@@ -139,7 +140,7 @@ def test_a_session_that_fails_says_so_once_and_leaves_others_alone(local, monkey
 
 
 def test_sound_that_nobody_takes_is_lost_rather_than_memory(monkeypatch):
-    monkeypatch.setattr(browser_runs, "WAITING_S", 1.0)
+    monkeypatch.setattr(server_feed, "WAITING_S", 1.0)
     feed = Feed(RATE_HZ)
     taken = [feed.push(np.zeros(12_000, np.float32)) for _ in range(40)]
     assert taken == [True] * 5 + [False] * 35 and feed.ended

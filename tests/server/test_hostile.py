@@ -13,9 +13,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from dragoman.server.access import Rules
 from dragoman.server.limits import Limits
-from tests.demos.browsers import eventually
 from tests.pipeline.fake_stages import CHUNKS_A_SEGMENT
 from tests.server.servers import SEGMENT_S, Socket, served, text, tone
+from tests.waiting import eventually
 
 KEY = {"Authorization": "Bearer the-key"}
 PATH = "/v1/realtime/translations?rate=16000"

@@ -3,16 +3,17 @@
 import json
 import time
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from dragoman.server.limits import Allowance, Limits, Places
 from dragoman.server.refusals import Refusal
-from tests.demos.browsers import eventually
 from tests.pipeline.chains import in_process
 from tests.pipeline.fake_stages import fakes
 from tests.server.servers import SEGMENT_S, FakeCaptioner, Socket, served, text, tone
+from tests.waiting import eventually
 
 PATH = "/v1/realtime?intent=transcription&rate=16000"
 
@@ -50,7 +51,7 @@ def test_sessions_beyond_the_places_are_refused_at_once(fake):
             socket.socket.close()
 
 
-def _tried(url: str) -> Socket | None:
+def _tried(url: str) -> Any:
     try:
         return Socket(url, PATH)
     except InvalidStatus:

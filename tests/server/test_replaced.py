@@ -26,10 +26,10 @@ from dragoman.pipeline.recipes import Recipe
 from dragoman.server.journal import FILE_S, FILES, Journal
 from dragoman.server.limits import Limits
 from dragoman.stages.messages import Text
-from tests.demos.browsers import eventually
 from tests.pipeline.chains import in_process
 from tests.pipeline.fake_stages import CountingCaptions, Making, fakes
 from tests.server.servers import SEGMENT_S, Socket, served, text, tone
+from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 DELTA = "session.output_transcript.delta"

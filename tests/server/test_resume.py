@@ -9,8 +9,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from dragoman.server.limits import Limits
-from tests.demos.browsers import eventually
 from tests.server.servers import SEGMENT_S, Socket, served, text, tone
+from tests.waiting import eventually
 
 PATH = "/v1/realtime/translations?rate=16000"
 KIND = "session.output_transcript.delta"

@@ -3,8 +3,9 @@
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from tests.demos.browsers import SLOW_MS, chromium, playwright  # noqa: F401
+from tests.demos.browsers import chromium, playwright  # noqa: F401
 from tests.server.servers import SEGMENT_S, Socket, served, tone
+from tests.waiting import PATIENCE_S
 
 PATH = "/v1/realtime?intent=transcription&rate=16000"
 
@@ -33,7 +34,7 @@ def test_it_shows_what_is_said_and_keeps_to_accessibility(browser, spoken, schem
     socket, address = spoken
     errors: list[str] = []
     page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 800})
-    page.set_default_timeout(SLOW_MS)
+    page.set_default_timeout(1000 * PATIENCE_S)
     page.on(
         "console", lambda message: errors.append(message.text) if message.type == "error" else 0
     )

@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from dragoman.server.limits import Limits
-from tests.demos.browsers import eventually
 from tests.server.servers import SEGMENT_S, Socket, served, tone
+from tests.waiting import eventually
 
 PATH = "/v1/realtime?intent=transcription&rate=16000"
 VIEWERS = 200
