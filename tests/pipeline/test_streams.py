@@ -154,6 +154,13 @@ def test_what_is_stored_elsewhere_is_heard_as_it_would_be_here(tmp_path):
             Stream(f"{url}/talk.flac", channel=2)
 
 
+def test_sound_that_cannot_be_heard_is_an_error_of_whoever_listens(tmp_path):
+    """It is found by the thread that reads ahead."""
+    (tmp_path / "fast.raw").write_bytes(bytes(100_000))
+    with website(tmp_path) as url, pytest.raises(InputError, match="fast.raw: sound at 10000000"):
+        list(Stream(f"{url}/fast.raw", raw_hz=10_000_000))
+
+
 def playlist(folder: Path, segment: str) -> None:
     (folder / "live.m3u8").write_text(
         f"#EXTM3U\n#EXT-X-TARGETDURATION:12\n#EXTINF:12,\n{segment}\n#EXT-X-ENDLIST\n"
