@@ -1,10 +1,10 @@
-"""`dragoman captions`: one session from a microphone or a file to a view and to files.
+"""`dragoman captions`: one session from a microphone, a stream or a file to a view and to files.
 
 What the user asked for is checked first, cheap things before expensive ones; then the pipeline
 starts, and captions run until the source ends or Ctrl-C. The first Ctrl-C ends the input: the last
 words are still shown and saved. A second one does not wait for them. Once the pipeline runs SIGTERM
-does the same, and SIGHUP of a closed terminal. What a microphone heard is always saved: nobody can
-play it again.
+does the same, and SIGHUP of a closed terminal. What a microphone or a stream brought is always
+saved: nobody can play it again.
 """
 
 import errno
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,7 @@ from dragoman.pipeline.outputs import guarded
 from dragoman.pipeline.saving import Saving
 from dragoman.pipeline.session import Pace, Session
 from dragoman.pipeline.start import check, session_options
+from dragoman.pipeline.streams import RECONNECT_S, Stream
 from dragoman.pipeline.word_times import Heard
 from dragoman.spec import ModelSpec
 from dragoman.stages.messages import Caption, Picture, SessionOptions
@@ -45,9 +47,14 @@ from dragoman.stages.messages import Caption, Picture, SessionOptions
 
 @dataclass(frozen=True)
 class CaptionsOptions:
-    """What the command line asked for: ``file``, or a microphone where that is None."""
+    """What the command line asked for: ``file``, ``stream``, which is an address or "-", or a
+    microphone where both are None. ``raw_hz``: the stream is int16 samples.
+    """
 
     file: Path | None = None
+    stream: str | None = None
+    raw_hz: int | None = None
+    reconnect_s: float = RECONNECT_S
     microphone: str | None = None
     duration_s: float | None = None
     language: str = "es"
@@ -85,20 +92,27 @@ class CaptionsOptions:
 class AudioSource:
     """Where audio comes from: ``name`` for screens, ``stem`` for the names of output files.
 
-    ``folder`` is where those go, None when they are not wanted. ``frames`` are the pictures of a
-    video, None where there can be none.
+    ``folder`` is where those go, None when they are not wanted. ``live`` is what cannot be heard
+    again. ``frames`` are the pictures of a video, None where there can be none.
     """
 
     name: str
     stem: str
     folder: Path | None
     pieces: Iterable[np.ndarray]
-    microphone: Microphone | None = None
+    live: Microphone | Stream | None = None
     frames: Iterable[Picture] | None = None
 
+    @property
+    def pace(self) -> Pace:
+        """That of its own clock, "real-time" where it has none."""
+        if isinstance(self.live, Stream):
+            return self.live.pace
+        return "real-time" if self.live is None else "live"
+
     def close(self) -> None:
-        if self.microphone is not None:
-            self.microphone.close()
+        if self.live is not None:
+            self.live.close()
 
 
 def run(asked: CaptionsOptions) -> int:
@@ -135,9 +149,19 @@ def open_source(asked: CaptionsOptions, on_screen: bool) -> AudioSource:
         )
         frames = read_frames(asked.file)
         return AudioSource(name, stem, asked.output_dir, pieces, frames=frames)
+    stem = time.strftime("captions-%Y%m%d-%H%M%S")
+    if asked.stream is not None:
+        stream = Stream(
+            asked.stream,
+            language=asked.language,
+            channel=asked.channel,
+            raw_hz=asked.raw_hz,
+            reconnect_s=asked.reconnect_s,
+            duration_s=asked.duration_s,
+        )
+        return AudioSource(stream.name, stem, asked.output_dir or Path(), stream, stream)
     device = choose(asked.microphone, devices())
     microphone = Microphone(device, asked.duration_s, asked.channel)
-    stem = time.strftime("captions-%Y%m%d-%H%M%S")
     pieces = microphone if on_screen else told(microphone)
     return AudioSource(device.name, stem, asked.output_dir or Path(), pieces, microphone)
 
@@ -154,7 +178,7 @@ def _saving(asked: CaptionsOptions, source: AudioSource) -> Saving | None:
     model, options, formats = asked.spec.model, asked.session, asked.formats
     if asked.file is None:
         name = source.stem
-        return Saving.of_microphone(source.folder, name, source.name, model, options, formats)
+        return Saving.of_sound(source.folder, name, source.name, model, options, formats)
     return Saving.of_file(source.folder, asked.file, model, options, asked.overwrite, formats)
 
 
@@ -166,26 +190,28 @@ def _caption(
     console: Console,
     saving: Saving | None,
 ) -> int:
-    microphone = source.microphone
-    pace = asked.pace if microphone is None else "live"
+    live = source.live
+    pace = "fast" if asked.pace == "fast" else source.pace
     session = Session(
         chain,
         source.pieces,
         asked.session,
         pace,
         frames=source.frames,
-        warn=lambda message: _warn(view, message, session),
+        warn=lambda message: _warn(view, session, message),
     )
-    status = _Status(session, asked, microphone, saving)
+    status = _Status(session, asked, live, saving)
     view = _view(asked, status, console)
-    if microphone is not None and _is_live(asked, console):
-        announce(microphone)
+    if isinstance(live, Stream):
+        live.warn = partial(_warn, view, session)
+    if isinstance(live, Microphone) and _is_live(asked, console):
+        announce(live)
     early = ""
-    with _Ending(session.stop if microphone is None else microphone.stop) as ending:
+    with _Ending(session.stop if live is None else live.stop) as ending:
         kept = _Kept(session, saving)
         try:
             _show(kept, view, status, ending)
-            if microphone is None and ending.signal:
+            if live is None and ending.signal:
                 early = f"it was ended by {ending.name} at {session.heard_s:.1f} s"
         except BaseException as error:
             early = str(error) or ending.name or type(error).__name__
@@ -193,11 +219,11 @@ def _caption(
         finally:
             ending.saving = True
             _finish(source, saving, session.heard_s, early)
-    if microphone is not None and (lost := loss(microphone)):
+    if live is not None and (lost := loss(live)):
         _say(lost)
     if saving is None and (told := guarded(kept.finals)):
         _say(told)
-    if not kept.finals and (microphone is not None or not ending.signal):
+    if not kept.finals and (live is not None or not ending.signal):
         _say(f"no speech was heard in {source.name}")
     if reference is not None:
         heard = " ".join(caption.transcript.whole for caption in kept.finals)
@@ -207,18 +233,18 @@ def _caption(
 
 
 def _finish(source: AudioSource, saving: Saving | None, duration_s: float, early: str) -> None:
-    """Gives the files their names; a microphone that heard no speech leaves none, nor does a file
-    that was left before its first final caption.
+    """Gives the files their names; live sound without speech leaves none, nor does a file that was
+    left before its first final caption.
     """
-    if saving is None or (not saving.finals and (source.microphone is not None or early)):
+    if saving is None or (not saving.finals and (source.live is not None or early)):
         return
     saving.duration_s = duration_s
-    lost = "" if source.microphone is None else loss(source.microphone)
+    lost = "" if source.live is None else loss(source.live)
     told = saving.end([lost] if lost else [], early)
     for line in (*saving.shown()[1], told):
         if line:
             _say(line)
-    if source.microphone is not None and not told:
+    if source.live is not None and not told:
         codes = ",".join((saving.options.language, saving.options.target_language))
         forms = ",".join(form for form in saving.formats if form != JSON)
         path = saving.folder / saving.name
@@ -263,31 +289,31 @@ def _show(kept: _Kept, view: CaptionView, status: "_Status", ending: "_Ending") 
             status.last = caption
 
 
-def _warn(view: CaptionView, message: str, session: Session) -> None:
+def _warn(view: CaptionView, session: Session, message: str) -> None:
     with suppress(OSError):  # of a terminal that was closed: the session goes on
         view.warn(message, session)
 
 
 class _Status:
-    """Writes the status line: time, how loud the microphone is, speed, model."""
+    """Writes the status line: time, how loud live sound is, speed, model."""
 
     def __init__(
         self,
         session: Session,
         asked: CaptionsOptions,
-        microphone: Microphone | None = None,
+        live: Microphone | Stream | None = None,
         saving: Saving | None = None,
     ) -> None:
-        self._session, self._asked, self._microphone = session, asked, microphone
+        self._session, self._asked, self._sound = session, asked, live
         self._saving = saving
         self._begin = time.monotonic()
         self.last: Caption | None = None
 
     def __call__(self) -> str:
-        microphone = self._microphone
-        if microphone is not None and microphone.stopped:
+        live = self._sound
+        if live is not None and live.stopped:
             return "the last words ...   Ctrl-C to end without them"
-        hears = [] if microphone is None else hearing(microphone)
+        hears = [] if live is None else hearing(live)
         parts = [clock(self._session.heard_samples), *hears, Path(self._asked.spec.model).name]
         heard = self._session.heard_s
         if self._asked.pace == "fast" and heard:

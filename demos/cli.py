@@ -82,15 +82,27 @@ def explain(error: Exception) -> tuple[str, int]:
     return f"{type(error).__name__}: {error} (run again with --debug to see where)", code
 
 
+def _is_stream(source: str) -> bool:
+    """Whether ``source`` is an address, or standard input, rather than the name of a file."""
+    return source == "-" or "://" in source
+
+
 def _check_source(
-    file: Path | None, microphone: str | None, duration: float | None, pace: str
+    file: Path | None,
+    stream: str | None,
+    microphone: str | None,
+    duration: float | None,
+    pace: str,
+    raw: int | None,
 ) -> None:
-    if file is not None and microphone is not None:
-        raise typer.BadParameter("a file and --microphone: give one of them")
+    if (file or stream) is not None and microphone is not None:
+        raise typer.BadParameter("a file or a stream and --microphone: give one of them")
     if file is not None and duration is not None:
-        raise typer.BadParameter("--duration ends a microphone's session: leave it out with a file")
-    if file is None and pace == "fast":
+        raise typer.BadParameter("--duration ends a live session: leave it out with a file")
+    if file is None and stream is None and pace == "fast":
         raise typer.BadParameter("--pace fast is for a file: give one")
+    if raw is not None and stream is None:
+        raise typer.BadParameter("--raw is for a stream: give - for standard input, or an address")
 
 
 def _print_version(wanted: bool) -> None:
@@ -118,8 +130,12 @@ def common(
 @app.command()
 def captions(
     path: Annotated[
-        Path | None,
-        typer.Argument(metavar="[FILE]", help="Audio or video file; a microphone without one."),
+        str | None,
+        typer.Argument(
+            metavar="[FILE]",
+            help="Audio or video file, the address of a stream (http, HLS, rtsp), or - for "
+            "standard input; a microphone without one.",
+        ),
     ] = None,
     file: Annotated[
         Path | None, typer.Option("--file", help="The same, as an option.", metavar="FILE")
@@ -133,8 +149,18 @@ def captions(
     ] = False,
     duration: Annotated[
         float | None,
-        typer.Option(min=0.1, metavar="SECONDS", help="End the microphone's session by itself."),
+        typer.Option(min=0.1, metavar="SECONDS", help="End a live session by itself."),
     ] = None,
+    raw: Annotated[
+        int | None,
+        typer.Option(
+            min=8_000, max=192_000, metavar="RATE", help="The stream is int16 samples, mono."
+        ),
+    ] = None,
+    reconnect: Annotated[
+        float,
+        typer.Option(min=0, metavar="SECONDS", help="How long a stream may be away."),
+    ] = 60.0,
     language: options.Language = "es",
     target_language: options.TargetLanguage = "en",
     as_json: Annotated[
@@ -175,12 +201,14 @@ def captions(
     no_ray: options.NoRay = False,
     debug: options.Debug = False,
 ) -> int:
-    """Live captions of a microphone or a file. Transcript and translation as they are spoken."""
+    """Live captions of a microphone, stream or file. Transcript and translation as people speak."""
     options.log_to_stderr(debug)
     if path is not None and file is not None:
         raise typer.BadParameter(f"{path} and --file {file}: captions are of one file at a time")
-    file = file or path
-    _check_source(file, microphone, duration, pace)
+    stream = path if path is not None and _is_stream(path) else None
+    if path is not None and stream is None:
+        file = Path(path)
+    _check_source(file, stream, microphone, duration, pace, raw)
     if file is None and audio_track is not None:
         raise typer.BadParameter("--audio-track is for a file: give one, or --channel")
     if file is not None and output_dir is None and output_format is not None:
@@ -195,6 +223,9 @@ def captions(
     return run(
         CaptionsOptions(
             file=file,
+            stream=stream,
+            raw_hz=raw,
+            reconnect_s=reconnect,
             microphone=microphone,
             duration_s=duration,
             language=language,

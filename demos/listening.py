@@ -1,4 +1,6 @@
-"""What `dragoman captions` tells about microphones: the list, how loud it is, what was lost."""
+"""What `dragoman captions` tells about live sound: the list of microphones, how loud it is, what
+was lost.
+"""
 
 import json
 import sys
@@ -10,6 +12,7 @@ import numpy as np
 from dragoman.demos.terminal import meter
 from dragoman.pipeline.devices import NONE_FOUND, Device, devices
 from dragoman.pipeline.microphone import QUIET_S, Microphone
+from dragoman.pipeline.streams import Stream
 
 
 def list_devices(as_json: bool) -> int:
@@ -36,9 +39,14 @@ def _device_lines(found: list[Device]) -> Iterator[str]:
     yield "* is the default; choose with --microphone NUMBER or a part of the name"
 
 
-def hearing(microphone: Microphone) -> Iterator[str]:
+def hearing(live: Microphone | Stream) -> Iterator[str]:
     """Parts of a status line: the meter, a hint when nothing is heard, what was lost."""
-    yield meter(microphone.level.dbfs)
+    yield meter(live.level.dbfs)
+    if isinstance(live, Stream):
+        if live.gaps:
+            yield f"{sum(gap_s for _, gap_s in live.gaps):.1f} s missing"
+        return
+    microphone = live
     if microphone.level.quiet_s > QUIET_S:
         yield _hint(microphone)
     if microphone.lost_frames:
@@ -69,9 +77,12 @@ def told(microphone: Microphone) -> Iterator[np.ndarray]:
         yield piece
 
 
-def loss(microphone: Microphone) -> str:
+def loss(live: Microphone | Stream) -> str:
     """What was not heard, and why; empty when all was."""
-    parts = []
+    if isinstance(live, Stream):
+        gaps = ", ".join(f"{gap_s:.1f} s at {at_s:.1f} s" for at_s, gap_s in live.gaps)
+        return f"the stream broke off, and silence stands for what is missing: {gaps}" * bool(gaps)
+    microphone, parts = live, []
     if microphone.lost_frames:
         parts.append(
             f"{microphone.lost_s:.1f} s of sound were lost: captions could not be made as fast as "

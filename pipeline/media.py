@@ -114,20 +114,25 @@ def read_audio(
     path = Path(path)
     container = open_media(path, warn)
     try:
-        stream = _choose(container, path, track, language, warn)
+        stream = choose(container, path, track, language, warn)
+        check_channel(stream, path, channel)
     except InputError:
         container.close()
         raise
-    count = stream.codec_context.channels if stream.codec_context else 0
-    if channel is not None and not 1 <= channel <= count:
-        container.close()
-        raise InputError(f"{path} has no channel {channel}: its sound has {count}")
     return _read(container, stream, path, channel, warn)
 
 
-def _choose(
-    container: InputContainer, path: Path, track: int | None, language: str | None, warn: Warn
+def check_channel(stream: av.AudioStream, path: Path | str, channel: int | None) -> None:
+    """Raises InputError where ``stream`` has no such channel."""
+    count = stream.codec_context.channels if stream.codec_context else 0
+    if channel is not None and not 1 <= channel <= count:
+        raise InputError(f"{path} has no channel {channel}: its sound has {count}")
+
+
+def choose(
+    container: InputContainer, path: Path | str, track: int | None, language: str | None, warn: Warn
 ) -> av.AudioStream:
+    """The sound track that is heard, as in `read_audio`; ``path`` is what sentences call it."""
     streams = container.streams.audio
     if not streams:
         raise InputError(f"{path} has no sound track: choose a file with sound")
@@ -233,15 +238,17 @@ class _Damage:
 
 
 @dataclass
-class _Mixer:
+class Mixer:
     """Turns decoded frames into the output stream, and keeps its clock.
 
-    ``origin_s`` is the container's time of sample 0, ``limit_s`` the latest believable time.
+    ``origin_s`` is the container's time of sample 0, that of the first frame where it is None;
+    ``limit_s`` the latest believable time, ``leap_s`` the longest believable hole.
     """
 
-    origin_s: Fraction
-    limit_s: float
+    origin_s: Fraction | None = None
+    limit_s: float = float("inf")
     channel: int | None = None
+    leap_s: float = LEAP_S
     damage: _Damage = field(default_factory=_Damage)
     downmix: Downmix | None = None
     resampler: Resampler | None = None
@@ -277,11 +284,13 @@ class _Mixer:
         """Samples between the end of what was taken and the frame's time, 0 for a small gap."""
         if frame.pts is None or frame.time_base is None:
             return 0
+        if self.origin_s is None:
+            self.origin_s = frame.pts * frame.time_base
         time = frame.pts * frame.time_base - self.origin_s
         end = Fraction(self.base, SAMPLE_RATE_HZ)
         if self.rate_hz:
             end += Fraction(self.taken, self.rate_hz)
-        if time - end > LEAP_S:
+        if time - end > self.leap_s:
             self.damage.leaps_s.append((float(end), float(time - end)))
             self.origin_s += time - end
             return 0
@@ -330,31 +339,39 @@ def _read(
     duration_s = _duration(container)
     origin_s = Fraction(container.start_time or 0, av.time_base)
     limit_s = float("inf") if duration_s is None else duration_s + SHORT_BY_S
-    damage = _Damage()
-    mixer = _Mixer(origin_s, limit_s, channel, damage)
+    mixer = Mixer(origin_s, limit_s, channel)
     with container:
-        for packet in _packets(container, origin_s, damage):
-            if packet.stream.index != stream.index:
-                continue
-            try:
-                frames = packet.decode()
-            except FFmpegError:
-                damage.undecodable += 1
-                continue
-            for frame in frames:
-                assert isinstance(frame, av.AudioFrame)
-                try:
-                    yield from mixer.push(frame)
-                except InputError as error:
-                    raise InputError(f"{path}: {error}") from None
-        yield from mixer.flush()
+        try:
+            yield from decoded(container, stream, mixer)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
     if not mixer.given:
         raise InputError(
             f"{path}: nothing of its sound track could be decoded: the file is damaged or cut off; "
             "copy or record it again"
         )
-    for sentence in damage.sentences(path, _wav_duration(path, duration_s)):
+    for sentence in mixer.damage.sentences(path, _wav_duration(path, duration_s)):
         warn(sentence)
+
+
+def decoded(
+    container: InputContainer, stream: av.AudioStream, mixer: Mixer
+) -> Iterator[np.ndarray]:
+    """The sound of ``stream`` of an open container; ``mixer.damage`` says what was wrong with it,
+    also where it broke off, which raises nothing.
+    """
+    for packet in _packets(container, mixer):
+        if packet.stream.index != stream.index:
+            continue
+        try:
+            frames = packet.decode()
+        except FFmpegError:
+            mixer.damage.undecodable += 1
+            continue
+        for frame in frames:
+            assert isinstance(frame, av.AudioFrame)
+            yield from mixer.push(frame)
+    yield from mixer.flush()
 
 
 def _wav_duration(path: Path, duration_s: float | None) -> float | None:
@@ -371,12 +388,14 @@ def _wav_duration(path: Path, duration_s: float | None) -> float | None:
     return duration_s * claimed / size
 
 
-def _packets(container: InputContainer, origin_s: Fraction, damage: _Damage) -> Iterator[av.Packet]:
+def _packets(container: InputContainer, mixer: Mixer) -> Iterator[av.Packet]:
     """The packets of all tracks (a track may end early, the file ends with its last one)."""
+    damage = mixer.damage
     try:
         for packet in container.demux():
             if packet.pts is not None and packet.time_base is not None:
-                end = (packet.pts + (packet.duration or 0)) * packet.time_base - origin_s
+                end = (packet.pts + (packet.duration or 0)) * packet.time_base
+                end -= mixer.origin_s or 0
                 damage.heard_until_s = max(damage.heard_until_s, float(end))
             yield packet
     except (FFmpegError, OSError) as error:

@@ -1,8 +1,9 @@
-"""Opens a media file, and nothing else that its bytes may name.
+"""Opens a media file, and nothing else that its bytes may name; or a stream.
 
 Place: below :mod:`pipeline.media`. A playlist names other files and addresses, which FFmpeg would
 read with the rights of this process: on a server, whoever uploads one could read its files. So
-only containers that hold their sound themselves are opened, and only from the disk.
+only containers that hold their sound themselves are opened, and only from the disk. A stream is
+what the owner of this process names: it may be a playlist, as HLS is, but never leads to the disk.
 """
 
 import os
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import urlsplit
 
 import av
 from av.container import InputContainer
@@ -22,6 +24,10 @@ Warn = Callable[[str], None]
 # Demuxers that read what another file or address holds.
 ELSEWHERE = {"concat", "dash", "hls", "applehttp", "image2", "imf", "rtp", "rtsp", "sap", "sdp"}
 ELSEWHERE |= {"webm_dash_manifest"}
+STREAMED = frozenset({"dash", "hls", "applehttp", "rtp", "rtsp", "sap", "sdp"})  # of these
+NETWORK = "crypto,data,http,https,httpproxy,rtmp,rtmps,rtp,rtsp,rtsps,srt,srtp,tcp,tls,udp"
+STDIN = "-"
+CONNECT_S, STALLED_S = 15.0, 10.0  # without an answer, or without a byte
 PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"[playlist]", b"<MPD", b"<?xml", b"v=0")
 SHORT_OF = 0.5  # a WAV header that tells of less of the file than this is wrong
 
@@ -54,6 +60,51 @@ def open_media(path: Path, warn: Warn | None = None) -> InputContainer:
         ) from error
 
 
+def open_stream(place: str, raw_hz: int | None = None) -> InputContainer:
+    """The stream at ``place``, an address or "-" for standard input, to be closed by the caller.
+
+    ``raw_hz``: it is int16, little-endian, mono, at so many samples a second. Raises InputError.
+    """
+    piped = place == STDIN
+    options = {
+        "protocol_whitelist": "pipe" if piped else NETWORK,
+        "format_whitelist": _formats() if piped else _formats(STREAMED),
+        "rtsp_transport": "tcp",  # what is lost of UDP is lost for ever
+        "reconnect": "1",  # to what is stored and can be read from any place on
+    }
+    form = None
+    if raw_hz is not None:
+        form, options = "s16le", {**options, "sample_rate": str(raw_hz), "ch_layout": "mono"}
+    try:
+        return av.open(
+            "pipe:0" if piped else place,
+            format=form,
+            metadata_errors="replace",
+            options=options,
+            timeout=None if piped else (CONNECT_S, STALLED_S),
+        )
+    except (FFmpegError, OSError) as error:
+        if piped:
+            raise InputError(
+                f"standard input is no sound that can be read as it comes ({reason(error)}): send "
+                "WAV, MP3, Ogg, Matroska or MPEG-TS, or int16 samples with --raw RATE"
+            ) from error
+        raise InputError(
+            f"{shown(place)} gives no sound ({reason(error)}): check the address, and that "
+            "something is sent there"
+        ) from error
+
+
+def shown(place: str) -> str:
+    """``place`` for screens and files: an address without password, and without its query, which
+    often holds a key.
+    """
+    if place == STDIN:
+        return "standard input"
+    parts = urlsplit(place)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
 def reason(error: Exception) -> str:
     """What an error of FFmpeg or the system says, without its number."""
     return getattr(error, "strerror", None) or str(error)
@@ -75,9 +126,9 @@ def _check(path: Path) -> None:
 
 
 @cache
-def _formats() -> str:
+def _formats(more: frozenset[str] = frozenset()) -> str:
     known = {name for names in av.formats_available for name in names.split(",")}
-    return ",".join(sorted(known - ELSEWHERE))
+    return ",".join(sorted(known - (ELSEWHERE - more)))
 
 
 def _is_playlist(path: Path) -> bool:

@@ -85,7 +85,7 @@ class Saving:
         return saving
 
     @classmethod
-    def of_microphone(
+    def of_sound(
         cls,
         folder: Path,
         name: str,

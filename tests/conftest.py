@@ -1,7 +1,7 @@
 """Tiny checkpoints for all tests that need a model folder, and the tiers of tests.
 
-What starts a browser, a sound server or Ray, or takes long, is marked as such by its file here;
-`make test-fast` leaves it out.
+What starts a browser, a sound server or Ray, or takes long, is marked as such by its file here, or
+by the beginning of its name; `make test-fast` leaves it out.
 
 Tests, and the processes that they start, keep compiled kernels in `build/cache`, not where the user
 keeps his. Torch has one thread unless a test or a stage asks for more: the products of tiny models
@@ -32,27 +32,33 @@ TIERS = {
         "demos/test_cli.py",
         "demos/test_demo.py",
         "demos/test_doctor.py",
-        "demos/test_loading.py",
         "demos/test_pad_audio.py",
         "demos/test_stdout.py",
         "demos/test_translate.py",
         "pipeline/test_batch.py",
         "pipeline/test_batch_frames.py",
         "pipeline/test_conditional_loading.py",
+        "pipeline/test_kills.py",
         "pipeline/test_knock.py",
         "pipeline/test_lane.py",
         "pipeline/test_pool.py",
         "pipeline/test_ray_actors.py",
+        "pipeline/test_ray_of_our_own.py",
+        "pipeline/test_start.py::test_a_model_of_the_hub",
         "pipeline/test_turns.py",
     ),
     "slow": (
         "benchmarks/",
-        "kernels/",
+        "demos/test_models.py::test_a_model_of_the_hub",
         "demos/test_serve.py",
+        "fuzz/",
+        "kernels/",
         "models/test_transformers",
         "models/test_quantiz",
         "models/test_shards.py",
         "models/test_sizes.py",
+        "pipeline/test_media.py::test_memory_does_not_grow",
+        "pipeline/test_opening.py::test_a_name_that_is_not_utf_8",
         "server/test_realtime.py",
         "server/test_replaced.py",
         "server/test_transcriptions.py",
@@ -70,9 +76,9 @@ TIERS = {
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     tests = Path(__file__).parent
     for item in items:
-        file = item.path.relative_to(tests).as_posix()
-        for tier, files in TIERS.items():
-            if file.startswith(files):
+        name = f"{item.path.relative_to(tests).as_posix()}::{item.name}"
+        for tier, names in TIERS.items():
+            if name.startswith(names):
                 item.add_marker(tier)
 
 

@@ -112,7 +112,7 @@ def test_what_a_killed_session_left_is_told(tmp_path):
 
 def test_what_a_killed_session_of_a_microphone_left_is_told(tmp_path):
     def heard(name: str) -> Saving:
-        return Saving.of_microphone(tmp_path, name, "USB Audio", "nano", OPTIONS)
+        return Saving.of_sound(tmp_path, name, "USB Audio", "nano", OPTIONS)
 
     first = heard("captions-20260101-090000")
     assert first.found == ""
