@@ -131,7 +131,7 @@ def _mend(verdict: Verdict, target: Path, file: "SubtitleFile", standard: "Stand
 def _changes(film: Path) -> tuple[float, ...]:
     from dragoman.pipeline.frames import shot_changes
 
-    return tuple(shot_changes(film))
+    return tuple(shot_changes(film, lambda told: print(f"dragoman: {told}", file=sys.stderr)))
 
 
 def _codes(language: str) -> tuple[str, ...]:
