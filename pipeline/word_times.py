@@ -16,7 +16,7 @@ from os.path import commonprefix
 import numpy as np
 
 from dragoman.models.words import columns, normalized, words
-from dragoman.pipeline.onset import FRAME, loud_frames
+from dragoman.pipeline.onset import FRAME, loud_frames, onset
 from dragoman.stages.messages import Caption, Span, Speech
 
 NEAR = 10  # frames of speech: so far from a pause a border is moved to it
@@ -39,6 +39,7 @@ def spoken(transcript: str, segment: Speech) -> list[Span]:
     stops = speech[~loud & (speech > 0) & (speech < speech[-1])]
     borders = _at_pauses(borders, stops) if len(stops) else borders
     first = np.searchsorted(speech, [0, *borders[:-1]], side="right")
+    first = np.maximum(first, onset(segment.samples) // FRAME)  # not with a click before the voice
     past = np.searchsorted(speech, borders) + 1
     return [
         (segment.start + int(begin) * FRAME, segment.start + int(end) * FRAME)

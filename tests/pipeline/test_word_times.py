@@ -56,6 +56,14 @@ def test_a_pause_belongs_to_no_word():
     assert one == (START, START + 12_800) and other == (START + 20_800, START + 33_600)
 
 
+def test_a_click_before_the_voice_belongs_to_no_word():
+    samples = np.concatenate([np.zeros(4_800), tone(5)])
+    samples[480:640] = 0.5
+    samples[::2] *= -1
+    one, _ = spoken("uno dos", segment(samples))
+    assert one[0] == START + 4_800, "where a document says that the segment begins"
+
+
 def test_two_words_beside_a_pause_both_have_time():
     samples = np.concatenate([tone(5), np.zeros(8_000), tone(5)])
     spans = spoken("tardecitas y o mananitas", segment(samples))
