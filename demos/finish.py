@@ -173,4 +173,4 @@ def _show(changes: "list[dict[str, Any]]", totals: "Mapping[str, Difference]") -
     for one in changes:
         print(f"[{clock(one['start'])}] - {one['live']}\n{' ' * 9}+ {one['final']}")
     for name, d in totals.items():
-        print(f"{name}: {d.changed} of {d.words} words of the live text are others now")
+        print(f"{name}: {d.changed} of {d.words} words of the live text have changed")

@@ -1,6 +1,6 @@
 """Subtitles' captions by Ray Data: a class for `map_batches`, and what cuts files into its rows.
 
-For who has a Ray Data job already; files for viewers are written by `translate`, whose scheduler
+For jobs of Ray Data; files for viewers are written by `translate`, whose scheduler
 goes on after a crash and lets a bad file fail alone. Nothing here imports Ray.
 """
 

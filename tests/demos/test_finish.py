@@ -70,8 +70,8 @@ def test_a_second_reading_tells_what_it_changed(finish, session, tmp_path):
         "         + w0 w1 w2 w3 w4",
         "[0:00.8] - x0 w1 w2 w3 w4",
         "         + w0 w1 w2 w3 w4",
-        "transcript: 2 of 10 words of the live text are others now",
-        "translation: 0 of 10 words of the live text are others now",
+        "transcript: 2 of 10 words of the live text have changed",
+        "translation: 0 of 10 words of the live text have changed",
     ]
     assert (tmp_path / "talk.finished.es.txt").read_text().count("w0") == 2
     code, out, _ = finish(log, "--audio", talk, "--overwrite", "--json")
