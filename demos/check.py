@@ -130,7 +130,10 @@ def _mend(verdict: Verdict, target: Path, file: "SubtitleFile", standard: "Stand
 
 def _changes(film: Path) -> tuple[float, ...]:
     from dragoman.pipeline.frames import shot_changes
+    from dragoman.pipeline.media import probe
 
+    if not probe(film).has_video:
+        raise InputError(f"{film} has no picture and so no shot changes: give the film")
     return tuple(shot_changes(film, lambda told: print(f"dragoman: {told}", file=sys.stderr)))
 
 

@@ -8,6 +8,7 @@ that changed is told. The session's own files stay as they are.
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,6 +81,8 @@ def finish(
     told: list[str] = []
     if audio is not None:
         spec, heard = ModelSpec(model, device, dtype), model
+        # There is time for the whole of the model, which need not be that of the session.
+        asked = replace(asked, size="", draft_size="")
         check(spec, asked.language, asked.target_language)
         captions, found_s = _heard(live, audio, asked, spec, context, audio_track, channel, told)
         changes_s = changes_s if found_s is None else found_s

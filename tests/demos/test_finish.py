@@ -63,8 +63,11 @@ def test_a_log_becomes_files_by_the_rules_in_any_format(finish, session, tmp_pat
 
 def test_a_second_reading_tells_what_it_changed(finish, session, tmp_path):
     log, talk = session
+    form = json.loads(log.read_text())
+    log.write_text(json.dumps(form | {"options": form["options"] | {"size": "half"}}))
     code, out, _ = finish(log, "--audio", talk, "-f", "txt,json", "--text", "transcript")
     assert code == errors.OK
+    assert json.loads((tmp_path / "talk.finished.json").read_text())["options"]["size"] == ""
     assert out.splitlines() == [
         "[0:00.0] - x0 w1 w2 w3 w4",
         "         + w0 w1 w2 w3 w4",
