@@ -8,7 +8,6 @@ saved: nobody can play it again.
 """
 
 import errno
-import os
 import signal
 import sys
 import time
@@ -35,7 +34,7 @@ from dragoman.pipeline.formats import JSON, USUAL
 from dragoman.pipeline.frames import read_frames
 from dragoman.pipeline.media import read_audio
 from dragoman.pipeline.microphone import Microphone
-from dragoman.pipeline.outputs import guarded
+from dragoman.pipeline.outputs import guarded, make_writable
 from dragoman.pipeline.saving import Saving
 from dragoman.pipeline.session import Pace, Session
 from dragoman.pipeline.start import check, session_options
@@ -126,7 +125,7 @@ def run(asked: CaptionsOptions) -> int:
 def _run(asked: CaptionsOptions, reference: str | None, console: Console) -> int:
     with closing(open_source(asked, _is_live(asked, console))) as source:
         if source.folder is not None:
-            _make_writable(source.folder)
+            make_writable(source.folder)
         saving = _saving(asked, source)
         if saving is not None and saving.found:
             _say(saving.found)
@@ -389,21 +388,6 @@ def _read_reference(path: Path) -> str:
     if not text.strip():
         raise InputError(f"the reference {path} is empty: it should hold what is said")
     return text
-
-
-def _make_writable(folder: Path) -> None:
-    """Makes ``folder``; raises OSError now rather than after an hour of speech."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        reason = "" if os.access(folder, os.W_OK) else " (it cannot be written to)"
-    except OSError as error:
-        reason = f" ({error.strerror})"
-    if os.path.isfile(folder):
-        reason = " (it is a file)"
-    if reason:
-        raise OSError(
-            f"captions cannot be saved in {folder.absolute()}{reason}: choose a folder with -o"
-        )
 
 
 def _say(line: str) -> None:

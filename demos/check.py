@@ -130,8 +130,11 @@ def _mend(verdict: Verdict, target: Path, file: "SubtitleFile", standard: "Stand
 
 def _changes(film: Path) -> tuple[float, ...]:
     from dragoman.pipeline.frames import shot_changes
+    from dragoman.pipeline.media import probe
 
-    return tuple(shot_changes(film))
+    if not probe(film).has_video:
+        raise InputError(f"{film} has no picture and so no shot changes: give the film")
+    return tuple(shot_changes(film, lambda told: print(f"dragoman: {told}", file=sys.stderr)))
 
 
 def _codes(language: str) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ that changed is told. The session's own files stay as they are.
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,10 +20,11 @@ from dragoman.pipeline.start import check
 from dragoman.spec import ModelSpec
 
 if TYPE_CHECKING:
+    from dragoman.pipeline.finishing import Difference
     from dragoman.stages.messages import Caption, SessionOptions
 
 FINISHED = ".finished"  # in the names of what is written
-TEXTS = ("transcript", "translation")
+TEXTS: tuple[str, ...] = ("transcript", "translation")
 
 
 def finish(
@@ -58,7 +60,7 @@ def finish(
 ) -> int:
     """Files to deliver from a live session, heard a second time where its sound is there."""
     from dragoman.pipeline.documents import captions_of, document, read_document
-    from dragoman.pipeline.outputs import chosen_texts, planned, presented, save
+    from dragoman.pipeline.outputs import chosen_texts, make_writable, planned, presented, save
     from dragoman.pipeline.rules import Rules
 
     formats, texts = options.formats(output_format), chosen_texts(options.parts(text))
@@ -74,15 +76,22 @@ def finish(
     there = [path for path in (folder / one.file for one in outputs) if path.exists()]
     if there and not overwrite:
         raise InputError(f"{there[0]} is there already: give --overwrite to replace it")
-    captions, changes_s, heard = live, None, form["model"]
+    make_writable(folder)
+    captions, changes_s, heard = live, form.get("shot_changes"), form["model"]
+    told: list[str] = []
     if audio is not None:
         spec, heard = ModelSpec(model, device, dtype), model
+        # There is time for the whole of the model, which need not be that of the session.
+        asked = replace(asked, size="", draft_size="")
         check(spec, asked.language, asked.target_language)
-        captions, changes_s = _heard(live, audio, asked, spec, context, audio_track, channel)
-    shown, told = presented(captions, asked, heard)
-    warnings = dict.fromkeys([*form["warnings"], *told])
-    new = document(form["source"], heard, asked, form["duration"], captions, [*warnings], changes_s)
-    folder.mkdir(parents=True, exist_ok=True)
+        captions, found_s = _heard(live, audio, asked, spec, context, audio_track, channel, told)
+        changes_s = changes_s if found_s is None else found_s
+    shown, left_out = presented(captions, asked, heard)
+    told += left_out
+    of_live = () if audio is None else presented(live, asked, form["model"])[1]
+    kept = [sentence for sentence in form["warnings"] if sentence not in of_live]
+    warnings = [*dict.fromkeys([*kept, *told])]
+    new = document(form["source"], heard, asked, form["duration"], captions, warnings, changes_s)
     _report(live, captions, save(outputs, folder, shown, new), told, as_json)
     return OK
 
@@ -106,8 +115,11 @@ def _heard(
     context: bool,
     track: int | None,
     channel: int | None,
+    told: list[str],
 ) -> "tuple[list[Caption], list[float] | None]":
-    """The captions of a second reading, and the shot changes of ``audio`` if that is a film."""
+    """The captions of a second reading, and the shot changes of ``audio`` if that is a film;
+    ``told`` gets sentences about what was wrong with it.
+    """
     from dragoman.pipeline.finishing import read_again
     from dragoman.pipeline.frames import shot_changes
     from dragoman.pipeline.media import probe, read_audio
@@ -115,11 +127,14 @@ def _heard(
     from dragoman.pipeline.recipes import recipes
     from dragoman.pipeline.start import host, locate
 
-    sound = read_audio(audio, track=track, language=asked.language, channel=channel)
-    changes_s = shot_changes(audio) if probe(audio).has_video else None
+    def warn(sentence: str) -> None:
+        told.append(sentence.replace(str(audio), audio.name))
+
+    sound = read_audio(audio, track=track, language=asked.language, channel=channel, warn=warn)
+    changes_s = shot_changes(audio, warn) if probe(audio).has_video else None
     pool = Pool.start(host(ray=False), recipes(locate(spec))[1:], 1)
     try:
-        return list(read_again(live, sound, asked, pool, context)), changes_s
+        return list(read_again(live, sound, asked, pool, context, warn)), changes_s
     finally:
         pool.stop()
 
@@ -131,7 +146,6 @@ def _report(
     told: Sequence[str],
     as_json: bool,
 ) -> None:
-    from dragoman.demos.terminal import clock
     from dragoman.pipeline.finishing import Difference, difference
 
     totals = dict.fromkeys(TEXTS, Difference())
@@ -151,8 +165,15 @@ def _report(
         }
         print(json.dumps(form, ensure_ascii=False, indent=1))
         return
+    if captions is not live:
+        _show(changes, totals)
+    print(*paths, *told, sep="\n", file=sys.stderr)
+
+
+def _show(changes: "list[dict[str, Any]]", totals: "Mapping[str, Difference]") -> None:
+    from dragoman.demos.terminal import clock
+
     for one in changes:
         print(f"[{clock(one['start'])}] - {one['live']}\n{' ' * 9}+ {one['final']}")
     for name, d in totals.items():
-        print(f"{name}: {d.changed} of {d.words} words of the live text are others now")
-    print(*paths, *told, sep="\n", file=sys.stderr)
+        print(f"{name}: {d.changed} of {d.words} words of the live text have changed")

@@ -77,7 +77,7 @@ class Captioner:
 
         if self._chain is None:
             raise RuntimeError("the model is not loaded: use `with Captioner(...) as captioner:`")
-        options = _with_sizes(options, self.spec)
+        options = with_sizes(options, self.spec)
         check(self.spec, options.language, options.target_language)
         opened = open_source(source, options.language, rate_hz)
         return Session(self._chain, opened.pieces, options, pace, frames=opened.frames)
@@ -140,14 +140,14 @@ def translate(
     from dragoman.pipeline.translate import translate as run
 
     forms, shown = chosen_formats(formats), chosen_texts(texts)
-    batch = BatchOptions(_with_sizes(options, spec), spec, forms, shown, overwrite)
+    batch = BatchOptions(with_sizes(options, spec), spec, forms, shown, overwrite)
     named = [paths] if isinstance(paths, (str, Path)) else list(paths)
     folder = None if output_dir is None else Path(output_dir)
     with closing(run([str(path) for path in named], batch, folder, workers=workers)) as events:
         return [event for event in events if isinstance(event, Result)]
 
 
-def _with_sizes(options: Options | None, spec: ModelSpec) -> Options:
+def with_sizes(options: Options | None, spec: ModelSpec) -> Options:
     """``options``, languages as codes, the instruction read, with the sizes of the spec where they
     name none.
     """

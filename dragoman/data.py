@@ -1,6 +1,6 @@
 """Subtitles' captions by Ray Data: a class for `map_batches`, and what cuts files into its rows.
 
-For who has a Ray Data job already; files for viewers are written by `translate`, whose scheduler
+For jobs of Ray Data; files for viewers are written by `translate`, whose scheduler
 goes on after a crash and lets a bad file fail alone. Nothing here imports Ray.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from dragoman.captioner import with_sizes
 from dragoman.spec import NANO, ModelSpec
 
 if TYPE_CHECKING:
@@ -28,15 +29,17 @@ class Translator:
     """
 
     def __init__(self, options: Options | None = None, spec: ModelSpec = NANO) -> None:
-        """Loads the model; raises CheckpointError, DeviceError, PipelineError."""
+        """Loads the model; raises CheckpointError, DeviceError, LanguageError, SizeError,
+        PipelineError.
+        """
         from dataclasses import replace
 
         from dragoman.pipeline.recipes import recipes, use_threads
         from dragoman.pipeline.runner import Runner
-        from dragoman.pipeline.start import locate
-        from dragoman.stages.messages import SessionOptions
+        from dragoman.pipeline.start import check, locate
 
-        self._options = options or SessionOptions()
+        self._options = with_sizes(options, spec)
+        check(spec, self._options.language, self._options.target_language)
         behind = recipes(replace(locate(spec), threads=spec.threads or 1))[1:]
         use_threads(behind)
         self._runner, self._batches = Runner(behind), 0
@@ -53,10 +56,9 @@ class Translator:
         """
         from dragoman.pipeline.media import read_audio
         from dragoman.pipeline.segments import segments
-        from dragoman.stages.messages import SessionOptions
         from dragoman.stages.segment import SegmentStage
 
-        options = options or SessionOptions()
+        options = with_sizes(options, NANO)
         pieces = read_audio(row["path"], language=options.language)
         return [
             {

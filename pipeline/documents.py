@@ -103,6 +103,7 @@ def read_document(path: Path) -> dict[str, Any]:
     try:
         form = json.loads(path.read_text(encoding="utf-8"))
         captions_of(form)
+        _ = form["source"], form["model"], float(form["duration"]), [*form["warnings"]]
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): check the name") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -9,6 +9,7 @@ instruction, so it is for models that follow instructions; one that knows a sing
 nano does, hears worse with it.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,10 +18,13 @@ import numpy as np
 from dragoman.models.prompt import IMAGE_SPECIALS, SPECIALS, STYLES
 from dragoman.models.words import normalized
 from dragoman.pipeline.onset import onset
+from dragoman.pipeline.opening import Warn
 from dragoman.pipeline.pool import Job, Outcome, Pool
 from dragoman.pipeline.runner import Failure
 from dragoman.pipeline.word_times import spoken, timed
-from dragoman.stages.messages import Caption, SessionOptions, Speech
+from dragoman.stages.messages import CHUNK_SAMPLES, Caption, SessionOptions, Speech
+
+log = logging.getLogger(__name__)
 
 CONTEXT = "Before it was said: {before}\nAfter it is said: {after}\n{instruction}"
 CONTEXT_CHARACTERS = 300  # of each neighbour: a model reads them for every segment
@@ -32,22 +36,33 @@ def read_again(
     options: SessionOptions,
     pool: Pool,
     context: bool = False,
+    warn: Warn = log.warning,
 ) -> Iterator[Caption]:
     """The final ``captions`` of a session in the order of time, each read anew from ``sound``,
     pieces float32 [S] at 16 kHz of all that the session heard; with ``context`` beside the texts of
-    its neighbours. What is not heard a second time stays as it was.
+    its neighbours. What is not heard a second time stays as it was; ``warn`` is told how many
+    captions ``sound`` is too short for.
 
     Raises PipelineError where a stage fails.
     """
     asked = _with_neighbours(captions, options) if context else [options] * len(captions)
     found: dict[int, Caption] = {}
+    lacking = 0
     for at, (caption, samples) in enumerate(zip(captions, spans(captions, sound), strict=True)):
         while pool.full:
             found.update(_collected(pool, captions))
-        if len(samples):
+        # Half a segment would be heard as half of its words.
+        if len(samples) > max(0, caption.end - caption.start - CHUNK_SAMPLES):
             pool.submit(Job(None, Speech(at, caption.start, samples, True, True), asked[at]))
+        else:
+            lacking += 1
     while pool.busy:
         found.update(_collected(pool, captions))
+    if lacking:
+        warn(
+            f"the sound ends before {lacking} of {len(captions)} segments do: these stay as they "
+            "were heard live"
+        )
     return (found.get(at, caption) for at, caption in enumerate(captions))
 
 

@@ -25,7 +25,7 @@ from av.stream import Disposition
 
 from dragoman.errors import InputError
 from dragoman.pipeline.media import SHORT_BY_S, left_out
-from dragoman.pipeline.opening import open_media
+from dragoman.pipeline.opening import Warn, open_media
 from dragoman.pipeline.shots import Shots, thumb
 from dragoman.stages.messages import Picture, VideoFrame
 
@@ -39,14 +39,17 @@ CHANGED_SHARE = 0.02  # of its pixels: a new line of text on a slide, not a nod 
 LONGEST = 1280
 
 
-def shot_changes(path: Path) -> list[float]:
-    """The shot changes of the film at ``path``, in seconds; none where it has no picture. Raises
-    InputError for what is no media file, or is damaged.
+def shot_changes(path: Path, warn: Warn = log.warning) -> list[float]:
+    """The shot changes of the film at ``path``, in seconds; none where it has no picture, and
+    ``warn`` is told that a part of it is damaged. Raises InputError for what is no media file.
     """
     open_media(path).close()  # says what is wrong
     shots = Shots()
-    for _ in read_frames(path, shots=shots):
-        pass
+    try:
+        for _ in read_frames(path, shots=shots):
+            pass
+    except InputError as error:
+        warn(str(error))
     return shots.changes
 
 

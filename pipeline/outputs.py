@@ -166,6 +166,21 @@ def _sure(caption: Caption, least: float) -> bool:
     return not rounded or sum(rounded) / len(rounded) >= least
 
 
+def make_writable(folder: Path) -> None:
+    """Makes ``folder``; raises OSError now rather than after an hour of speech."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK) else " (it cannot be written to)"
+    except OSError as error:
+        reason = f" ({error.strerror})"
+    if os.path.isfile(folder):
+        reason = " (it is a file)"
+    if reason:
+        raise OSError(
+            f"captions cannot be saved in {folder.absolute()}{reason}: choose a folder with -o"
+        )
+
+
 def save(
     outputs: Sequence[Output], folder: Path, captions: Sequence[Caption], form: dict[str, Any]
 ) -> list[Path]:

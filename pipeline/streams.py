@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 PIECES_AHEAD = 400  # of some 20 to 60 ms each
 POLL_S = 0.1
 RECONNECT_S = 60.0
-RETRY_S = 1.0
+RETRY_S = 1.0  # from one attempt to connect to the next, at least
 HOLE_S = 10.0  # longer ones between time stamps are broken time stamps
 
 
@@ -189,18 +189,21 @@ class Stream:
         """Opens the stream again; what is wrong where that takes too long."""
         end, why = time.monotonic() + self._reconnect_s, "it ended"
         while not self.stopped and time.monotonic() < end:
+            # Some senders take every connection and end it at once.
+            if self._stopping.wait(max(0.0, RETRY_S - _ago(self._tried_at))):
+                break
             try:
                 self._container, self._track = self._open()
                 return None
             except InputError as error:
                 why = str(error)
-            self._stopping.wait(RETRY_S)
         return InputError(
             f"{self.name} has given no sound for {self._reconnect_s:.0f} s: {why} (--reconnect "
             "SECONDS waits longer)"
         )
 
     def _open(self) -> tuple[InputContainer, AudioStream]:
+        self._tried_at = time.monotonic()
         container = open_stream(self._place, self._raw_hz)
         try:
             track = choose(container, self.name, None, self._language, log.info)

@@ -16,7 +16,7 @@ from os.path import commonprefix
 import numpy as np
 
 from dragoman.models.words import columns, normalized, words
-from dragoman.pipeline.onset import FRAME, loud_frames
+from dragoman.pipeline.onset import FRAME, loud_frames, onset
 from dragoman.stages.messages import Caption, Span, Speech
 
 NEAR = 10  # frames of speech: so far from a pause a border is moved to it
@@ -37,9 +37,9 @@ def spoken(transcript: str, segment: Speech) -> list[Span]:
     ends = np.cumsum(list(map(_length, said)))
     borders = ends * speech[-1] // ends[-1]  # in frames of speech
     stops = speech[~loud & (speech > 0) & (speech < speech[-1])]
-    nearest = stops[np.abs(stops[:, None] - borders).argmin(axis=0)] if len(stops) else borders
-    borders = np.where(np.abs(nearest - borders) <= NEAR, nearest, borders)
+    borders = _at_pauses(borders, stops) if len(stops) else borders
     first = np.searchsorted(speech, [0, *borders[:-1]], side="right")
+    first = np.maximum(first, onset(segment.samples) // FRAME)  # not with a click before the voice
     past = np.searchsorted(speech, borders) + 1
     return [
         (segment.start + int(begin) * FRAME, segment.start + int(end) * FRAME)
@@ -82,6 +82,17 @@ class Heard:
 def timed(caption: Caption, spans: Sequence[Span]) -> Caption:
     """``caption`` with the ``spans`` of its transcript's words, in samples of the stream."""
     return replace(caption, transcript=replace(caption.transcript, spans=tuple(spans)))
+
+
+def _at_pauses(borders: np.ndarray, stops: np.ndarray) -> np.ndarray:
+    """``borders``, moved to those of ``stops`` that are near; only one to each, as a word between
+    two would have no time.
+    """
+    away = np.abs(stops[:, None] - borders)
+    stop = away.argmin(axis=0)
+    own = away.argmin(axis=1)[stop] == np.arange(len(borders))
+    moved = np.where(own & (away.min(axis=0) <= NEAR), stops[stop], borders)
+    return np.maximum.accumulate(moved)
 
 
 def _length(word: str) -> int:

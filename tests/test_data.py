@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import dragoman
-from dragoman.errors import InputError, PipelineError
+from dragoman.errors import InputError, LanguageError, PipelineError, SizeError
 from tests.pipeline import media_files
 from tests.pipeline.batches import ray_of_our_own
 from tests.pipeline.fake_stages import POISON, fakes, tone
@@ -34,6 +34,16 @@ def test_a_batch_of_segments_becomes_captions(fake_stages):
             "transcript": ["w0 w1", "w0 w1 w2 w3 w4"],
             "translation": ["W0 W1", "W0 W1 W2 W3 W4"],
         }
+
+
+def test_options_are_read_as_everywhere(fake_stages):
+    spec = dragoman.ModelSpec(size="half")
+    translator = dragoman.Translator(dragoman.Options(language="Spanish"), spec)
+    assert (translator._options.language, translator._options.size) == ("es", "half")
+    with pytest.raises(LanguageError):
+        dragoman.Translator(dragoman.Options(language="ja"))
+    with pytest.raises(SizeError):
+        dragoman.Translator(spec=dragoman.ModelSpec(size="E9B"))
 
 
 def test_what_fails_is_an_error(fake_stages):

@@ -8,6 +8,8 @@ import pytest
 
 from dragoman import errors
 from dragoman.demos import cli
+from tests.pipeline import media_files
+from tests.pipeline.fake_stages import tone
 from tests.pipeline.videos import write
 
 SRT = """1
@@ -198,6 +200,9 @@ def test_the_shot_changes_of_a_film_are_kept_to(check, tmp_path):
     assert check(fixed, "--video", film) == (errors.OK, "", "")
     code, _, err = check(path, "--video", tmp_path / "none.mp4")
     assert code == errors.NO_INPUT and "none.mp4 does not exist" in err
+    sound = media_files.write(tmp_path / "talk.wav", tone(3), "pcm_s16le")
+    code, _, err = check(path, "--video", sound)
+    assert code == errors.NO_INPUT and "talk.wav has no picture" in err
 
 
 def test_one_json_document(check, tmp_path):

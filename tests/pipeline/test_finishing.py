@@ -69,8 +69,15 @@ def test_every_caption_is_read_anew_and_keeps_its_place_and_pictures():
 
 
 def test_what_is_not_heard_again_stays():
-    """The sound ends early, or the model has nothing to say."""
-    assert read(sound=[tone(6)])[1:] == LOG[1:]
+    """The sound ends early, even within a segment, or the model has nothing to say."""
+    for chunks, lacking in ((6, 2), (7, 2), (11, 1)):
+        told: list[str] = []
+        found = read(sound=[tone(chunks)], warn=told.append)
+        assert found[-lacking:] == LOG[-lacking:], chunks
+        assert [one.transcript.whole for one in found[:-lacking]] != ["live"] * (3 - lacking)
+        assert told == [
+            f"the sound ends before {lacking} of 3 segments do: these stay as they were heard live"
+        ]
 
     class Silent(CountingCaptions):
         def step(self, item, state):

@@ -9,6 +9,7 @@ import pytest
 from dragoman.errors import InputError
 from dragoman.pipeline.frames import read_frames, shot_changes
 from dragoman.pipeline.shots import Shots
+from tests.pipeline.videos import garble
 
 FPS = 24
 WIDTH, HEIGHT = 320, 180
@@ -65,6 +66,13 @@ def test_every_frame_up_to_the_last_picture_is_seen(tmp_path):
         expected = [at for at in (100 / FPS, 300 / FPS) if at < picture.frame.time]
         assert shots.changes[: len(expected)] == [round(at, 3) for at in expected]
     assert len(shots.changes) == 2
+
+
+def test_the_changes_of_a_damaged_film_are_those_that_can_be_seen(tmp_path):
+    path, told = film(tmp_path / "cut.mp4", shot(LIGHT, 30) + shot(DARK, 90)), []
+    garble(path, 3.0)
+    assert shot_changes(path, told.append) == [round(30 / FPS, 3)]
+    assert len(told) == 1 and "of video" in told[0] and "left out" in told[0]
 
 
 def test_what_is_no_film_says_so(tmp_path):

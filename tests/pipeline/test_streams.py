@@ -115,6 +115,31 @@ def test_a_sender_that_says_nothing_has_broken_off(sender, monkeypatch):
     assert stream.gaps[0][0] >= LIVE_S - 0.5
 
 
+def test_a_sender_that_ends_every_connection_is_not_overrun(live):
+    asked: list[str] = []
+
+    class Short(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(live.read_bytes()[:18_800])
+
+        def log_message(self, *args) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Short) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        stream = Stream(f"http://127.0.0.1:{server.server_address[1]}/live.ts")
+        begin, until_s = time.monotonic(), 0.0
+        for _ in stream:
+            until_s = time.monotonic() - begin
+            if until_s > 2.5:
+                stream.stop()
+        server.shutdown()
+    assert 2 <= len(asked) <= until_s + 1
+
+
 def test_who_ends_need_not_wait_for_the_sender(sender):
     stream = Stream(sender.url)
     pieces = iter(stream)

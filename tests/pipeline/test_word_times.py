@@ -56,6 +56,21 @@ def test_a_pause_belongs_to_no_word():
     assert one == (START, START + 12_800) and other == (START + 20_800, START + 33_600)
 
 
+def test_a_click_before_the_voice_belongs_to_no_word():
+    samples = np.concatenate([np.zeros(4_800), tone(5)])
+    samples[480:640] = 0.5
+    samples[::2] *= -1
+    one, _ = spoken("uno dos", segment(samples))
+    assert one[0] == START + 4_800, "where a document says that the segment begins"
+
+
+def test_two_words_beside_a_pause_both_have_time():
+    samples = np.concatenate([tone(5), np.zeros(8_000), tone(5)])
+    spans = spoken("tardecitas y o mananitas", segment(samples))
+    assert all(begin < end for begin, end in spans), spans
+    assert [end for _, end in spans][:-1] <= [begin for begin, _ in spans][1:]
+
+
 @pytest.mark.parametrize("samples", [np.zeros(0), np.zeros(9), np.zeros(16_000), tone(3)])
 @pytest.mark.parametrize("text", ["", "uno", "uno dos tres", "你好。", "\u200e"])
 def test_sound_without_speech_gives_every_word_a_place(samples, text):
