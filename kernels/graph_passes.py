@@ -20,7 +20,7 @@ from dragoman.decoder import LanguageModel, layers
 from dragoman.decoder.model import select
 from dragoman.decoder.packed import Request
 from dragoman.decoder.slices import Plan
-from dragoman.kernels.graphs import record, rounded
+from dragoman.kernels.graphs import record, rounded, turn
 from dragoman.kernels.slots import SlotCache, Slots
 
 MOST_POSITIONS = 2048  # of all sequences of a recorded pass
@@ -78,6 +78,12 @@ class Pass:
 
     def run(self, requests: Sequence[Request]) -> list[Tensor]:
         """Logits [wanted, V] for each; positions of the caches are written, not counted."""
+        with turn:
+            self._tell(requests)
+            self._run()
+            return [self._answer(row, request) for row, request in enumerate(requests)]
+
+    def _tell(self, requests: Sequence[Request]) -> None:
         count = sum(request.length for request in requests)
         ids = torch.cat([request.ids[0] for request in requests]).cpu()
         torch.cat([request.embeddings[0] for request in requests], out=self._embeddings[:count])
@@ -88,8 +94,6 @@ class Pass:
         self._numbers.begin()
         self._numbers.here.copy_(torch.tensor(self._rows(requests)))
         self._numbers.send(self._kind.sequences)
-        self._run()
-        return [self._answer(row, request) for row, request in enumerate(requests)]
 
     def _rows(self, requests: Sequence[Request]) -> list[list[int]]:
         """For each sequence its slot, its place there, where its positions lie in the pass, and

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dragoman.encoders import EncoderState
-from dragoman.kernels.graphs import record, rounded
+from dragoman.kernels.graphs import record, rounded, turn
 
 
 class Step:
@@ -21,19 +21,23 @@ class Step:
     def __init__(self, encoder: Any, x: Tensor, state: EncoderState) -> None:
         """``encoder`` has the definition's `step`; x and ``state`` are an example."""
         self._encoder, rows = encoder, rounded(len(x))
-        self._x = x.new_zeros(rows, *x.shape[1:])
-        self._state = _rebuilt(state, [t.new_zeros(rows, *t.shape[1:]) for t in tensors(state)])
+        with torch.inference_mode(False):  # else it could not be written to outside that mode
+            self._x = x.new_zeros(rows, *x.shape[1:])
+            zeros = [t.new_zeros(rows, *t.shape[1:]) for t in tensors(state)]
+        self._state = _rebuilt(state, zeros)
         self._after: Any = None
         self._run = record(self._work, x.device)
 
     def run(self, x: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
         """What `AudioEncoder.step` gives."""
-        self._x[: len(x)] = x
-        for to, of in zip(tensors(self._state), tensors(state), strict=True):
-            to[: len(x)] = of
-        self._run()
-        y, after = self._after
-        return y[: len(x)].clone(), _rebuilt(after, [t[: len(x)].clone() for t in tensors(after)])
+        with turn:
+            self._x[: len(x)] = x
+            for to, of in zip(tensors(self._state), tensors(state), strict=True):
+                to[: len(x)] = of
+            self._run()
+            y, after = self._after
+            made = [tensor[: len(x)].clone() for tensor in tensors(after)]
+            return y[: len(x)].clone(), _rebuilt(after, made)
 
     @torch.inference_mode()
     def _work(self) -> None:

@@ -69,13 +69,13 @@ class Recordings(Generic[MadeT]):
 def record(work: Callable[[], None], device: torch.device) -> Callable[[], None]:
     """``work`` as a recording on a GPU, where it is run a few times at once; elsewhere itself.
 
-    What one recording leaves in memory of its own, the next replay of any may write over. Raises
-    RuntimeError where it cannot be recorded.
+    What one recording leaves in memory of its own, the next replay of any may write over: whoever
+    replays holds `turn` until that was read. Raises RuntimeError where it cannot be recorded.
     """
     if device.type != "cuda":
         return work
     current, graph = torch.cuda.current_stream(device), torch.cuda.CUDAGraph()
-    with _one:
+    with turn:
         aside, pool = _shared(device)
         aside.wait_stream(current)
         try:
@@ -92,7 +92,7 @@ def record(work: Callable[[], None], device: torch.device) -> Callable[[], None]
     return graph.replay
 
 
-_one = threading.Lock()
+turn = threading.Lock()  # of recording, and of replaying with what is read afterwards
 
 
 @cache

@@ -50,7 +50,7 @@ def find(model: str, bars: bool = False) -> Path:
         base, _, adapter = model.rpartition("+")
         return _paired(find(base, bars), find(adapter, bars))
     if (kind := kinds.of_file(model)) is not None and Path(model).expanduser().is_file():
-        raise CheckpointError(f"{model} is {kind}, which is not read here: {kinds.INSTEAD}")
+        raise CheckpointError(f"{model} is {kind}; it is not read here: {kinds.INSTEAD}")
     names = ", ".join(sorted(path.parent.name for path in BUNDLED.glob("*/config.json")))
     raise CheckpointError(
         f"no model at {model!r}: give a folder with config.json, tokenizer.json and safetensors, "
@@ -192,9 +192,10 @@ def explained(model: str, error: Exception) -> str:
     from huggingface_hub import constants, errors
 
     hub, cache = constants.ENDPOINT, constants.HF_HUB_CACHE
+    name, _, revision = model.partition("@")
     if isinstance(error, errors.GatedRepoError):
         return (
-            f"{model} needs a licence: accept it at {hub}/{model}, then set HF_TOKEN to a token of "
+            f"{model} needs a licence: accept it at {hub}/{name}, then set HF_TOKEN to a token of "
             f"the account that did (made at {hub}/settings/tokens)"
         )
     if isinstance(error, errors.RepositoryNotFoundError):
@@ -203,7 +204,6 @@ def explained(model: str, error: Exception) -> str:
             "for you: check the name, or set HF_TOKEN if it is private"
         )
     if isinstance(error, errors.RevisionNotFoundError):
-        name, _, revision = model.partition("@")
         return (
             f"{name} has no revision {revision!r}: see {hub}/{name}/tree/main for its branches and "
             "tags, or leave @ and what follows out"

@@ -16,14 +16,14 @@ ADAPTER = "adapter_config.json"
 INSTEAD = "take the original weights, such as google/gemma-3n-E2B-it; --dtype int4 makes them small"
 # By the end of a file's name; pickled weights can run any program when they are read.
 _FILES = {
-    ".gguf": "GGUF weights, of llama.cpp",
+    ".gguf": "a GGUF file, of llama.cpp",
     ".litertlm": "a LiteRT model, of Google's mobile runtime",
     ".task": "a LiteRT model, of Google's mobile runtime",
     ".tflite": "a LiteRT model, of Google's mobile runtime",
     ".onnx": "an ONNX model",
-    ".bin": "weights in torch's own format, which can run any program when they are read",
-    ".pt": "weights in torch's own format, which can run any program when they are read",
-    ".pth": "weights in torch's own format, which can run any program when they are read",
+    ".bin": "a file in torch's own format, which can run any program when it is read",
+    ".pt": "a file in torch's own format, which can run any program when it is read",
+    ".pth": "a file in torch's own format, which can run any program when it is read",
 }
 
 
@@ -43,7 +43,7 @@ def check_files(folder: Path) -> None:
         return
     for path in sorted(folder.iterdir()):
         if (kind := of_file(path.name)) is not None:
-            raise CheckpointError(f"{path} is {kind}, which is not read here: {INSTEAD}")
+            raise CheckpointError(f"{path} is {kind}; it is not read here: {INSTEAD}")
 
 
 def check_config(config: Mapping[str, Any], path: Path) -> None:

@@ -3,6 +3,7 @@ a recording.
 """
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -184,3 +185,30 @@ def test_streams_step_as_they_do(checkpoint):
                 place += chunks
         found.append(torch.cat(mine))
     assert_near(found[1], found[0])
+
+
+def test_a_step_may_come_outside_the_mode_in_which_its_kind_came_first(checkpoint):
+    encoder = StreamingAudioEncoder(LogMel(), checkpoint.audio_encoder(torch.float32))
+    graphed.replace(encoder)
+    samples, found = sound(1, CHUNK, 5), list[torch.Tensor]()
+    for mode in (torch.inference_mode(), torch.no_grad()):
+        with mode:
+            found.append(encoder.step(samples, encoder.init_state(1))[0])
+    assert torch.equal(found[0], found[1])
+
+
+def test_threads_take_turns(checkpoint):
+    """Two sessions that step at the same time get what each gets alone."""
+    model = recorded(checkpoint)
+
+    def said(seed: int) -> torch.Tensor:
+        ids, cache = drawn(24, seed), model.new_cache()
+        with torch.inference_mode():
+            steps = [model.step(token, cache) for token in ids.unbind(1)]
+        return torch.cat(steps)
+
+    alone = [said(seed) for seed in (1, 2)]
+    with ThreadPoolExecutor(2) as threads:
+        for _ in range(5):
+            both = [*threads.map(said, (1, 2))]
+            assert all(torch.equal(found, of) for found, of in zip(both, alone, strict=True))

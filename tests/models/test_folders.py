@@ -195,11 +195,11 @@ def test_an_adapter_that_does_not_fit_is_refused(tiny_folder, tmp_path):
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("gemma-3n-E2B-it-Q4_K_M.gguf", "GGUF weights"),
+        ("gemma-3n-E2B-it-Q4_K_M.gguf", "a GGUF file, of llama.cpp; it is not read here"),
         ("gemma-3n-E2B-it-int4.litertlm", "a LiteRT model"),
         ("gemma-3n-E2B-it-int4.task", "a LiteRT model"),
         ("decoder.onnx", "an ONNX model"),
-        ("pytorch_model.bin", "weights in torch's own format"),
+        ("pytorch_model.bin", "a file in torch's own format"),
     ],
 )
 @pytest.mark.parametrize("with_config", [True, False])

@@ -130,7 +130,7 @@ def test_no_hub_and_no_model(hub, ask, port):
 @pytest.mark.parametrize("token", ["", "hf_not_yet"])
 def test_a_licence_that_nobody_accepted(hub, ask, token):
     hub.token = "hf_not_yet"
-    message = ask("google/gated", **({"HF_TOKEN": token} if token else {}))
+    message = ask("google/gated@v1", **({"HF_TOKEN": token} if token else {}))
     assert f"needs a licence: accept it at {hub.url}/google/gated, then set HF_TOKEN" in message
     assert hub.downloaded() == []
 
