@@ -126,6 +126,8 @@ def download(model: str, bars: bool = False) -> Path:
     """
     read_config(_fetch(model, bars, "config.json", kinds.ADAPTER))
     folder = _fetch(model, bars, *FILES)
+    if not any(folder.glob("*.safetensors")):
+        _name_kind(model)
     if kinds.is_adapter(folder):
         find(_base_name(folder), bars)
     return folder
@@ -150,7 +152,7 @@ def _fetch(model: str, bars: bool, *files: str) -> Path:
     with nullcontext() if bars and sys.stderr.isatty() else disable_progress_bars():
         try:
             name, _, revision = model.partition("@")
-            return Path(
+            folder = Path(
                 snapshot_download(
                     name,
                     revision=revision or None,
@@ -160,6 +162,29 @@ def _fetch(model: str, bars: bool, *files: str) -> Path:
             )
         except Exception as error:  # of the hub, of the network below it, or of the disk
             raise CheckpointError(explained(model, error)) from error
+    if not any((folder / file).is_file() for file in ("config.json", kinds.ADAPTER)):
+        _name_kind(model)
+    return folder
+
+
+def _name_kind(model: str) -> None:
+    """Raises CheckpointError where the files of the hub's ``model`` are of a kind that is known,
+    and cannot be loaded.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    name, _, revision = model.partition("@")
+    try:
+        files = HfApi().list_repo_files(name, revision=revision or None)
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError):
+        return  # that it is no model folder is said anyway
+    beside = (".bin", ".pt", ".pth")  # training leaves such files beside any model
+    for file in sorted(name for name in files if not name.endswith(beside)):
+        if (kind := kinds.of_file(file)) is not None:
+            raise CheckpointError(
+                f"{model} has {file}, {kind}; it is not read here: {kinds.INSTEAD}"
+            )
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -177,6 +177,18 @@ def test_a_repository_without_a_configuration(hub, ask, folder):
     assert hub.downloaded() == []
 
 
+@pytest.mark.parametrize("config", [True, False])
+@pytest.mark.parametrize(
+    "name, kind", [("gemma-3n-Q4_K_M.gguf", "GGUF file"), ("gemma-3n.litertlm", "LiteRT model")]
+)
+def test_a_repository_of_another_runtime_is_called_by_its_name(ask, folder, name, kind, config):
+    (folder / "model.safetensors").rename(folder / name)
+    if not config:
+        (folder / "config.json").unlink()
+    said = ask("google/tiny")
+    assert f"google/tiny has {name}, a {kind}" in said and "take the original weights" in said
+
+
 def test_a_disk_that_takes_nothing(hub, ask, tmp_path):
     (tmp_path / "hf").write_text("a file where the cache should be")
     message = ask("google/tiny")
