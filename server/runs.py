@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from typing import Any
 
-from dragoman.errors import InputError, UsageError
+from dragoman.errors import InputError, PipelineError, UsageError
 from dragoman.server.streams import Bell, Transcript
 from dragoman.stages.messages import Caption
 
@@ -47,7 +47,7 @@ class Run:
             self.error = error
         except Exception as error:
             log.exception("a session failed")
-            self.error = error
+            self.error = error if isinstance(error, PipelineError) else PipelineError(str(error))
         finally:
             self._over(self.error)
             self.done = True
