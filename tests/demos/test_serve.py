@@ -48,6 +48,10 @@ def test_the_key_is_that_of_the_file_else_of_the_environment(tmp_path, monkeypat
     file.write_text("\n")
     with pytest.raises(errors.UsageError, match="is empty"):
         read_key(file, "127.0.0.1")
+    for key in ("schl\u00fcssel", "two\nlines"):  # no header brings these
+        file.write_text(key, encoding="utf-8")
+        with pytest.raises(errors.UsageError, match="in one line"):
+            read_key(file, "127.0.0.1")
 
 
 @pytest.mark.timeout(240)
