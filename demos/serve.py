@@ -109,6 +109,7 @@ def serve(
     end_politely()
     try:
         with Captioner(spec, ray=not no_ray) as captioner:
+            end_politely()  # again: Ray has put a handler of its own there
             app = application(captioner, session, rules, limits, served_model_name or (), state_dir)
             with serving(app, host, port, certificate, limits.message_bytes, limits.places) as url:
                 print(f"Dragoman serves {url}v1   (Ctrl-C to end)", flush=True)

@@ -46,7 +46,8 @@ class Run:
         except (InputError, UsageError) as error:
             self.error = error
         except Exception as error:
-            log.exception("a session failed")
+            if not self._left.is_set():  # one that was given up may find no pipeline any more
+                log.exception("a session failed")
             self.error = error if isinstance(error, PipelineError) else PipelineError(str(error))
         finally:
             self._over(self.error)
