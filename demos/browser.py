@@ -86,6 +86,7 @@ def demo(
             start(spec, ray=not no_ray, progress=bar) as chain,
             serve(chain, session, host, port, certificate, allow_host or ()) as served,
         ):
+            end_politely()  # again: Ray has put a handler of its own there
             print(f"Dragoman is at {served.url}   (Ctrl-C to end)", flush=True)
             if browser:
                 webbrowser.open(served.url)

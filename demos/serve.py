@@ -109,8 +109,9 @@ def serve(
     end_politely()
     try:
         with Captioner(spec, ray=not no_ray) as captioner:
+            end_politely()  # again: Ray has put a handler of its own there
             app = application(captioner, session, rules, limits, served_model_name or (), state_dir)
-            with serving(app, host, port, certificate, limits.message_bytes) as url:
+            with serving(app, host, port, certificate, limits.message_bytes, limits.places) as url:
                 print(f"Dragoman serves {url}v1   (Ctrl-C to end)", flush=True)
                 threading.Event().wait()
     except KeyboardInterrupt:  # how a server ends
@@ -120,7 +121,7 @@ def serve(
 
 def read_key(file: Path | None, host: str) -> str | None:
     """The key that clients must send, None where they need none; raises UsageError."""
-    key = os.environ.get(KEY, "")
+    key = os.environ.get(KEY, "").strip()
     if file is not None:
         try:
             key = file.read_text(encoding="utf-8").strip()
@@ -129,7 +130,12 @@ def read_key(file: Path | None, host: str) -> str | None:
                 f"the key in {file} cannot be read ({error}): check the name"
             ) from error
         if not key:
-            raise UsageError(f"{file} is empty: write a key into it, one line of any letters")
+            raise UsageError(f"{file} is empty: write a key into it, one line")
+    if not (key.isascii() and key.isprintable()):  # clients send it in a header
+        raise UsageError(
+            f"the key in {file or KEY} has other than plain letters, digits and signs in one line: "
+            "choose one, such as by openssl rand -hex 32"
+        )
     if not key and not _is_loopback(host):
         raise UsageError(
             f"{host} can be reached by others: give a key with --api-key-file or in {KEY}, or "

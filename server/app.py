@@ -80,7 +80,7 @@ def _add_routes(app: FastAPI, hub: Hub, speakers: Speakers) -> None:
     add("/captions/{key}", viewers.page, response_model=None)
     add("/captions/assets/{name}", asset, response_model=None)
     add("/v1/models", about.models)
-    add("/v1/models/{name}", about.model)
+    add("/v1/models/{name:path}", about.model)
     add("/health", about.health)
     add("/metrics", about.metrics, response_model=None)
 

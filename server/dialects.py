@@ -72,6 +72,10 @@ class Dialect:
         """What follows when all of an ended turn was captioned."""
         return []
 
+    def cleared(self) -> list[Message]:
+        """What follows when a turn was given up, behind the captions that it still brought."""
+        return []
+
     def ended(self) -> list[Message]:
         """What a session ends with."""
         return []
@@ -147,6 +151,12 @@ class Transcription(Dialect):
         self._item += 1
         said, self._said, self._open = self._said, [], None
         return [self._completed(said)]
+
+    def cleared(self) -> list[Message]:
+        self._said = []
+        if not self.settings.by_voice:
+            self._open = None
+        return []
 
     def ended(self) -> list[Message]:
         return self._close() if self.settings.by_voice and self._open else []

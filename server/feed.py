@@ -33,7 +33,7 @@ class Feed:
         self.rate_hz = rate_hz
         self._waiting_s = WAITING_S if waiting_s is None else waiting_s
         self.samples = 0  # given to the queue, at 16 kHz
-        self._taken = 0
+        self._taken, self._dropped = 0, False
         # A resampler has threads of its own: it goes when the recording is over.
         self._resampler: Resampler | None = Resampler(rate_hz)
         self._queue: SimpleQueue[np.ndarray | None] = SimpleQueue()
@@ -66,9 +66,9 @@ class Feed:
             self._end()
 
     def close(self) -> None:
-        """Ends the stream at once."""
+        """Ends the stream at once: what waits is not heard."""
         with self._lock:
-            self._resampler = None
+            self._resampler, self._dropped = None, True
             self._queue.put(None)
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -82,7 +82,8 @@ class Feed:
             if piece is None:
                 return
             self._taken += len(piece)
-            yield piece
+            if not self._dropped:
+                yield piece
 
     def _put(self, piece: np.ndarray) -> None:
         if len(piece):

@@ -39,6 +39,11 @@ class Limits:
     faults: int = 20  # messages that make no sense, until the connection is closed
     window: int = 4_096
 
+    @property
+    def places(self) -> int:
+        """All that can be taken at once."""
+        return self.sessions + self.files + self.viewers
+
 
 class Places:
     """So many ``places`` of one kind; ``what`` names them in the refusal."""

@@ -26,7 +26,7 @@ from dragoman.server.dialects import DIALECTS, Command, Transcription
 from dragoman.server.hub import Hub
 from dragoman.server.limits import Allowance
 from dragoman.server.refusals import Refusal, invalid, refusal_of
-from dragoman.server.settings import Message, Settings, rate
+from dragoman.server.settings import DIGITS, Message, Settings, rate
 from dragoman.server.speaker import Speaker
 from dragoman.server.speakers import Speakers
 
@@ -75,7 +75,8 @@ class Realtime:
         if intent != kind:
             raise invalid(f"intent {intent!r}: only {kind} runs here", "intent")
         if name not in DIALECTS or (name != kind and kind == "translation"):
-            raise invalid(f"protocol {name!r}: give {kind}, or vllm, or leave it out", "protocol")
+            known = "vllm" if kind == "transcription" else kind
+            raise invalid(f"protocol {name!r}: give {known}, or leave it out", "protocol")
         options = replace(
             hub.options,
             language=find(asked.get("language") or hub.options.language).code,
@@ -166,15 +167,18 @@ class _Connection:
     async def _refuse(self, refusal: Refusal) -> None:
         """Says why, and closes the connection."""
         self._hub.metrics.refused(refusal.code)
+        await self._reply(self._speaker.dialect.error(refusal))
         with suppress(WebSocketDisconnect, RuntimeError):
-            await self._reply(self._speaker.dialect.error(refusal))
             await self._socket.close(refusal.close_code, refusal.code)
 
     async def _reply(self, message: Message) -> None:
-        """Answers this connection alone: such a message has no number."""
+        """Answers this connection alone: such a message has no number. That a client has gone is
+        seen by who reads from it.
+        """
         self._replies += 1
         line = json.dumps({**message, "event_id": f"reply_{self._replies}"}, ensure_ascii=False)
-        await self._socket.send_text(line)
+        with suppress(WebSocketDisconnect, RuntimeError):
+            await self._socket.send_text(line)
 
     # What the client said.
 
@@ -214,7 +218,7 @@ class _Connection:
         elif command == "update":
             await self._update(message)
         elif command == "clear":
-            speaker.clear()
+            await run_in_threadpool(speaker.clear)
             await self._reply({"type": "input_audio_buffer.cleared"})
         elif command == "close":
             await run_in_threadpool(speaker.end)
@@ -273,6 +277,6 @@ def _sound(message: Message) -> bytes:
 
 
 def _number(text: str) -> int:
-    if not text.isdecimal():
-        raise invalid(f"{text!r} is no number: give one from 0 up")
+    if not text.isdecimal() or len(text) > DIGITS:
+        raise invalid(f"{text[:DIGITS]!r} is no number: give one from 0 up")
     return int(text)

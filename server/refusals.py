@@ -5,12 +5,14 @@ or as an `error` message and a close code. Source: the shapes of OpenAI's API; c
 has registered them (RFC 6455, and 3000 to 3008).
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dragoman.errors import DragomanError, InputError, PipelineError, UsageError
 
+log = logging.getLogger(__name__)
 RETRY_S = 5  # what `Retry-After` says where the server is full
 # HTTP statuses and the close codes that say the same.
 CLOSE_CODES = {400: 1008, 401: 3000, 403: 3003, 404: 1008, 408: 3008, 409: 1008, 413: 1009}
@@ -65,7 +67,7 @@ def invalid(message: str, param: str | None = None, code: str = "invalid_value")
 def refusal_of(error: Exception, names: Mapping[str, str] | None = None) -> Refusal:
     """What a client is told about ``error``; paths in it are replaced by ``names``.
 
-    A failure inside the pipeline is told without its particulars, which are in the log.
+    A failure inside the server is told without its particulars, which go to the log.
     """
     if isinstance(error, Refusal):
         return error
@@ -78,4 +80,5 @@ def refusal_of(error: Exception, names: Mapping[str, str] | None = None) -> Refu
         return invalid(message)
     if isinstance(error, PipelineError):
         return Refusal(500, "session_failed", "the session failed in the server: try again")
+    log.error("a request failed", exc_info=error)
     return Refusal(500, "internal_error", "something failed in the server: its log says what")

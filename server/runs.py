@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from typing import Any
 
-from dragoman.errors import InputError, UsageError
+from dragoman.errors import InputError, PipelineError, UsageError
 from dragoman.server.streams import Bell, Transcript
 from dragoman.stages.messages import Caption
 
@@ -46,8 +46,9 @@ class Run:
         except (InputError, UsageError) as error:
             self.error = error
         except Exception as error:
-            log.exception("a session failed")
-            self.error = error
+            if not self._left.is_set():  # one that was given up may find no pipeline any more
+                log.exception("a session failed")
+            self.error = error if isinstance(error, PipelineError) else PipelineError(str(error))
         finally:
             self._over(self.error)
             self.done = True

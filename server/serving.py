@@ -23,7 +23,7 @@ from dragoman.errors import UsageError
 log = logging.getLogger("uvicorn.error")
 START_S = 30.0
 END_S = 3  # for answers that are under way
-CONNECTIONS = 1_000  # more are answered 503 at once
+CONNECTIONS = 1_000  # beside those that have places; more are answered 503 at once
 
 
 @dataclass(frozen=True)
@@ -79,15 +79,17 @@ def serving(
     port: int,
     certificate: Certificate | None = None,
     message_bytes: int | None = None,
+    places: int = 0,
 ) -> Iterator[str]:
     """Serves ``app`` while the context lasts, and gives its address; raises OSError.
 
     ``message_bytes`` is the most that a message of a web socket may have; None: there are none.
+    ``places`` are connections that the app may hold for long.
     """
     listener = bind(host, port)
     with listener:
         log.addFilter(_QUIET)
-        server = uvicorn.Server(_config(app, certificate, message_bytes))
+        server = uvicorn.Server(_config(app, certificate, message_bytes, places))
         thread = threading.Thread(target=server.run, args=([listener],), name="server", daemon=True)
         thread.start()
         try:
@@ -114,12 +116,12 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def _config(
-    app: ASGIApp, certificate: Certificate | None, message_bytes: int | None
+    app: ASGIApp, certificate: Certificate | None, message_bytes: int | None, places: int
 ) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         log_level="warning",
-        limit_concurrency=CONNECTIONS,
+        limit_concurrency=CONNECTIONS + places,
         ws="none" if message_bytes is None else "websockets-sansio",
         ws_max_size=message_bytes or 0,
         server_header=False,

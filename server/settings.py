@@ -13,6 +13,7 @@ from dragoman.stages.messages import SessionOptions
 
 Message = dict[str, Any]
 LOWEST_HZ, HIGHEST_HZ = 8_000, 192_000
+DIGITS = 18  # of a number in an address or a header
 ENDPOINTS_MS = 300, 5_000
 PRE_ROLLS_MS = 0, 1_000
 

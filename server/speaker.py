@@ -133,11 +133,12 @@ class Speaker:
             self._todo.put("turned")
 
     def clear(self) -> None:
-        """Forgets the sound that waits."""
+        """Forgets the sound of a turn that has not ended."""
         with self._lock:
             if self._feeds:
                 self._feeds[-1].close()
             self._turn_bytes = 0
+            self._todo.put("cleared")  # behind the captions of what was heard already
 
     def end(self) -> None:
         """Ends the session behind the captions of what was heard."""

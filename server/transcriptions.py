@@ -163,7 +163,8 @@ class _Followed:
                         yield _event({"type": "transcript.text.delta", "delta": piece})
                 if done:
                     break
-                await self.run.bell.heard(POLL_S)
+                if not captions:  # to write them took a while: what came meanwhile counts
+                    await self.run.bell.heard(POLL_S)
             yield _event(self._last())
 
     def _last(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from starlette.types import Message, Send
 from dragoman.models.languages import LANGUAGES, find
 from dragoman.server.hub import Hub
 from dragoman.server.refusals import Refusal, invalid
+from dragoman.server.settings import DIGITS
 from dragoman.server.speaker import Speaker
 from dragoman.server.speakers import Speakers
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, SessionOptions
@@ -65,8 +66,10 @@ class Viewers:
         if language:
             language = _spoken(find(language).code, speaker.dialect.settings.options)
         last = request.headers.get("last-event-id", "0")
-        if not last.isdecimal():
-            raise invalid(f"Last-Event-ID {last!r}: give the number of an event", "last-event-id")
+        if not last.isdecimal() or len(last) > DIGITS:
+            raise invalid(
+                f"Last-Event-ID {last[:DIGITS]!r}: give the number of an event", "last-event-id"
+            )
         self._hub.viewers.check()
         return _Timely(
             self._events(speaker, language, int(last)),

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import httpx
@@ -48,15 +49,22 @@ def test_the_key_is_that_of_the_file_else_of_the_environment(tmp_path, monkeypat
     file.write_text("\n")
     with pytest.raises(errors.UsageError, match="is empty"):
         read_key(file, "127.0.0.1")
+    for key in ("schl\u00fcssel", "two\nlines"):  # no header brings these
+        file.write_text(key, encoding="utf-8")
+        with pytest.raises(errors.UsageError, match="in one line"):
+            read_key(file, "127.0.0.1")
 
 
 @pytest.mark.timeout(240)
-def test_the_command_serves_until_it_is_ended_and_leaves_nothing(tiny_folder, tmp_path):
+@pytest.mark.parametrize("ray", [False, True])
+def test_the_command_serves_until_it_is_ended_and_leaves_nothing(ray, tiny_folder, tmp_path):
+    room = {"RAY_TMPDIR": tempfile.gettempdir()}  # a socket's path is short
     process = subprocess.Popen(
-        [sys.executable, "-m", "dragoman.demos.cli", "serve", "--no-ray", "--port", "0"]
+        [sys.executable, "-m", "dragoman.demos.cli", "serve", "--port", "0"]
+        + ([] if ray else ["--no-ray"])
         + ["--model", str(tiny_folder), "--served-model-name", "whisper-1"],
         cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1", KEY: "a key"},
+        env={**os.environ, "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1", KEY: "a key", **room},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -75,5 +83,5 @@ def test_the_command_serves_until_it_is_ended_and_leaves_nothing(tiny_folder, tm
     finally:
         process.kill()
     assert process.returncode == 0, err
-    assert "Traceback" not in err
+    assert "Traceback" not in err and "SIGTERM" not in err
     assert list(tmp_path.glob("dragoman-*")) == []

@@ -31,7 +31,8 @@ class FakeCaptioner(Captioner):
 def served(captioner: Captioner, **options) -> Iterator[str]:
     """The address of a server, without the slash at its end."""
     app = application(captioner, **options)
-    with serving(app, "127.0.0.1", 0, message_bytes=Limits().message_bytes) as url:
+    limits = options.get("limits") or Limits()
+    with serving(app, "127.0.0.1", 0, None, limits.message_bytes, limits.places) as url:
         yield url.rstrip("/")
 
 

@@ -147,6 +147,8 @@ def test_a_client_that_does_not_read_is_left_behind(fake):
         ("rate=x", (400, "invalid_value")),
         ("session=sess_x", (404, "session_not_found")),
         ("after=-1", (400, "invalid_value")),
+        (f"after={'9' * 5_000}", (400, "invalid_value")),
+        (f"rate={'9' * 5_000}", (400, "invalid_value")),
     ],
 )
 def test_an_address_that_makes_no_sense_is_refused_before_the_handshake(fake, query, expected):

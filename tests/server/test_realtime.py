@@ -1,6 +1,7 @@
 """Live sessions over web sockets: OpenAI's own client, OpenAI's types, and vLLM's messages."""
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 from openai.types.realtime import realtime_translation_server_event
 from pydantic import TypeAdapter
+from websockets.exceptions import InvalidStatus
 
 from dragoman.pipeline.media import read_audio
+from dragoman.server.feed import Feed
 from tests.pipeline.fake_stages import CHUNKS_A_SEGMENT
 from tests.server.servers import SEGMENT_S, Socket, client, pieces, served, text, tone
 
@@ -161,6 +164,53 @@ def test_a_turn_without_words_is_completed_as_well(url):
         committed, completed = socket.until("conversation.item.input_audio_transcription.completed")
         assert committed["type"] == "input_audio_buffer.committed"
         assert (completed["transcript"], completed["item_id"]) == ("", committed["item_id"])
+
+
+def test_a_turn_that_was_cleared_is_not_in_the_next_one(fake_url):
+    manual = {"audio": {"input": {"turn_detection": None}}}
+    with Socket(fake_url, "/v1/realtime?intent=transcription&rate=16000") as socket:
+        socket.send("session.update", session=manual)
+        socket.append(tone(1.5 * SEGMENT_S))
+        socket.until("conversation.item.input_audio_transcription.delta")
+        socket.send("input_audio_buffer.clear")
+        socket.send("input_audio_buffer.commit")
+        while (told := socket.receive())["type"] != "error":
+            assert told["type"] != "input_audio_buffer.committed"
+        assert told["error"]["code"] == "input_audio_buffer_commit_empty"
+        socket.append(tone(SEGMENT_S))
+        socket.send("input_audio_buffer.commit")
+        completed = socket.until("conversation.item.input_audio_transcription.completed")[-1]
+        assert completed["transcript"] == "w0 w1 w2 w3 w4"
+
+
+def test_cleared_sound_is_not_heard():
+    feed = Feed(16_000)
+    feed.push(np.ones(16_000, np.float32))
+    feed.close()
+    assert list(feed) == [] and feed.behind_s == 0
+
+
+def test_a_client_that_goes_without_reading_leaves_no_trace_in_the_log(fake_url, caplog):
+    for _ in range(5):
+        socket = Socket(fake_url, "/v1/realtime?intent=transcription&rate=16000")
+        for _ in range(10):
+            socket.send("session.update", session={})
+        socket.cut()
+    Socket(fake_url, "/v1/realtime").socket.close()
+    time.sleep(0.3)  # for what would be logged
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_a_failure_that_nobody_foresaw_is_in_the_log_alone(fake, fake_url, caplog, monkeypatch):
+    def fail(*_):
+        raise ValueError("/secret/path")
+
+    monkeypatch.setattr("dragoman.server.realtime.check", fail)
+    with pytest.raises(InvalidStatus) as refused:
+        Socket(fake_url, "/v1/realtime")
+    answer = refused.value.response
+    assert answer.status_code == 500 and b"secret" not in answer.body
+    assert "/secret/path" in caplog.text
 
 
 def test_another_language_or_rate_counts_from_then_on(fake_url):

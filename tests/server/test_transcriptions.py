@@ -47,7 +47,7 @@ def expected(real, talk):
 
 @pytest.fixture(scope="module")
 def asked(real):
-    with served(real, aliases=["whisper-1"]) as url:
+    with served(real, aliases=["whisper-1", "openai/whisper-1"]) as url:
         yield client(url).audio
 
 
@@ -176,7 +176,8 @@ def test_a_full_disk_refuses_files(fake, tmp_path):
 
 def test_the_server_tells_about_itself(asked):
     models = asked._client.models.list().data
-    assert [model.id for model in models] == ["nano", "whisper-1"]
+    assert [model.id for model in models] == ["nano", "whisper-1", "openai/whisper-1"]
+    assert [asked._client.models.retrieve(model.id) for model in models] == models
     url = str(asked._client.base_url).removesuffix("/v1/")
     assert httpx.get(f"{url}/health").json() == {"status": "ok", "model": "nano"}
     assert (

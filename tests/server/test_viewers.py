@@ -164,6 +164,21 @@ def test_what_is_not_there_is_explained(url, path, code):
     socket.socket.close()
 
 
+def test_an_event_of_too_long_a_number_is_refused(url):
+    with Socket(url, PATH) as socket:
+        link = f"{url}/v1/captions/{key(socket)}"
+        answer = httpx.get(link, headers={"Last-Event-ID": "9" * 5_000})
+        assert answer.json()["error"]["code"] == "invalid_value"
+
+
+def test_there_are_connections_for_all_places(fake, monkeypatch):
+    monkeypatch.setattr("dragoman.server.serving.CONNECTIONS", 0)
+    for viewers, expected in ((1, 503), (2, 200)):
+        limits = Limits(sessions=0, files=0, viewers=viewers)
+        with served(fake, limits=limits) as address:
+            assert httpx.get(f"{address}/health").status_code == expected
+
+
 def test_a_viewers_key_is_no_name_to_speak_by(url):
     from websockets.exceptions import InvalidStatus
 
