@@ -81,6 +81,7 @@ def test_ids_and_embeddings_before_the_audio_are_these(stage, monkeypatch):
         "user\nTranscribe the following speech segment in Spanish, then translate it into English:"
     )
     head = [2, 4, *words, *two_lines, 6]
+    assert entered.pop(0)[0] == [*head[:-1], 7]  # the prompt without pictures, for all segments
     ids, embeddings = entered[0]
     assert ids == [
         *[*head, *[449] * 256, 448],
