@@ -44,8 +44,11 @@ def test_matrices_of_one_shape_step_together_as_they_would_alone():
     shapes = [(24, 16), (16, 24), (24, 16), (8, 8)]
     alone = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
     together = [torch.nn.Parameter(one.detach().clone()) for one in alone]
-    options = dict(lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
-    pair = torch.optim.Muon(alone, **options), GroupedMuon(together, **options)
+    how = "match_rms_adamw"
+    pair = (
+        torch.optim.Muon(alone, lr=0.02, weight_decay=0.1, adjust_lr_fn=how),
+        GroupedMuon(together, lr=0.02, weight_decay=0.1, adjust_lr_fn=how),
+    )
     for _ in range(3):
         for a, b in zip(alone[:3], together[:3], strict=True):  # the last has no gradient
             a.grad = torch.randn(a.shape)
