@@ -20,7 +20,7 @@ from dragoman.encoders.streaming import phase_of
 from dragoman.kernels.graph_passes import Pass, kind_of
 from dragoman.kernels.graph_steps import Step
 from dragoman.kernels.graphs import Recordings, rounded
-from dragoman.kernels.serving import Keeping
+from dragoman.kernels.serving import Keeping, give
 from dragoman.kernels.slots import SlotCache, Slots
 
 log = logging.getLogger(__name__)
@@ -38,12 +38,7 @@ def replace(model: nn.Module) -> None:
         for name, module in list(parent.named_children()):
             if isinstance(module, QuantizedLinear | QuantizedTokenTable) and module.form == "bf12":
                 setattr(parent, name, _unpacked(module, dtype))
-    for module in model.modules():
-        quick = QUICK.get(type(module))
-        if quick is not None:
-            module.__class__ = quick
-            if isinstance(module, Keeping):
-                module.begin()
+    give(model, QUICK)
 
 
 def _unpacked(module: QuantizedLinear | QuantizedTokenTable, dtype: torch.dtype) -> nn.Module:

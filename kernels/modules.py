@@ -9,7 +9,7 @@ from torch import nn
 from dragoman import encoders
 from dragoman.kernels import quick_decoder, quick_encoder
 from dragoman.kernels.encoder_steps import QuickAudioEncoder
-from dragoman.kernels.serving import Keeping
+from dragoman.kernels.serving import give
 
 QUICK: dict[type[nn.Module], type[nn.Module]] = {
     **quick_decoder.QUICK,
@@ -20,9 +20,4 @@ QUICK: dict[type[nn.Module], type[nn.Module]] = {
 
 def replace(model: nn.Module) -> None:
     """Gives every module of a model that has a quick class this class."""
-    for module in model.modules():
-        quick = QUICK.get(type(module))
-        if quick is not None:
-            module.__class__ = quick
-            if isinstance(module, Keeping):
-                module.begin()
+    give(model, QUICK)

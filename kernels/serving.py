@@ -1,7 +1,9 @@
 """What tensors kernels can take, how many threads a call is worth, and what quick classes share."""
 
+from collections.abc import Mapping
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 FLOATS = (torch.bfloat16, torch.float32)
 
@@ -31,3 +33,13 @@ class Keeping:
     def begin(self) -> None:
         """Called once, when a module has become quick."""
         raise NotImplementedError
+
+
+def give(model: nn.Module, classes: Mapping[type[nn.Module], type[nn.Module]]) -> None:
+    """Gives every module of a model whose class is among ``classes`` the one it stands for."""
+    for module in model.modules():
+        quick = classes.get(type(module))
+        if quick is not None:
+            module.__class__ = quick
+            if isinstance(module, Keeping):
+                module.begin()

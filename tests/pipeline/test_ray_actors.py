@@ -155,6 +155,17 @@ def test_sound_that_kills_every_new_process_ends_its_session_alone(deadly):
     assert deadly.sessions() == []
 
 
+def python(script: str) -> subprocess.CompletedProcess[str]:
+    """What a Python of its own says to the script."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+
+
 def end(process: int) -> None:
     """Kills a process, and waits until it is gone."""
     os.kill(process, signal.SIGKILL)
@@ -238,13 +249,7 @@ def test_a_ray_without_a_gpu_refuses_stages_that_want_one_at_once():
                 print(type(error).__name__, error)
         print(time.monotonic() - begin < 30)
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
+    done = python(script)
     *said, soon = done.stdout.splitlines()
     assert len(said) == 2 and soon == "True"
     assert all(s.startswith("DeviceError --device cuda: no node of this Ray has a") for s in said)
@@ -267,11 +272,5 @@ def test_a_spare_process_yields_while_it_imports_and_not_when_it_works():
         after = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
         print(YIELDING, after == os.nice(0), "torch" in sys.modules)
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
+    done = python(script)
     assert done.stdout == "19\n19 True True\n", done.stderr
