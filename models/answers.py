@@ -17,6 +17,7 @@ from enum import StrEnum
 from dragoman.models import languages
 from dragoman.models.lookahead import (
     AHEAD,
+    BRACKETS,
     CLOSING,
     MARKUP,
     NUMBERING,
@@ -39,6 +40,7 @@ from dragoman.models.phrases import (
 
 ARROWS = ("→", "⟶", "->", "=>")
 SENTENCE_ENDS = ".!?…。！？؟।;\"'”»)」』]"
+BOLD = {"*", *BRACKETS}
 MOST_PREFACE = 160  # characters up to the colon of "Here is the transcription ...:"
 
 
@@ -185,7 +187,7 @@ class _Reader:
         label = self._ahead.label(at)
         if label is None or self._labels.parts[label.phrase] is not Part.TRANSLATION:
             return False
-        if not (sentence or label.phrase in self._labels.anywhere or set(label.marks) & set("*([")):
+        if not (sentence or label.phrase in self._labels.anywhere or set(label.marks) & BOLD):
             return False
         return self._translates(label.end, label.marks)
 

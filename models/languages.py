@@ -155,38 +155,44 @@ zu Zulu zul
 """
 
 # Names besides the English one, as people and models write them: the language's own, and for the
-# languages that are translated most, what the others of them say.
+# languages that are translated most, what the others of them say, in as many lines as it takes.
 _NAMES = """
-ar العربية árabe arabe arabo Arabisch
+ar العربية árabe arabe arabo Arabisch アラビア語 阿拉伯语 아랍어 арабский अरबी
 bg български
 bn বাংলা
 ca català catalán
 cs čeština česky
 da dansk
-de Deutsch alemán allemand tedesco alemão ドイツ語 德语 немецкий
+de Deutsch Deutsche alemán allemand tedesco alemão ドイツ語 德语 德文 독일어 немецкий الألمانية जर्मन
 el Ελληνικά
-en inglés anglais inglese inglês Englisch Englische 英語 英语 영어 английский الإنجليزية
-es español castellano espagnol spagnolo espanhol Spanisch Spanische スペイン語 西班牙语 испанский
+en inglés anglais inglese inglês Englisch Englische 英語 英语 英文 영어 английский англійська
+en الإنجليزية अंग्रेज़ी अंग्रेजी Engels angielski İngilizce Tiếng_Anh Bahasa_Inggris ภาษาอังกฤษ
+es español castellano espagnol spagnolo espanhol Spanisch Spanische スペイン語 西班牙语 스페인어
+es испанский الإسبانية स्पेनिश Latin_American_Spanish
 fa فارسی Farsi
 fi suomi
 fil Tagalog
-fr français francés francese francês Französisch Französische フランス語 法语 французский
+fr français francés francese francês Französisch Französische フランス語 法语 法文 프랑스어
+fr французский الفرنسية फ़्रेंच फ़्रांसीसी
 he עברית
-hi हिन्दी हिंदी
+hi हिन्दी हिंदी ヒンディー語 印地语 힌디어 хинди الهندية
 hr hrvatski
 hu magyar
 id Bahasa_Indonesia
-it italiano italien Italienisch Italienische イタリア語 意大利语 итальянский
-ja 日本語 japonés japonais giapponese japonês Japanisch
-ko 한국어 coreano coréen Koreanisch
+it italiano italien Italienisch Italienische イタリア語 意大利语 이탈리아어 итальянский الإيطالية
+it इतालवी
+ja 日本語 japonés japonais giapponese japonês Japanisch Japanische 日语 日文 일본어 японский
+ja اليابانية जापानी
+ko 한국어 coreano coréen Koreanisch 韓国語 韩语 корейский الكورية
 ms Bahasa_Melayu
 nb bokmål
 nl Nederlands holandés néerlandais olandese holandês Niederländisch
 no norsk
 pl polski
 pt português portugués portugais portoghese Portugiesisch Portugiesische ポルトガル語 葡萄牙语
+pt 포르투갈어 португальский البرتغالية पुर्तगाली Brazilian_Portuguese Portuguese_Brazil
 ro română
-ru русский ruso russe russo Russisch
+ru русский ruso russe russo Russisch ロシア語 俄语 러시아어 الروسية रूसी
 sk slovenčina
 sv svenska
 sw Kiswahili
@@ -197,7 +203,9 @@ tr Türkçe
 uk українська
 ur اردو
 vi Tiếng_Việt
-zh Mandarin 中文 汉语 普通话 chino chinois cinese chinês Chinesisch
+zh Mandarin 中文 汉语 漢語 普通话 chino chinois cinese chinês Chinesisch 中国語 중국어 китайский
+zh الصينية चीनी Mandarin_Chinese Simplified_Chinese Traditional_Chinese Chinese_Simplified
+zh Chinese_Traditional
 """
 
 
@@ -205,7 +213,9 @@ def _spoken(line: str) -> tuple[str, ...]:
     return tuple(word.replace("_", " ") for word in line.split())
 
 
-_OTHERS = {code: names for code, *names in map(_spoken, _NAMES.strip().splitlines())}
+_OTHERS: dict[str, tuple[str, ...]] = {}
+for _code, *_names in map(_spoken, _NAMES.strip().splitlines()):
+    _OTHERS[_code] = (*_OTHERS.get(_code, ()), *_names)
 
 
 def read(line: str) -> Language:

@@ -6,14 +6,20 @@ depends on nothing but the characters that were looked at, so more text never ch
 """
 
 from dataclasses import dataclass
+from unicodedata import category
 
 from dragoman.models.phrases import Labels, Part, Phrases, fold
 
 QUOTES = {'"': '"', "“": "”", "„": "“", "«": "»", "「": "」", "『": "』"}
-CLOSING = QUOTES | {"(": ")", "[": "]"}
+BRACKETS = {"(": ")", "[": "]", "（": "）", "【": "】"}
+CLOSING = QUOTES | BRACKETS
 MARKUP = "*_`"  # dropped wherever it stands
+HEADING = "#*" + "".join(BRACKETS)  # what may take the place of a colon
 AHEAD = "#>•*_" + "".join(CLOSING)  # what may stand in front of a label, besides spaces
 NUMBERING = "0123456789.)-"  # as well, at the beginning of a line
+
+
+_BETWEEN = MARKUP + '"' + "".join([*BRACKETS, *BRACKETS.values()])
 
 
 class Undecided(Exception):
@@ -57,14 +63,14 @@ class Lookahead:
                 return None
         self.wait()
         name = phrase.rstrip()
-        marked = name in self._labels.bare and any(mark in "#*[(" for mark in marks)
-        return Label(name, start, len(text), marks) if marked else None
+        alone = self._alone(name, marks, ahead) and any(mark in HEADING for mark in marks)
+        return Label(name, start, len(text), marks) if alone else None
 
     def begins(self, at: int, phrases: Phrases) -> bool:
         """Whether one of ``phrases`` begins here, whatever its markup and punctuation."""
         found = ""
         for character in self._text[at:] + "\n" * self._done:
-            piece = fold(character) if character.isalnum() or character in "'’-" else " "
+            piece = fold(character) if _is_said(character) else " "
             closed = {"\n": "$", ":": ":", "：": ":"}.get(character, piece)
             if found + closed in phrases or found + piece in phrases:
                 return True
@@ -91,13 +97,18 @@ class Lookahead:
         codes, name = self._labels.codes, phrase.rstrip()
         return name in self._labels.parts and (name not in codes or not written.islower())
 
+    def _alone(self, phrase: str, marks: str, ahead: str) -> bool:
+        """Whether a label needs no colon; at the beginning of a line none does in bold letters."""
+        bold = bool(ahead) and any(mark in "#*" for mark in marks)
+        return phrase in self._labels.bare or (bold and phrase in self._labels.parts)
+
     def _ends(self, phrase: str, character: str, marks: str, ahead: str) -> int | None:
         """How many characters, from the one behind its phrase on, end a label; None: none does."""
         if character in ":：":
             return 1
-        if character in ")]" and any(CLOSING[m] == character for m in marks if m in CLOSING):
+        if character in [BRACKETS[m] for m in marks if m in BRACKETS]:
             return 1
-        if phrase not in self._labels.bare:
+        if not self._alone(phrase, marks, ahead):
             return None
         if character in "*_" and character in marks:
             return 0
@@ -107,8 +118,13 @@ class Lookahead:
         return 1 if dash else 0 if character == "\n" else None
 
 
+def _is_said(character: str) -> bool:
+    """Whether a character is of a word; vowels and other signs of a letter are no letters."""
+    return character.isalnum() or character in "'’-" or category(character).startswith("M")
+
+
 def _longer(phrase: str, character: str) -> str:
     """A folded phrase with one more character; markup and spaces between words are one space."""
-    if not (character.isspace() or character in MARKUP or character in '()[]"'):
+    if not (character.isspace() or character in _BETWEEN):
         return phrase + fold(character)
     return phrase if phrase in ("", phrase.rstrip() + " ") else phrase + " "

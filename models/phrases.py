@@ -28,24 +28,34 @@ class Part(StrEnum):
 
 
 _TRANSLATION = """
-{}; {} (translation|text|version); (the |)translation; translated text; translated; in {}
+{}; {} (translation|text|version); (the |)translation; translated(| text)(| {}); in {}
 translation (in |into |to |){}; translated (in|into|to) {}
 (here is|here's) the ({} |)translation; (here is|here's) the translation (in|into) {}
 aquí está la traducción; aquí está la traducción al {}; voici la traduction; ecco la traduzione
 voici la traduction en {}; ecco la traduzione in {}; aqui está a tradução; hier ist die übersetzung
 traducción; traducción (al |en |){}; traducido al {}; traduction; traduction (en |){}; en {}
 traduzione; traduzione (in |){}; tradução; tradução (para |para o |em |){}; em {}
-übersetzung; übersetzung (ins |auf |){}; {} übersetzung; auf {}
-перевод; 翻訳; 翻译; 译文; 번역; {}訳; الترجمة
+übersetzung; übersetzung (ins |auf |){}; {} übersetzung; auf {}; target {}; (the |)translation is
+la traducción es; vertaling; vertaling (in het |){}; tłumaczenie; {} çeviri; çeviri; terjemahan
+перевод; перевод (на |){}; переклад; переклад (на |){}
+翻訳; 翻訳 {}; {}(訳|翻訳|への翻訳|での翻訳|の翻訳); 以下は{}(訳|翻訳)(です|)
+翻译; 翻譯; 译文; 譯文; (翻译|翻譯) {}; {}(翻译|翻譯|译文|譯文); 以下是{}(翻译|翻譯|译文|譯文)
+번역; 번역 {}; {} 번역; {}로 번역; الترجمة; الترجمة (إلى |){}; الترجمة ب{}; الترجمة لل{}
+अनुवाद; अनुवाद {}; {} अनुवाद; {} में अनुवाद
 """
 _TRANSCRIPT = """
 {}; {} (transcription|transcript|original|text); (the |)(transcript|transcription); in {}
-(transcribe|transcribed text|transcribed speech|original|original text)
+(transcribe|transcribed text|transcribed speech|original|original text)(| {}| in {}); source {}
 (transcription|transcript|transcribe) (in |){}
 transcripción; transcripción (en |){}; texto original; transcription en {}; texte original; en {}
 trascrizione; trascrizione (in |){}; testo originale; transcrição; transcrição (em |){}; em {}
-transkription; transkription (auf |){}; transkript; originaltext; auf {}
-транскрипция; 文字起こし; 转录; 原文; 전사; النص
+transkription; transkription (auf |){}; {} transkription; transkript; originaltext; auf {}
+la transcripción es; transcriptie; transkrypcja; transkripsiyon; transkripsi; транскрипция
+транскрипция {}; расшифровка; транскрипція; 原文; 原文 {}
+(文字起こし|書き起こし)(| {}); {}(|の)(文字起こし|書き起こし|原文)
+(转录|轉錄|转写|轉寫)(| {}); {}(转录|轉錄|转写|轉寫|原文); 전사; 전사 {}; {} 전사
+النص; النص (الأصلي|{}|ب{}); التفريغ; प्रतिलेख; प्रतिलेखन; ट्रांसक्रिप्शन; ट्रांसक्रिप्ट
+{} (प्रतिलेख|प्रतिलेखन|ट्रांसक्रिप्शन|ट्रांसक्रिप्ट); ट्रांसक्रिप्शन {}
 """
 # Ahead of an answer, up to a colon: "Sure! Here is the transcription of the audio:".
 _PREFACES = """
@@ -55,6 +65,10 @@ _PREFACES = """
 voici (la|votre) (transc*|trad*); la transcription (de|du) (l'audio|l'enregistrement)
 ecco la (tras*|trad*); la trascrizione dell'audio; aqui está a (trans*|trad*)
 a transcrição do áudio; hier ist die (trans*|über*); die transkription des audios
+вот (транскрипция|расшифровка|перевод); 以下は(音声の|)(文字起こし*|書き起こし*)
+以下是(音频|语音)的*
+다음은 (오디오|음성)(의 | )(전사*|텍스트*|번역*); (إليك|فيما يلي) (نص*|النص*|ترجمة*|الترجمة*)
+यहाँ (ऑडियो का |)(ट्रांसक्रिप्शन*|प्रतिलेख*|अनुवाद*)
 """
 # What may stand in front of a preface or a refusal.
 _OPENERS = """
@@ -63,33 +77,44 @@ i apologize; i apologize but; claro; por supuesto; lo siento; lo siento pero; la
 bien sûr; désolé; (désolé|je suis désolé) mais; je suis désolé; certo; purtroppo
 mi dispiace; mi dispiace ma; desculpe; desculpe mas; sinto muito; sinto muito mas; infelizmente
 gern; natürlich; leider; (es tut mir|tut mir) leid; (es tut mir|tut mir) leid aber; entschuldigung
+(okay |ok |)(i'm|i am) ready; i understand; (estoy listo|je suis prêt|sono pronto|estou pronto)
+ich bin bereit; извините; извините но; к сожалению; конечно
+(申し訳ありません|申し訳ございません|すみません)(|が)
+抱歉; 很抱歉; 对不起; 對不起; 죄송합니다; 죄송하지만; عذرا; عذرا لكن; آسف; للأسف
+(क्षमा|माफ़) (करें|कीजिए); मुझे खेद है; क्षमा करें लेकिन
 """
-# In the place of an answer, by language: en, es, fr, it, pt, de.
+# In the place of an answer, by language: en, es, fr, it, pt, de, ru, ja, zh, ko, ar, hi.
 _REFUSALS = """
 (i can't|i cannot|i can not|i am unable to|i'm unable to|i am not able to|i'm not able to) \
 (process|transcribe|translate|listen to|access|hear) (that|this|the|your|any|) \
 (request|audio|speech|recording|file|clip)
 i am unable to process; i'm unable to process; i am unable to transcribe; i'm unable to transcribe
 i (don't|do not) have (access to|the ability to|any) (the audio|audio|listen|process|transcribe)
-please (provide|upload|share|send|attach) (me with |)(the|an|your) (audio|speech|recording)
+please (provide|upload|share|send|attach) (me with |)(the|an|your) \
+(|english |spanish |french |italian |portuguese |german )(audio|speech|recording)
+(i'm|i am) ready to (transcribe|translate); i will transcribe the (audio|speech|following)
+there is no (audible |)speech (in|to); the audio is unclear and
 (as|i am|i'm) (an ai|a language model|a large language model|a text-based)
 no (audio|speech) (was |)(provided|detected|given); the audio (contains no|is silent|is empty)
-no (puedo|soy capaz de|me es posible) (procesar|transcribir|traducir|escuchar|acceder a) \
+no (puedo|soy capaz de|me es posible|es posible) \
+(procesar|transcribir|traducir|escuchar|acceder a) \
 (esa|esta|este|la|el|tu|su|ese|) (solicitud|petición|audio|grabación|archivo)
 no puedo acceder al audio; no tengo acceso al audio; (como|soy) (un |)modelo de lenguaje
 (por favor |)(proporciona|proporcione|envía|envíe|sube|comparte) (el|un|tu|su) (archivo de |)audio
 no se (ha |)(proporcionó|proporcionado) ningún audio; como (una |)inteligencia artificial
-je (ne peux pas|ne suis pas en mesure de|suis incapable de) (traiter|transcrire|traduire|écouter) \
-(cette|ce|l'|la|le|votre) (demande|requête|audio|fichier|enregistrement)
+(je ne peux pas|je ne suis pas en mesure de|je suis incapable de|il est impossible de) \
+(traiter|transcrire|traduire|écouter) (cette|ce|l'|la|le|votre) \
+(demande|requête|audio|fichier|enregistrement)
 je ne peux pas (traiter|transcrire|traduire|écouter) l'audio; je n'ai pas accès à l'audio
-(veuillez|merci de|s'il vous plaît) (fournir|envoyer|fournissez) (l'audio|un audio|le fichier audio)
+(veuillez|merci de|s'il vous plaît) (fournir|envoyer|fournissez) \
+(l'audio|un audio|le fichier audio|l'enregistrement)
 en tant qu'(ia|intelligence artificielle); en tant que modèle de langage
-non (posso|sono in grado di|riesco a) (elaborare|trascrivere|tradurre|ascoltare) \
+non (posso|sono in grado di|riesco a|è possibile) (elaborare|trascrivere|tradurre|ascoltare) \
 (questa|la|l'|il|questo|tua) (richiesta|audio|file)
-non (posso|sono in grado di|riesco a) (elaborare|trascrivere|tradurre|ascoltare) l'audio
+non (posso|sono in grado di|riesco a|è possibile) (elaborare|trascrivere|tradurre|ascoltare) l'audio
 (per favore |si prega di |)(fornisci|fornire|invia|carica) (l'audio|un audio|il file audio)
 (come|in quanto|sono un) modello linguistico; non ho accesso all'audio
-não (posso|consigo|sou capaz de) (processar|transcrever|traduzir|ouvir) \
+não (posso|consigo|sou capaz de|é possível) (processar|transcrever|traduzir|ouvir) \
 (essa|esta|este|a|o|seu|sua|esse) (solicitação|pedido|áudio|arquivo|gravação)
 (por favor |)(forneça|envie|carregue) (o|um|seu) (áudio|arquivo de áudio)
 (como|sou) um modelo de linguagem; não tenho acesso ao áudio
@@ -98,10 +123,25 @@ ich (kann|bin nicht in der lage) (diese|die|das|ihre|keine|deine) \
 bitte (stellen|geben|laden|senden) sie (mir |)(die|das|eine) (audio*|aufnahme)
 bitte (stelle|lade|sende) (mir |)(die|das|eine) (audio*|aufnahme)
 (als|ich bin ein) (ki|sprachmodell|ki-sprachmodell); ich habe keinen zugriff auf (die|das) audio
+я не могу (обработать|расшифровать|транскрибировать|перевести) \
+(аудио*|этот аудио*|это аудио*|эту запись|этот запрос|ваш запрос|запись)
+(пожалуйста |)(предоставьте|загрузите|отправьте) (аудио*|запись)
+(音声|音声ファイル|この音声|リクエスト|このリクエスト)を(処理|文字起こし|書き起こし|翻訳)\
+(すること|)(は|が|)できません*
+(音声|音声ファイル)を(提供|アップロード|送信)してください*
+(我|)(无法|不能)(处理|转录|转写|翻译)(该|此|这个|这段|您的|)(请求|音频|语音|录音)*
+(我|)(無法|不能)(處理|轉錄|轉寫|翻譯)(該|此|這個|這段|您的|)(請求|音訊|語音|錄音)*
+(请|請)(提供|上传|上傳)(您的|)(音频|语音|录音|音訊|語音|錄音)*
+(오디오|음성|요청|이 오디오|이 요청)(를|을) (처리|전사|번역)할 수 없습니다*
+(오디오|음성)(를|을| 파일을) (제공|업로드)해 주세요*
+لا (يمكنني|أستطيع) (معالجة|نسخ|تفريغ|ترجمة) (هذا الطلب|هذا الصوت|الصوت|الملف الصوتي|المقطع*)
+يرجى (تقديم|إرسال|تحميل|رفع) (الملف الصوتي|ملف صوتي|الصوت|المقطع الصوتي)
+मैं (इस |)(ऑडियो|अनुरोध) (को |का |)(ट्रांसक्राइब|संसाधित|अनुवाद) नहीं कर (सकता|सकती)
+कृपया (ऑडियो|ऑडियो फ़ाइल) (प्रदान|अपलोड) करें
 """
 # Behind an answer, in a paragraph of its own.
 _CHATTER = """
-(please |)let me know if (you|there); i hope (this|that) (helps|is helpful); feel free to ask
+(please |)let me know if (you*|there); i hope (this|that) (helps|is helpful); feel free to ask
 would you like me to (trans*|explain|provide|help); if you (need|have) any (other|more|further)
 (note|notes|explanation|breakdown|disclaimer|key points|vocabulary):; (here's|here is) a breakdown
 espero que (esto |)(te |le |)(ayude*|sirva); avísame si; (nota|notas|explicación|aclaración):
@@ -187,7 +227,8 @@ def labels(source: str, target: str) -> Labels:
     codes = {spoken.code: Part.TRANSCRIPT, written.code: Part.TRANSLATION}
     codes = {code: part for code, part in codes.items() if code not in parts}
     english = fold(written.name)
-    alone = (english, fold(spoken.name), "translation", "transcription", "transcript")
+    alone = {english, fold(spoken.name), "translation", "transcription", "transcript"}
+    alone |= {f"{english} translation", f"{fold(spoken.name)} transcription"}
     # In English speech the English name of a language may well stand before a colon.
     certain = () if spoken.code == "en" else (english, f"{english} translation")
     parts |= codes
