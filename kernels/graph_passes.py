@@ -62,7 +62,7 @@ def kind_of(requests: Sequence[Request]) -> Kind | None:
 
 
 class Pass:
-    """A pass of one kind, over memory of its own and the slots."""
+    """A pass of one kind, over memory of its own and the slots; ``logits`` [S, answered, V]."""
 
     def __init__(self, model: LanguageModel, slots: Slots, kind: Kind) -> None:
         S, L, W, device = kind.sequences, kind.positions, kind.answered, slots.device
@@ -72,7 +72,8 @@ class Pass:
         self._told = _Sent(torch.zeros(wide, dtype=self._table.weight.dtype), device)
         self._embeddings = torch.zeros(S * L, model.config.hidden_size, dtype=model.dtype)
         self._embeddings = self._embeddings.to(device)
-        self._logits = torch.zeros(0)
+        vocab = model.config.vocab_size
+        self.logits = slots.logits(S * W, vocab).view(S, W, vocab)
         self._model = _with_table(model, layers.LayerTable.from_pretrained(self._told.there))
         self._run = record(self._work, device)
 
@@ -111,8 +112,8 @@ class Pass:
 
     def _answer(self, row: int, request: Request) -> Tensor:
         if self._kind.answered <= 1:
-            return self._logits[row, : request.wanted].clone()
-        return self._logits[row, request.length - request.wanted : request.length].clone()
+            return self.logits[row, : request.wanted].clone()
+        return self.logits[row, request.length - request.wanted : request.length].clone()
 
     @torch.inference_mode()
     def _work(self) -> None:
@@ -127,7 +128,7 @@ class Pass:
         into = _Into(self._slots, kind, slot, places)
         embeddings = self._embeddings.index_select(0, lie.flatten()).view(S, L, -1)
         streams = model._run(embeddings, lie, views, narrowed, last, kind.plan, into)
-        self._logits = model._logits(streams)
+        self.logits.copy_(model._logits(streams))
 
     def _views(self, places: Tensor) -> Any:
         keys = torch.arange(self._kind.keys, device=places.device).expand(len(places), -1)

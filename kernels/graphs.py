@@ -5,7 +5,7 @@ they do. A recording starts all of them with one call, but always works on the s
 uses recordings (:mod:`kernels.graphed`) copies its input into that memory first.
 
 Unusual: on the CPU nothing is recorded, and the same functions run as they are, which is how they
-are tested. Where a recording fails, a warning says so once and models run without any.
+are tested. Where a recording fails, what it is of runs as it is; a warning says so, once.
 """
 
 import logging
@@ -40,30 +40,34 @@ def off() -> Iterator[None]:
 class Recordings(Generic[MadeT]):
     """The recordings of one model by what they are of, each made when it is first asked for.
 
-    ``error``: why there are no more, once one has failed.
+    ``error``: why one failed, once one has.
     """
 
     def __init__(self) -> None:
-        self._made: dict[Hashable, MadeT] = {}
+        self._made: dict[Hashable, MadeT | None] = {}  # None: it failed
         self.error = ""
 
     def __len__(self) -> int:
-        return len(self._made)
+        return sum(made is not None for made in self._made.values())
 
     def get(self, of: Hashable, make: Callable[[], MadeT]) -> MadeT | None:
-        """The recording ``of`` something, or None: they are off or failed, or there are `MOST`."""
-        if not _allowed or self.error:
+        """The recording ``of`` something; None: they are off, it failed, or `MOST` were tried."""
+        if not _allowed:
             return None
         if of not in self._made:
             if len(self._made) >= MOST:
                 return None
-            try:
-                self._made[of] = make()
-            except RuntimeError as error:
-                self.error = str(error) or type(error).__name__
-                log.warning("no CUDA graphs, which makes the model slower: %s", error)
-                return None
+            self._made[of] = self._tried(make)
         return self._made[of]
+
+    def _tried(self, make: Callable[[], MadeT]) -> MadeT | None:
+        try:
+            return make()
+        except RuntimeError as error:
+            level = logging.DEBUG if self.error else logging.WARNING
+            self.error = self.error or str(error) or type(error).__name__
+            log.log(level, "no CUDA graph of some work, which makes it slower: %s", error)
+            return None
 
 
 def record(work: Callable[[], None], device: torch.device) -> Callable[[], None]:

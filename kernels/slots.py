@@ -39,15 +39,32 @@ class Slots:
             )
             for i in owners
         }
+        self._logits = torch.empty(0, device=device)
         self._free = [*range(count - 1, 0, -1)]
 
     def buffers(self, layer: int) -> tuple[Tensor, Tensor]:
         """Keys and values of all slots."""
         return self._buffers[layer]
 
+    def logits(self, rows: int, width: int) -> Tensor:
+        """Room [rows, width] for the logits of a recorded pass, the same for all of them: who holds
+        :data:`kernels.graphs.turn` reads it. What was given before stays valid when it grows.
+        """
+        if len(self._logits) < rows:
+            self._logits = torch.empty(rows, width, device=self.device)
+        return self._logits[:rows]
+
     def take(self) -> int | None:
-        """A free slot, if there is one."""
-        return self._free.pop() if self._free else None
+        """A free slot, if there is one, cleared: the places that are not in use are masked, yet
+        multiplied, and nought times what is no number is none.
+        """
+        if not self._free:
+            return None
+        slot = self._free.pop()
+        for keys, values in self._buffers.values():
+            keys[slot].zero_()
+            values[slot].zero_()
+        return slot
 
     def put_back(self, slot: int) -> None:
         """The slot is free again."""

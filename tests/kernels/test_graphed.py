@@ -14,6 +14,7 @@ from dragoman.decoder.packed import Request
 from dragoman.decoder.quantize import Scheme
 from dragoman.encoders import LogMel, StreamingAudioEncoder, split_state, stack_states
 from dragoman.kernels import graphed, slots
+from dragoman.kernels.graph_passes import kind_of
 from dragoman.models.checkpoint import Checkpoint
 from tests.encoders.helpers import sound
 
@@ -129,6 +130,34 @@ def test_slots_are_given_back_and_copies_have_their_own(models):
     gone = second.slot
     del second
     assert model.new_cache().slot == gone
+
+
+def test_a_slot_keeps_nothing_of_the_session_that_had_it(models):
+    """Also not what is no number: masked, it would still be multiplied, by nought."""
+    plain, model = models
+    ids, cache = drawn(9), model.new_cache()
+    broken = torch.full_like(model.embed(ids), torch.nan)
+    assert model.answer(broken, ids, cache, 1).isnan().all()
+    slot = cache.slot
+    del cache
+    cache = model.new_cache()
+    assert cache.slot == slot
+    expected = plain.prefill(plain.embed(ids[:, :3]), ids[:, :3], plain.new_cache())
+    assert_near(model.prefill(model.embed(ids[:, :3]), ids[:, :3], cache), expected)
+
+
+def test_all_passes_leave_their_logits_in_the_same_memory(models):
+    """Theirs alone would be a gigabyte of a true-size model, over all kinds."""
+    _, model = models
+    cache, places = model.new_cache(), list[int]()
+    for wanted in (8, 4, 1, 2):
+        ids = drawn(wanted)
+        requests = [Request(cache, ids, model.embed(ids), wanted)]
+        kind = kind_of(requests)
+        model.answer_together(requests)
+        made = model.recorded.get(kind, lambda: pytest.fail("was not recorded"))
+        places.append(made.logits.data_ptr())
+    assert used(model) == 4 and len(set(places)) == 1
 
 
 def test_without_a_free_slot_the_model_runs_as_defined(models, monkeypatch):
