@@ -82,7 +82,7 @@ def _described(spec: ModelSpec) -> Finding:
     tokens = opened.tokenizer.vocab_size
     eyes = "with a vision tower" if opened.has_vision else "without a vision tower"
     said = ", ".join(f"{source} to {target}" for source, target in pairs) or "any languages"
-    return Finding("model", "ok", f"{opened.folder}: {tokens} tokens, {eyes}, {said}")
+    return Finding("model", "ok", f"{opened.folder}: vocabulary of {tokens}, {eyes}, {said}")
 
 
 def _pairs(spec: ModelSpec) -> "Sequence[tuple[str, str]]":

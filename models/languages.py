@@ -238,7 +238,7 @@ SAID = {
 def find(said: str) -> Language:
     """A language by its code (`es`, `ES`, `spa`, `es-MX`) or one of its names, in any case.
 
-    Raises LanguageError that names the nearest codes.
+    Raises LanguageError that names the nearest languages.
     """
     key = said.strip().lower().replace("_", "-")
     language = SAID.get(key) or SAID.get(key.split("-")[0])
@@ -250,4 +250,6 @@ def find(said: str) -> Language:
 
 
 def _is_close(key: str, language: Language) -> bool:
-    return bool(key) and (language.code[:1] == key[:1]) and len(key) <= 3
+    if len(key) <= 3:
+        return bool(key) and language.code[:1] == key[:1]
+    return any(name.lower().startswith(key[:4]) for name in language.names)

@@ -29,9 +29,18 @@ def test_an_unknown_language_is_refused_with_a_choice(said):
         find(said)
 
 
-def test_the_nearest_codes_are_named():
-    with pytest.raises(LanguageError, match=r"es \(Spanish\)"):
-        find("esp")
+@pytest.mark.parametrize("said", ["esp", "Spaniish", "espanol"])
+def test_the_nearest_are_named(said):
+    with pytest.raises(LanguageError, match=r"choose .*es \(Spanish\)"):
+        find(said)
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [("Brazilian Portuguese", "pt"), ("Simplified Chinese", "zh"), ("अंग्रेज़ी", "en"), ("英文", "en")],
+)
+def test_names_of_variants_and_in_other_languages_are_found(said, code):
+    assert find(said).code == code
 
 
 @given(st.text(max_size=12))
