@@ -34,7 +34,7 @@ def accelerate(model: ModuleT) -> ModuleT:
     if any(tensor.is_cuda for tensor in tensors) and _wanted():
         from dragoman.kernels import graphed
 
-        log.warning("the code for a GPU had not run on one when it was written")
+        _say_untried()
         graphed.replace(model)
     elif available() and all(tensor.is_cpu for tensor in tensors):
         from dragoman.kernels import modules  # needs llvmlite
@@ -46,6 +46,14 @@ def accelerate(model: ModuleT) -> ModuleT:
 def available() -> bool:
     """Whether kernels can be made for this machine's CPU, and `SWITCH` does not forbid it."""
     return _wanted() and _possible()
+
+
+@cache  # once a process, however many parts of a model it loads
+def _say_untried() -> None:
+    log.warning(
+        "what runs on a GPU was never run on one by those who wrote it: `python -m benchmarks.gpu` "
+        "compares it with the CPU"
+    )
 
 
 def _wanted() -> bool:

@@ -3,10 +3,12 @@
 import copy
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from dragoman import kernels
 from dragoman.decoder import LanguageModel
 from dragoman.encoders import AudioEncoder
 from dragoman.kernels import SWITCH, accelerate, available
@@ -87,6 +89,21 @@ def answer(script: str) -> str:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+class OnACard(torch.nn.Linear):
+    """Its weights say that they are on a GPU."""
+
+    def parameters(self, recurse: bool = True):
+        yield SimpleNamespace(is_cuda=True, dtype=torch.float32)
+
+
+def test_on_a_gpu_it_is_said_once_that_none_was_at_hand(caplog):
+    kernels._say_untried.cache_clear()
+    for _ in range(3):
+        accelerate(OnACard(1, 1))
+    (record,) = caplog.records
+    assert "never run on one by those who wrote it: `python -m benchmarks.gpu`" in record.message
 
 
 def test_without_a_compiler_nothing_happens():
