@@ -60,9 +60,13 @@ class Reader:
 
     def in_wrong_language(self, transcript: Sequence[int], translation: Sequence[int]) -> bool:
         """Whether one of two texts is plainly in the language of the other one, or the transcript
-        in English, which models fall back to.
+        in English, which models fall back to; or a later line of the transcript is in the other
+        language, as a translation without its label would be.
         """
         source, target = self.language, self.target_language
+        later = self.tokenizer.decode(list(transcript)).splitlines()[1:]
+        if any(is_other(line, source, (target,)) for line in later):
+            return True
         heard, meant = (
             self._read(transcript, Part.TRANSCRIPT).transcript,
             self._read(translation, Part.TRANSLATION).translation,

@@ -269,10 +269,15 @@ WRONG = "The dog sleeps in the garden and the cat is here.\nEnglish: The dog sle
 RIGHT = "El perro duerme en el jardín.\nEnglish: The dog sleeps in the garden."
 
 
+BOTH = "El perro duerme.\n\nThe dog sleeps in the garden and the cat is here."
+
+
+@pytest.mark.parametrize("wrong", [WRONG, BOTH])
 def test_an_answer_in_the_wrong_language_is_asked_for_in_the_longer_wording(
-    stage, monkeypatch, caplog
+    stage, monkeypatch, caplog, wrong
 ):
-    captions, states = scripted(stage, monkeypatch, segment([9, 9]), WRONG, RIGHT, RIGHT)
+    """So is one that has both languages and no label between them."""
+    captions, states = scripted(stage, monkeypatch, segment([9, 9]), wrong, RIGHT, RIGHT)
     assert [c.transcript.whole for c in captions] == ["El perro duerme en el jardín."] * 2
     assert captions[-1].guards == (Flag.WRONG_LANGUAGE,) and states[-1].style == "long"
     assert "segment 1: the answer was in the wrong language" in caplog.text
