@@ -166,7 +166,7 @@ da dansk
 de Deutsch Deutsche alemán allemand tedesco alemão ドイツ語 德语 德文 독일어 немецкий الألمانية जर्मन
 el Ελληνικά
 en inglés anglais inglese inglês Englisch Englische 英語 英语 英文 영어 английский англійська
-en الإنجليزية अंग्रेज़ी अंग्रेजी Engels angielski İngilizce Tiếng_Anh Bahasa_Inggris ภาษาอังกฤษ
+en الإنجليزية अंग्रेज़ी अंग्रेजी इंग्लिश Engels angielski İngilizce Tiếng_Anh Bahasa_Inggris ภาษาอังกฤษ
 es español castellano espagnol spagnolo espanhol Spanisch Spanische スペイン語 西班牙语 스페인어
 es испанский الإسبانية स्पेनिश Latin_American_Spanish
 fa فارسی Farsi

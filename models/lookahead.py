@@ -15,7 +15,7 @@ BRACKETS = {"(": ")", "[": "]", "（": "）", "【": "】"}
 CLOSING = QUOTES | BRACKETS
 MARKUP = "*_`"  # dropped wherever it stands
 HEADING = "#*" + "".join(BRACKETS)  # what may take the place of a colon
-AHEAD = "#>•*_" + "".join(CLOSING)  # what may stand in front of a label, besides spaces
+AHEAD = "#>•*_|–—" + "".join(CLOSING)  # what may stand in front of a label, besides spaces
 NUMBERING = "0123456789.)-"  # as well, at the beginning of a line
 
 
@@ -49,7 +49,9 @@ class Lookahead:
     def label(self, at: int, ahead: str = "") -> Label | None:
         """The label that begins here, behind marks or what is ``ahead``."""
         text, start = self._text, at
-        while start < len(text) and (text[start] in AHEAD or text[start] in ahead + " "):
+        while start < len(text) and (
+            text[start] in AHEAD + ahead + " " or _is_picture(text[start])
+        ):
             start += 1
         marks, phrase = text[at:start], ""
         for place in range(start, len(text)):
@@ -116,6 +118,11 @@ class Lookahead:
             return None
         dash = character in "-–—" and self._labels.parts[phrase] is Part.TRANSLATION
         return 1 if dash else 0 if character == "\n" else None
+
+
+def _is_picture(character: str) -> bool:
+    """Whether a character is an emoji, or a part of one."""
+    return category(character) in ("So", "Sk") or character == "\ufe0f"
 
 
 def _is_said(character: str) -> bool:

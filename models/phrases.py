@@ -11,7 +11,7 @@ In the tables `;` and line ends part phrases, `(a|b|)` are alternatives, `{}` is
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache, lru_cache
@@ -35,26 +35,31 @@ aquí está la traducción; aquí está la traducción al {}; voici la traductio
 voici la traduction en {}; ecco la traduzione in {}; aqui está a tradução; hier ist die übersetzung
 traducción; traducción (al |en |){}; traducido al {}; traduction; traduction (en |){}; en {}
 traduzione; traduzione (in |){}; tradução; tradução (para |para o |em |){}; em {}
-übersetzung; übersetzung (ins |auf |){}; {} übersetzung; auf {}; target {}; (the |)translation is
+übersetzung; übersetzung (ins |auf |){}; {} übersetzung; auf {}; target {}
+(the |)translation is; the {} translation is
+texto traducido; texte traduit; testo tradotto; texto traduzido; übersetzter text
 la traducción es; vertaling; vertaling (in het |){}; tłumaczenie; {} çeviri; çeviri; terjemahan
 перевод; перевод (на |){}; переклад; переклад (на |){}
-翻訳; 翻訳 {}; {}(訳|翻訳|への翻訳|での翻訳|の翻訳); 以下は{}(訳|翻訳)(です|)
-翻译; 翻譯; 译文; 譯文; (翻译|翻譯) {}; {}(翻译|翻譯|译文|譯文); 以下是{}(翻译|翻譯|译文|譯文)
+訳; 英訳; 和訳; 翻訳; 翻訳 {}; {}(訳|翻訳|への翻訳|での翻訳|の翻訳| 翻訳); 以下は{}(訳|翻訳)(です|)
+翻译; 翻譯; 译文; 譯文; (翻译|翻譯) {}; {}(| )(翻译|翻譯|译文|譯文); 以下是{}(翻译|翻譯|译文|譯文)
 번역; 번역 {}; {} 번역; {}로 번역; الترجمة; الترجمة (إلى |){}; الترجمة ب{}; الترجمة لل{}
-अनुवाद; अनुवाद {}; {} अनुवाद; {} में अनुवाद
+(اللغة|باللغة) {}; {} में; अनुवाद; अनुवाद {}; {} अनुवाद; {} में अनुवाद
 """
 _TRANSCRIPT = """
-{}; {} (transcription|transcript|original|text); (the |)(transcript|transcription); in {}
+{}; {} (transcription|transcript|original|text|speech|audio); in {}
+(the |)(transcript|transcription)
 (transcribe|transcribed text|transcribed speech|original|original text)(| {}| in {}); source {}
+(the |){} transcription is; (the |)transcription is; audio (transcription|transcript)
 (transcription|transcript|transcribe) (in |){}
 transcripción; transcripción (en |){}; texto original; transcription en {}; texte original; en {}
 trascrizione; trascrizione (in |){}; testo originale; transcrição; transcrição (em |){}; em {}
 transkription; transkription (auf |){}; {} transkription; transkript; originaltext; auf {}
 la transcripción es; transcriptie; transkrypcja; transkripsiyon; transkripsi; транскрипция
 транскрипция {}; расшифровка; транскрипція; 原文; 原文 {}
-(文字起こし|書き起こし)(| {}); {}(|の)(文字起こし|書き起こし|原文)
-(转录|轉錄|转写|轉寫)(| {}); {}(转录|轉錄|转写|轉寫|原文); 전사; 전사 {}; {} 전사
-النص; النص (الأصلي|{}|ب{}); التفريغ; प्रतिलेख; प्रतिलेखन; ट्रांसक्रिप्शन; ट्रांसक्रिप्ट
+(文字起こし|書き起こし|トランスクリプト)(| {}); {}(|の| )(文字起こし|書き起こし|原文)
+(转录|轉錄|转写|轉寫)(| {}); {}(| )(转录|轉錄|转写|轉寫|原文); 전사; 전사 {}; {} 전사
+النص; النص (الأصلي|{}|ب{}); التفريغ; (اللغة|باللغة) {}; {} में
+ प्रतिलेख; प्रतिलेखन; ट्रांसक्रिप्शन; ट्रांसक्रिप्ट
 {} (प्रतिलेख|प्रतिलेखन|ट्रांसक्रिप्शन|ट्रांसक्रिप्ट); ट्रांसक्रिप्शन {}
 """
 # Ahead of an answer, up to a colon: "Sure! Here is the transcription of the audio:".
@@ -224,6 +229,8 @@ def labels(source: str, target: str) -> Labels:
     spoken, written = languages.find(source), languages.find(target)
     parts = dict.fromkeys(_made(_TRANSCRIPT, spoken.names), Part.TRANSCRIPT)
     parts |= dict.fromkeys(_made(_TRANSLATION, written.names), Part.TRANSLATION)
+    parts |= {said: Part.TRANSCRIPT for said in _both(spoken.names)}
+    parts |= {said: Part.TRANSLATION for said in _both(written.names)}
     codes = {spoken.code: Part.TRANSCRIPT, written.code: Part.TRANSLATION}
     codes = {code: part for code, part in codes.items() if code not in parts}
     english = fold(written.name)
@@ -233,6 +240,12 @@ def labels(source: str, target: str) -> Labels:
     certain = () if spoken.code == "en" else (english, f"{english} translation")
     parts |= codes
     return Labels(parts, _begun(parts), frozenset(alone), frozenset(certain), frozenset(codes))
+
+
+def _both(names: Sequence[str]) -> Iterator[str]:
+    """A language by two names, of which one is English: `日本語 (Japanese)`."""
+    for name in map(fold, names[1:]):
+        yield from (f"{name} {fold(names[0])}", f"{fold(names[0])} {name}")
 
 
 def _begun(phrases: Iterable[str]) -> frozenset[str]:

@@ -97,7 +97,19 @@ FORMS = [
     ("en-ar", "Hello.\n**الترجمة العربية:** مرحبا.", "Hello.", "مرحبا."),
     ("hi-en", "**हिन्दी:** नमस्ते।\n**अंग्रेज़ी:** Hello.", "नमस्ते।", "Hello."),
     ("hi-en", "प्रतिलेख: नमस्ते।\nअंग्रेजी अनुवाद: Hello.", "नमस्ते।", "Hello."),
+    ("es-en", "🎤 Hola.\n🇬🇧 English: Hello.", "🎤 Hola.", "Hello."),
+    ("es-en", "✅ **Spanish:** Hola.\n✔️ **English:** Hello.", "Hola.", "Hello."),
+    ("es-en", "The Spanish transcription is: Sí.\nThe English translation is: Yes", "Sí.", "Yes"),
+    ("es-en", "Español (Spanish): Hola.\nInglés (English): Hello.", "Hola.", "Hello."),
+    ("fr-en", "Texte original : Salut.\nTexte traduit : Hello.", "Salut.", "Hello."),
+    ("ja-en", "日本語（Japanese）：どうも。\n英語（English）：Hi.", "どうも。", "Hi."),
+    ("ja-en", "トランスクリプト：どうも。\n英訳：Hi.", "どうも。", "Hi."),
+    ("zh-en", "中文（转录）：你好。\n英文（翻译）：Hello.", "你好。", "Hello."),
+    ("ar-en", "اللغة العربية: مرحبا.\nباللغة الإنجليزية: Hello.", "مرحبا.", "Hello."),
+    ("hi-en", "हिंदी में: नमस्ते।\nअंग्रेजी में: Hello.", "नमस्ते।", "Hello."),
     # Both in one line.
+    ("es-en", "Hola. | English: Hello.", "Hola.", "Hello."),
+    ("es-en", "Hola — English: Hello.", "Hola", "Hello."),
     ("es-en", "Hola. English: Hello.", "Hola.", "Hello."),
     ("es-en", "Hola. **English:** Hello.", "Hola.", "Hello."),
     ("es-en", "Hola. English translation: Hello.", "Hola.", "Hello."),
@@ -143,6 +155,7 @@ FORMS = [
     ("es-en", "2 * 3 son 6.\nEnglish: 2 * 3 is 6.", "2 * 3 son 6.", "2 * 3 is 6."),
     ("es-en", "«Hola», dijo.\nEnglish: He said: hello.", "Hola, dijo.", "He said: hello."),
     ("es-en", "Español.", "Español.", ""),
+    ("es-en", "— ¿Qué? — No | sí.\nEnglish: — What?", "— ¿Qué? — No | sí.", "— What?"),
     ("en-es", "Translated texts: hard.\nSpanish: Sí.", "Translated texts: hard.", "Sí."),
     ("zh-en", "请提供更多信息。\nEnglish: Give me more.", "请提供更多信息。", "Give me more."),
     ("ja-en", "すみませんが、行けません。\nEnglish: No.", "すみませんが、行けません。", "No."),
@@ -324,6 +337,7 @@ PIECES = st.sampled_from([
     "I can't", "process", "the", "audio", "thought", "<think>", "</think>", "Here is", "Note",
     "Please provide", "->", "→", "é", "日本語", "。",
     "【", "】", "（", "）", "：", "英語", "翻訳", "अनुवाद", "抱歉，", "无法处理", "Traducción",
+    "✅", "|", "—",
 ])  # fmt: skip
 
 
