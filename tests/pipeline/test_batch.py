@@ -14,7 +14,7 @@ from dragoman.pipeline.pool import QUEUED
 from dragoman.pipeline.recipes import recipes
 from dragoman.pipeline.rules import Rules
 from dragoman.pipeline.segments import segments
-from dragoman.spec import ModelSpec
+from dragoman.spec import BATCH_SIZE, ModelSpec
 from dragoman.stages.messages import SAMPLE_RATE_HZ, SessionOptions
 from dragoman.stages.segment import SegmentStage
 from tests.pipeline import media_files
@@ -210,7 +210,7 @@ def test_few_segments_are_under_way_however_long_the_file(pool, tmp_path):
     waiting = [pool.given for event in made.run(pool) if isinstance(event, Advanced)]
     made.close()
     assert len(waiting) > 80
-    assert 0 < max(waiting) <= len(pool) * QUEUED
+    assert 0 < max(waiting) <= len(pool) * QUEUED * BATCH_SIZE
 
 
 # What was done before.
