@@ -115,5 +115,5 @@ def test_nothing_measured_is_a_document_too(tmp_path):
     folder = tmp_path / "none"
     folder.mkdir()
     found = figures(Store(tmp_path, str(folder), ""))
-    assert markdown(found, targets(found), {}).count("Not measured yet.") == 9
+    assert markdown(found, targets(found), {}).count("Not measured yet.") == 10
     assert plot(found, tmp_path / "evaluation.png")
