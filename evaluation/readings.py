@@ -60,7 +60,7 @@ def main() -> None:
     samples, said = np.concatenate([*read_audio(args.sound)]), args.transcript.read_text("utf-8")
     noise = pink(len(samples), np.random.default_rng(0))
     pool = Pool.start(host(ray=False), recipes(locate(spec))[1:], 1)
-    print("| pink noise, against the speech | live | second reading | with its neighbours |\n|---|---|---|---|")
+    print("| pink noise to speech | live | second reading | with neighbours |\n|---|---|---|---|")
     with dragoman.Captioner(spec) as captioner:
         for distance in SNR_DB:
             mixed = samples if distance is None else noisy(samples, noise, distance)
