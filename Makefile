@@ -40,9 +40,9 @@ test: .venv/ready
 	@sh .ci/system $(SYSTEM_TEST)
 	$(BIN)/python -m pytest
 
-# for every save: no browser, no sound server, no Ray, nothing that takes long
+# for every save: no browser, no sound server, no Ray, nothing that takes long; on all cores
 test-fast: .venv/ready
-	$(BIN)/python -m pytest -m "not (browser or sound or ray or slow)"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not (browser or sound or ray or slow)"
 
 # the lines that no test runs; apart from make test, because tracing costs more than a tenth of its time
 coverage: .venv/ready

@@ -18,7 +18,7 @@ from dragoman.demos import options
 from dragoman.demos.stdout import own_stdout
 from dragoman.errors import FAILED, INTERRUPTED, NO_INPUT, OK
 from dragoman.pipeline.start import check, session_options
-from dragoman.spec import ModelSpec
+from dragoman.spec import BATCH_SIZE, ModelSpec
 
 if TYPE_CHECKING:
     from dragoman.demos.progress import BatchView
@@ -60,6 +60,12 @@ def translate(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes; else one for each core or GPU.")
     ] = None,
+    batch_size: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Segments that share the passes of the model; 1: none, slower, same bits."
+        ),
+    ] = BATCH_SIZE,
     endpoint: options.Endpoint = None,
     audio_track: options.AudioTrack = None,
     channel: options.Channel = None,
@@ -119,6 +125,7 @@ def translate(
         output_dir,
         asked,
         workers,
+        batch_size,
         as_json=as_json,
         quiet=quiet,
         summary_json=summary_json,
@@ -131,6 +138,7 @@ def run(
     output_dir: Path | None,
     options: "BatchOptions",
     workers: int | None = None,
+    batch_size: int = BATCH_SIZE,
     *,
     as_json: bool = False,
     quiet: bool = False,
@@ -148,7 +156,15 @@ def run(
     results: list[Result] = []
     planned: list[tuple[Path, float | None]] = []
     interrupted = False
-    made = events_of(paths, options, output_dir, workers=workers, bars=bars, dry_run=dry_run)
+    made = events_of(
+        paths,
+        options,
+        output_dir,
+        workers=workers,
+        batch_size=batch_size,
+        bars=bars,
+        dry_run=dry_run,
+    )
     with closing(made) as events:
         found = next(events)
         assert isinstance(found, Found), "the first event"

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from dragoman.spec import NANO, ModelSpec
+from dragoman.spec import BATCH_SIZE, NANO, ModelSpec
 
 if TYPE_CHECKING:
     from dragoman.pipeline.batch_file import Result
@@ -124,13 +124,15 @@ def translate(
     texts: Sequence[str] = ("transcript", "translation", "transcript-above"),
     overwrite: bool = False,
     workers: int | None = None,
+    batch_size: int = BATCH_SIZE,
 ) -> list[Result]:
     """Writes subtitles for files, folders and patterns; what came of each input.
 
     Files lie beside their input, or in ``output_dir``; what an earlier run finished is skipped.
     ``formats`` are those of docs/formats.md; each is written for every one of ``texts``:
     `transcript`, `translation`, and both with the `transcript-above` or the `translation-above`.
-    The work is done by ``workers`` processes (None: one for each core or GPU). A file that fails is
+    The work is done by ``workers`` processes (None: one for each core or GPU), in which so many
+    segments as ``batch_size`` share the passes of the model. A file that fails is
     a Result that says why, and stops nothing else. Raises UsageError, LanguageError, SizeError,
     CheckpointError, PipelineError before or while the workers start.
     """
@@ -143,7 +145,8 @@ def translate(
     batch = BatchOptions(with_sizes(options, spec), spec, forms, shown, overwrite)
     named = [paths] if isinstance(paths, (str, Path)) else list(paths)
     folder = None if output_dir is None else Path(output_dir)
-    with closing(run([str(path) for path in named], batch, folder, workers=workers)) as events:
+    made = run(map(str, named), batch, folder, workers=workers, batch_size=batch_size)
+    with closing(made) as events:
         return [event for event in events if isinstance(event, Result)]
 
 

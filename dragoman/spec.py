@@ -24,3 +24,4 @@ class ModelSpec:
 
 
 NANO = ModelSpec()  # the bundled model
+BATCH_SIZE = 8  # segments of files that share a worker's passes, if nothing else is asked for

@@ -14,7 +14,7 @@ from dragoman.models.checkpoint import Checkpoint
 from dragoman.pipeline.outputs import write_whole
 from evaluation import report
 from evaluation.bench import FULL, QUICK, Bench, Unavailable
-from evaluation.figures import figures, targets
+from evaluation.figures import Figures, figures, targets
 from evaluation.longform import ScorerError
 from evaluation.plan import MEASUREMENTS
 from evaluation.plots import plot
@@ -53,16 +53,31 @@ def run(bench: Bench, wanted: list[str]) -> bool:
 
 
 def publish(bench: Bench, out: Path) -> None:
-    """Writes `evaluation.md`, `.json` and `.png` of all that the store holds of this model."""
+    """Writes `evaluation.md`, `.json` and `.png` of all that the store holds of this model, and of
+    what was published of it before and is not in this store.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    found = figures(bench.store)
-    reached = targets(found)
     about = _about(bench)
+    found = with_earlier(figures(bench.store), about["model"], out / "evaluation.json")
+    reached = targets(found)
     document = {"about": about, "targets": reached, **found}
     text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
     write_whole(out / "evaluation.json", text)
     write_whole(out / "evaluation.md", report.markdown(found, reached, about))
     plot(found, out / "evaluation.png")
+
+
+def with_earlier(found: Figures, model: str, path: Path) -> Figures:
+    """``found``, with what is published at ``path`` of the same ``model`` where it has nothing."""
+    if not path.is_file():
+        return found
+    earlier = json.loads(path.read_text(encoding="utf-8"))
+    if earlier["about"]["model"] != model:
+        return found
+    commands = earlier["commands"] | found["commands"]
+    return {key: row or earlier.get(key, row) for key, row in found.items()} | {
+        "commands": commands
+    }
 
 
 def _about(bench: Bench) -> dict[str, str]:

@@ -12,6 +12,8 @@ import numpy as np
 from dragoman.decoder import Slice
 from dragoman.models import sizes
 from dragoman.models.checkpoint import Checkpoint
+from dragoman.spec import ModelSpec
+from evaluation import delivered
 from evaluation.bench import Bench, Unavailable
 from evaluation.longform import measure
 from evaluation.noise import SAMPLE_RATE_HZ, pieces, sounds, with_noise
@@ -137,6 +139,19 @@ def talks(bench: Bench) -> None:
         bench.store.part(f"talks/{spoken}-{written}/{amounts.talk_minutes:g}min", make)
 
 
+def subtitles(bench: Bench) -> None:
+    """The same talks as files, and the subtitles that viewers get of them."""
+    amounts = bench.amounts
+    spec = ModelSpec(bench.model, bench.device)
+    for spoken, written in bench.pairs[: amounts.talks]:
+        said = talk(bench.build / "talks", spoken, amounts.talk_minutes)
+
+        def make(said=said, written=written) -> Iterator[Row]:
+            yield delivered.measure(said, written, spec)
+
+        bench.store.part(f"subtitles/{spoken}-{written}/{amounts.talk_minutes:g}min", make)
+
+
 MEASUREMENTS: dict[str, Callable[[Bench], None]] = {
     "utterances": utterances,
     "noise": noise,
@@ -144,4 +159,5 @@ MEASUREMENTS: dict[str, Callable[[Bench], None]] = {
     "peer": peer,
     "invented": invented,
     "talks": talks,
+    "subtitles": subtitles,
 }

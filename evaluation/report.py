@@ -37,6 +37,11 @@ minute. *Committed*: words count from when they can no longer change; *shown*: f
 last shown anew. simulstream's real-time factor adds up waiting and is an upper bound; processor
 time is seconds of all cores a second of sound."""
 
+SUBTITLES = """The same talks by `dragoman translate`. SubER counts, in percent, what has to be
+edited in words, line breaks and cues; the reference is what our own layout makes of the true
+sentences and their times, so it says nothing about where people would break lines. *Within the
+rules*: cues with which `dragoman check` finds no fault."""
+
 
 def markdown(found: Figures, targets: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     """The whole document."""
@@ -51,6 +56,11 @@ def markdown(found: Figures, targets: Mapping[str, Any], about: Mapping[str, Any
         ("What it knows of its errors", _confidence(found["confidence"]), CONFIDENCE),
         ("What it confuses", _confusions(found["confusions"]), ""),
         ("Talks", _talks(found["talks"]), _said(TALKS, "talks", found)),
+        (
+            "Subtitles",
+            _subtitles(found["subtitles"]),
+            _said(SUBTITLES, "subtitles", found),
+        ),
     ]
     parts = [HEAD, "\n".join(f"- {key}: {value}" for key, value in about.items()) + "\n"]
     for title, table, text in sections:
@@ -195,6 +205,17 @@ def _talks(talks: Mapping[str, Figures]) -> str:
         "chrF", "normalized erasure", "RTF", "lag", "processor time",
     )  # fmt: skip
     return _table(head, rows)
+
+
+def _subtitles(talks: Mapping[str, Figures]) -> str:
+    rows = [
+        (name, text, row["minutes"], f"{scores['suber']:.1f}", scores["cues"],
+         _percent(scores["within_rules"]))
+        for name, row in talks.items()
+        for text in ("transcript", "translation")
+        if (scores := row[text])
+    ]  # fmt: skip
+    return _table(("direction", "text", "minutes", "SubER", "cues", "within the rules"), rows)
 
 
 def _latencies(scores: Mapping[str, float]) -> list[str]:

@@ -1,14 +1,17 @@
 """Replicas of the stages behind the segmenter, which turn whole segments into captions.
 
 Between a batch and the actors. A segment is a session of one packet, and goes through the same
-scheduler and runners as live sound. It is alone in its call, so it depends on no other: any replica
-may take it, and take it again. A replica whose process ends is replaced, and what it was working on
-is given out anew; what waits for it waits here. Only that segment can be to blame, and is given up
-after a few deaths.
+scheduler and runners as live sound: segments that wait for a replica, of whatever files, share its
+next call, and so the passes of the model. Any replica may take a segment, and take it again.
+
+A replica whose process ends is replaced, and what it was working on is given out anew, each segment
+alone in its call now. So one that ends every process that works on it is found, and given up, and
+costs the others of its first call nothing but time.
 """
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import count
 from queue import SimpleQueue
@@ -18,11 +21,12 @@ from dragoman.errors import PipelineError
 from dragoman.pipeline.actors import ActorGroup, Host
 from dragoman.pipeline.recipes import Recipe, on_demand
 from dragoman.pipeline.runner import ActorDied, Failure, Packet
+from dragoman.spec import BATCH_SIZE
 from dragoman.stages.messages import Caption, SessionOptions, Speech
 
 log = logging.getLogger(__name__)
 
-QUEUED = 2  # segments a replica has: one it works on, one that waits
+QUEUED = 2  # calls a replica has: one it works on, one that waits
 TRIES = 3
 
 
@@ -42,9 +46,12 @@ Outcome = Caption | None | Failure
 class Pool:
     """Replicas and their jobs; made by :meth:`start`, used by one thread."""
 
-    def __init__(self, host: Host) -> None:
-        self._actors = ActorGroup(host, most=1)
+    def __init__(self, host: Host, batch_size: int = BATCH_SIZE) -> None:
+        self._actors = ActorGroup(host, most=batch_size)
+        self._room = QUEUED * batch_size  # jobs a replica has at most
         self._given: list[int] = []  # jobs of each replica
+        self._sent: list[int] = []  # those that the scheduler has
+        self._suspects: list[list[Job]] = []  # those that wait to be alone
         self._done: SimpleQueue[tuple[Job, int, Any]] = SimpleQueue()
         self._numbers = count()
 
@@ -55,13 +62,15 @@ class Pool:
         stages: Sequence[Recipe],
         workers: int | None = None,
         look: Recipe | None = None,
+        batch_size: int = BATCH_SIZE,
     ) -> "Pool":
-        """Loads ``workers`` replicas of ``stages``; None: as many as there is room for.
+        """Loads ``workers`` replicas of ``stages``; None: as many as there is room for. So many
+        segments as ``batch_size`` share a call.
 
         ``look`` is the stage that a replica makes for its first segment with pictures: sound alone
         never loads it. Raises PipelineError, DeviceError.
         """
-        pool = cls(host)
+        pool = cls(host, batch_size)
         try:
             seeing = [] if look is None else [on_demand(look)]
             pool._load(host.replicas([*seeing, *stages], workers))
@@ -79,7 +88,7 @@ class Pool:
 
     @property
     def full(self) -> bool:
-        return all(given >= QUEUED for given in self._given)
+        return not self._free()
 
     @property
     def given(self) -> int:
@@ -95,8 +104,8 @@ class Pool:
         return self._actors.ask("pid")
 
     def submit(self, job: Job) -> None:
-        """Gives ``job`` to the replica that has the least to do."""
-        replica = min(range(len(self)), key=self._given.__getitem__)
+        """Gives ``job`` to the replica that has the least to do; only if the pool is not `full`."""
+        replica = min(self._free(), key=self._given.__getitem__)
         if not self._given[replica]:
             self._actors.visit(replica)  # a process that ended before is not this segment's fault
         self._given[replica] += 1
@@ -109,34 +118,51 @@ class Pool:
         while first or not self._done.empty():
             first = False
             job, replica, future = self._done.get()
-            try:
-                outcome = _outcome(future.result())
-            except ActorDied as error:
-                log.warning("a worker process ended: a new one takes its place")
-                job.deaths += 1
-                if job.deaths < TRIES:
-                    self._send(job, replica)
-                    continue
-                message = (
-                    f"the process that worked on it ended {TRIES} times (killed, or out of memory)"
-                )
-                outcome = Failure("worker", error.kind, message, error.trace)
-            except Exception as error:
-                outcome = Failure.of("worker", error)
-            self._given[replica] -= 1
-            out.append((job, outcome))
+            self._sent[replica] -= 1
+            for outcome in self._outcomes(job, replica, future):
+                self._given[replica] -= 1
+                out.append((job, outcome))
+            if self._suspects[replica] and not self._sent[replica]:
+                self._send(self._suspects[replica].pop(0), replica)
         return out
+
+    def _free(self) -> list[int]:
+        """The replicas that take more; one with suspects tries each of them alone first."""
+        return [
+            replica
+            for replica, given in enumerate(self._given)
+            if given < self._room and not self._suspects[replica]
+        ]
+
+    def _outcomes(self, job: Job, replica: int, future: Future) -> list[Outcome]:
+        """What came of ``job``; nothing as yet where its process ended: it is a suspect then."""
+        try:
+            return [_caption(future.result())]
+        except ActorDied as error:
+            log.warning("a worker process ended: a new one takes its place")
+            job.deaths += 1
+            if job.deaths < TRIES:
+                self._suspects[replica].append(job)
+                return []
+            message = (
+                f"the process that worked on it ended {TRIES} times (killed, or out of memory)"
+            )
+            return [Failure("worker", error.kind, message, error.trace)]
+        except Exception as error:
+            return [Failure.of("worker", error)]
 
     def _send(self, job: Job, replica: int) -> None:
         key = f"segment/{next(self._numbers)}"
         packet = Packet(key, 0, [job.speech], last=True, options=job.options)
+        self._sent[replica] += 1
         future = self._actors.scheduler.send(packet, (replica,))
         future.add_done_callback(lambda done: self._done.put((job, replica, done)))
 
     def _load(self, replicas: Sequence[Sequence[Recipe]]) -> None:
         for stages in replicas:
             self._actors.add(stages)
-        self._given = [0] * len(replicas)
+        self._given, self._sent = [0] * len(replicas), [0] * len(replicas)
+        self._suspects = [[] for _ in replicas]
         try:
             self._actors.load()
         except ActorDied as error:
@@ -148,7 +174,7 @@ class Pool:
             ) from error
 
 
-def _outcome(batch: list[Caption] | Failure) -> Outcome:
+def _caption(batch: list[Caption] | Failure) -> Outcome:
     """The final caption of a segment, None when nothing was said in it."""
     if isinstance(batch, Failure):
         return batch

@@ -160,8 +160,10 @@ class RayHost(Host):
         if successor and not gpus and (spare := self._taken()):
             spare.become.remote(stages, self._turns)
             return _There(spare)
+        # A successor asks for no core: where a whole node has ended there may be none, and it would
+        # wait for one while others work.
         actor = ray.remote(RayRunner).options(
-            num_cpus=max(stage.cpus for stage in stages),
+            num_cpus=0 if successor else max(stage.cpus for stage in stages),
             num_gpus=sum(stage.gpus for stage in stages),
         )
         return _There(actor.remote(stages, successor, self._turns))

@@ -15,6 +15,7 @@ from dragoman.pipeline.batch_options import BatchOptions
 from dragoman.pipeline.inputs import find
 from dragoman.pipeline.pool import Pool
 from dragoman.pipeline.start import check_sizes, host, locate, read_ahead
+from dragoman.spec import BATCH_SIZE
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def translate(
     output_dir: Path | None = None,
     *,
     workers: int | None = None,
+    batch_size: int = BATCH_SIZE,
     ray: bool = True,
     bars: bool = False,
     dry_run: bool = False,
@@ -56,9 +58,10 @@ def translate(
 
     Outputs lie beside each file or in ``output_dir``. What was finished is kept if the generator is
     closed early: the same call goes on there. ``workers`` are processes of Ray, by default one for
-    each core or GPU; without ``ray`` this process works. ``bars`` allows a progress bar for a
-    download; a ``dry_run`` ends where the model would be loaded. An input that fails is a `Result`;
-    raises CheckpointError, SizeError, DeviceError and PipelineError.
+    each core or GPU; without ``ray`` this process works. ``batch_size`` segments share the passes
+    of the model; with 1 outputs are the same to the bit whatever happens. ``bars`` allows a
+    progress bar for a download; a ``dry_run`` ends where the model would be loaded. An input that
+    fails is a `Result`; raises CheckpointError, SizeError, DeviceError and PipelineError.
     """
     sources, lacking = find(paths, output_dir)
     if sources:
@@ -75,17 +78,17 @@ def translate(
         yield from batch.write()
         if batch.to_do:
             yield Planned(batch.to_do)
-            yield from _work(batch, options, workers, ray)
+            yield from _work(batch, options, workers, batch_size, ray)
     finally:
         batch.close()
 
 
 def _work(
-    batch: Batch, options: BatchOptions, workers: int | None, ray: bool
+    batch: Batch, options: BatchOptions, workers: int | None, batch_size: int, ray: bool
 ) -> Generator[Event, None, None]:
     with read_ahead(options.spec):
         where = host(ray, options.spec.address, workers or 1)
-        pool = Pool.start(where, batch.recipes, workers, batch.look)
+        pool = Pool.start(where, batch.recipes, workers, batch.look, batch_size)
     try:
         yield Ready(len(pool))
         yield from batch.run(pool)

@@ -41,6 +41,7 @@ TIERS = {
         "pipeline/test_kills.py",
         "pipeline/test_knock.py",
         "pipeline/test_lane.py",
+        "pipeline/test_nodes.py",
         "pipeline/test_pool.py",
         "pipeline/test_ray_actors.py",
         "pipeline/test_ray_of_our_own.py",

@@ -350,7 +350,8 @@ def test_killed_and_interrupted_runs_go_on_where_they_were(pool, seeing_folder, 
     first = shutil.copy(ROOT / "samples" / "talk.mp4", media / "uno.mp4")
     (second,) = media_files.copies(media, "dós 2.wav")
     out = tmp_path / "out"
-    args = (first, second, "-o", out, "--model", seeing_folder, "--workers", "2")
+    few = ("--workers", "2", "--batch-size", "1")  # so that there is a middle
+    args = (first, second, "-o", out, "--model", seeing_folder, *few)
 
     killed = start(*args)
     wait_for(killed, out, 4)

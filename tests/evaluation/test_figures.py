@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from evaluation.__main__ import with_earlier
 from evaluation.figures import figures, targets
 from evaluation.plots import plot
 from evaluation.report import markdown
@@ -115,5 +116,17 @@ def test_nothing_measured_is_a_document_too(tmp_path):
     folder = tmp_path / "none"
     folder.mkdir()
     found = figures(Store(tmp_path, str(folder), ""))
-    assert markdown(found, targets(found), {}).count("Not measured yet.") == 9
+    assert markdown(found, targets(found), {}).count("Not measured yet.") == 10
     assert plot(found, tmp_path / "evaluation.png")
+
+
+def test_what_was_published_of_the_model_stays(tmp_path):
+    path = tmp_path / "evaluation.json"
+    found = {"heard": {"kokoro": 1}, "talks": {}, "commands": {"utterances": "new"}}
+    assert with_earlier(found, "nano, 1 MB", path) == found
+    earlier = {"heard": {"kokoro": 2}, "talks": {"es-en": 3}, "commands": {"talks": "old"}}
+    path.write_text(json.dumps(earlier | {"about": {"model": "nano, 1 MB"}}))
+    commands = {"utterances": "new", "talks": "old"}
+    both = {"heard": {"kokoro": 1}, "talks": {"es-en": 3}, "commands": commands}
+    assert with_earlier(found, "nano, 1 MB", path) == both
+    assert with_earlier(found, "nano, 2 MB", path) == found

@@ -7,6 +7,7 @@ from dragoman.pipeline.chain import Chain
 from dragoman.pipeline.pool import Pool
 from dragoman.pipeline.recipes import Recipe
 from dragoman.pipeline.start import host
+from dragoman.spec import BATCH_SIZE
 
 
 def in_process(stages: Sequence[Recipe], look: Recipe | None = None) -> Chain:
@@ -20,7 +21,10 @@ def on_ray(stages: Sequence[Recipe], look: Recipe | None = None) -> Chain:
 
 
 def pool_of(
-    stages: Sequence[Recipe], workers: int | None = None, look: Recipe | None = None
+    stages: Sequence[Recipe],
+    workers: int | None = None,
+    look: Recipe | None = None,
+    batch_size: int = BATCH_SIZE,
 ) -> Pool:
     """Replicas as Ray actors, of the stages behind the segmenter."""
-    return Pool.start(host(ray=True), stages, workers, look)
+    return Pool.start(host(ray=True), stages, workers, look, batch_size)

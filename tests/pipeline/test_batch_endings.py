@@ -46,7 +46,7 @@ def undisturbed(media, tmp_path_factory) -> dict[str, bytes]:
 
 
 def translated(media: Path, out: Path, host: InProcess | None = None) -> dict[str, Result]:
-    pool = Pool.start(host or InProcess(), fakes()[1:], 2)
+    pool = Pool.start(host or InProcess(), fakes()[1:], 2, batch_size=2)
     try:
         return run(batch([media], out), pool)
     finally:
@@ -103,13 +103,13 @@ def test_a_run_that_is_killed_at_any_moment_is_made_good(
     assert outputs(tmp_path) == undisturbed
 
 
-@pytest.mark.parametrize("first", range(3))
+@pytest.mark.parametrize("first", range(4))
 def test_workers_that_die_change_nothing(media, undisturbed, tmp_path, first):
-    """Every third run of a segment ends its process; three in a row would end the file."""
+    """Every fourth run ends its process; three in a row of a segment would end the file."""
     host = Mortal()
-    host.begin(lambda stage, number: number % 3 == first)
+    host.begin(lambda stage, number: number % 4 == first)
     results = translated(media, tmp_path, host)
-    assert len(host.ended) >= 3
+    assert len(host.ended) >= 2
     assert {result.status for result in results.values()} == {"done"}
     assert outputs(tmp_path) == undisturbed
 

@@ -1,14 +1,9 @@
 """Drivers and addresses: each driver is a process of its own, the cluster one that people start."""
 
 import contextlib
-import os
-import shutil
-import signal
-import socket
 import socketserver
 import subprocess
 import sys
-import tempfile
 import textwrap
 import threading
 from pathlib import Path
@@ -16,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from dragoman.pipeline.knock import _header, knock
-from tests.waiting import PATIENCE_S, eventually
+from tests.pipeline.clusters import TOKEN, head, without_ray
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
-TOKEN = "0123456789abcdef" * 10  # longer than what a length of one byte can say
 
 
 def driver(address: str | None, **environment: str) -> list[str]:
@@ -49,11 +44,6 @@ def driver(address: str | None, **environment: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def without_ray() -> dict[str, str]:
-    """The environment without the settings of a Ray that this process may have started."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-
-
 @contextlib.contextmanager
 def listening(answer: bytes | None):
     """The address of a server that sends ``answer`` to whoever speaks, or says nothing at all."""
@@ -72,36 +62,11 @@ def listening(answer: bytes | None):
             server.shutdown()
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def cluster():
     """The address of a cluster of `ray start --head`, which lets in who has TOKEN."""
-    folder, port = tempfile.mkdtemp(prefix="ray-", dir="/tmp"), free_port()
-    # A session of its own, so that it can be ended without `ray stop`, which ends all of them.
-    head = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
-            *("--port", str(port), "--num-cpus", "2"),
-            *("--include-dashboard", "false", "--disable-usage-stats", "--temp-dir", folder),
-        ],
-        env={**without_ray(), "RAY_AUTH_TOKEN": TOKEN},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        eventually(lambda: Path(folder, "ray_current_cluster").exists() or head.poll())
-        yield f"127.0.0.1:{port}"
-    finally:
-        head.terminate()
-        head.wait(PATIENCE_S)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(head.pid, signal.SIGKILL)
-        shutil.rmtree(folder, ignore_errors=True)
+    with head(cpus=2) as address:
+        yield address
 
 
 def test_a_driver_with_the_token_joins_a_cluster(cluster):
