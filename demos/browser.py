@@ -118,13 +118,13 @@ def serve(
     """
     folder = Path(tempfile.mkdtemp(prefix="dragoman-")).resolve()  # nobody else may look into it
     os.environ["GRADIO_TEMP_DIR"] = str(folder / "gradio")  # read when the page is built
-    from dragoman.demos.browser_page import application
+    from dragoman.demos.browser_page import VIEWERS, application
     from dragoman.demos.browser_visitors import Visitors
 
     visitors = Visitors(chain, options, folder / "visitors")
     app = application(visitors, CLIP if CLIP.is_file() else None, [host, *names])
     try:
-        with serving(app, host, port, certificate) as url:
+        with serving(app, host, port, certificate, places=VIEWERS) as url:
             yield Served(url, visitors)
     finally:
         visitors.close()

@@ -3,7 +3,7 @@ const STORED = "dragoman-key";
 
 let key = "";
 let page = 0; // its number among those that had the key
-export let files = []; // names of the files that a transcript can be downloaded as
+export let choices = null; // what can be chosen for the next recording, and what is
 
 export const wait = (ms) => new Promise((done) => setTimeout(done, ms));
 export const part = (id) => document.getElementById(id);
@@ -30,6 +30,13 @@ export const read = async (answer) => {
   }
 };
 
+// An element with these properties and children.
+export const made = (tag, properties = {}, ...children) => {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+};
+
 // Names the page, by the key that it had if the server still knows that; says what is wrong.
 export const visit = async () => {
   const had = sessionStorage.getItem(STORED) || "";
@@ -37,7 +44,7 @@ export const visit = async () => {
     const answer = await fetch("api/visit", { method: "POST", body: had });
     const told = await answer.json();
     if (!answer.ok) return told.detail;
-    ({ key, page, files } = told);
+    ({ key, page, choices } = told);
     sessionStorage.setItem(STORED, key);
     return "";
   } catch (error) {

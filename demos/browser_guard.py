@@ -6,7 +6,8 @@ the page's own (DNS rebinding). So a request is refused
 
 * with a `Host` that is neither an address nor a name of this machine nor one that was allowed;
 * from another origin, as `Origin` or `Sec-Fetch-Site` tell, except for following a link to here;
-* for a path that the page does not use: of Gradio's routes only files of its own remain;
+* for a path that the page does not use: of Gradio's routes only files of its own remain, and of the
+  server's those of viewers, who may follow a link to here, too;
 * with a body that is larger than the route takes, before it is read where its length is told.
 
 What is unusual: it is plain ASGI, as what it wraps must not see what is refused. docs/security.md
@@ -20,6 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from dragoman.server.access import PAGE_HEADERS, VIEWERS
 from dragoman.server.guard import Body, Hosts, answering, same_origin
 
 API = "/api/"
@@ -43,23 +45,25 @@ class Guard:
             return await self._app(scope, receive, send)
         if scope["type"] != "http":  # the page uses no web sockets
             return await send({"type": "websocket.close", "code": 1008})
+        shown = PAGE_HEADERS if scope["path"].startswith(VIEWERS[0]) else {}
         body = Body(receive, Headers(scope=scope), _limit(scope["path"]), REMEDY)
         try:
             self._check(scope)
             body.check()
         except HTTPException as refused:
             answer = JSONResponse({"detail": refused.detail}, refused.status_code)
-            return await answer(scope, receive, answering(send, body))
-        await self._app(scope, body.receive, answering(send, body))
+            return await answer(scope, receive, answering(send, body, shown))
+        await self._app(scope, body.receive, answering(send, body, shown))
 
     def _check(self, scope: Scope) -> None:
         headers, path, method = Headers(scope=scope), scope["path"], scope["method"]
         host = headers.get("host", "")
         self._hosts.check(host)
-        entering = path == "/" and method in ("GET", "HEAD")
+        reading = method in ("GET", "HEAD")
+        entering = reading and (path == "/" or path.startswith(VIEWERS[0]))
         if not same_origin(headers, host, entering):
             raise HTTPException(403, "requests from other pages are refused")
-        if not (path.startswith(API) or (method in ("GET", "HEAD") and _is_shell(path))):
+        if not (path.startswith(API) or (reading and _is_shell(path))):
             raise HTTPException(404, "there is nothing here")
 
 
@@ -70,4 +74,4 @@ def _limit(path: str) -> int:
 
 
 def _is_shell(path: str) -> bool:
-    return path == "/" or path in SHELL or path.startswith(SHELL_FOLDERS)
+    return path == "/" or path in SHELL or path.startswith(SHELL_FOLDERS + VIEWERS)

@@ -10,16 +10,20 @@ still be finishing.
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
+from dragoman.demos.browser_history import History
+from dragoman.demos.browser_recorded import Recorded
+from dragoman.demos.browser_recording import Hole, Recording, kept, moved
 from dragoman.demos.browser_runs import PageSession
 from dragoman.errors import SessionError
 from dragoman.server.feed import WAITING_S, Feed
-from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Text
+from dragoman.server.streams import Transcript
+from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption
 
 RETRY_S = 5.0  # after a failure
 UNFINISHED = 2  # recordings of one page at once: one that finishes, and the next
@@ -29,7 +33,7 @@ STALLED_S = 10.0  # more is a failure that has not been told yet
 NOTED_S = 20.0  # so long a page says what its session went on after
 
 State = Literal["Ready", "Waiting for a free place", "Listening", "Finishing", "Stopped"]
-Begin = Callable[[Feed], PageSession]
+Begin = Callable[[Iterable[np.ndarray], Callable[[Caption], None]], PageSession]
 
 
 class Superseded(SessionError):
@@ -40,57 +44,26 @@ class TooFast(SessionError):
     """Sound that comes much faster than anybody speaks."""
 
 
-@dataclass(frozen=True)
-class Hole:
-    """Sound between two samples that was not heard, and why."""
-
-    start: int
-    end: int
-    why: str
-
-    @property
-    def sentence(self) -> str:
-        return f"{(self.end - self.start) / SAMPLE_RATE_HZ:.0f} s were not heard: {self.why}"
-
-
-@dataclass
-class _Recording:
-    """One uninterrupted recording and its session; ``start`` is where it begins in the whole,
-    ``hole`` what is missing before it, ``settled`` how many of its captions are rows.
-    """
-
-    start: int
-    feed: Feed
-    run: PageSession
-    hole: Hole | None
-    settled: int = 0
-
-    @property
-    def end(self) -> int:
-        return self.start + self.feed.samples
-
-    @property
-    def told(self) -> int:
-        """Where its captions end; what it heard behind them is lost if it failed."""
-        finals, partial = self.run.captions()
-        newest = [*finals[-1:], *([partial] if partial else [])]
-        return self.start + (newest[-1].end if newest else 0)
-
-    def moved(self, caption: Caption) -> Caption:
-        return replace(caption, start=caption.start + self.start, end=caption.end + self.start)
-
-
 class Live:
-    """What one page said; ``begin`` starts a session on the sound of a recording.
+    """What one page said; ``begin`` starts a session on the sound of a recording, which tells its
+    captions; ``record`` begins a file of that sound. ``told`` is called after each caption.
 
-    ``era`` counts how often it was cleared: rows of another era are of no use.
+    ``era`` counts how often it was cleared: rows of another era are of no use. ``viewers`` is what
+    others may see of it, ``pairs`` the languages of its rows, in the order in which they came.
     """
 
-    def __init__(self, begin: Begin) -> None:
+    def __init__(
+        self, begin: Begin, record: Callable[[], Recorded], told: Callable[[], None] = lambda: None
+    ) -> None:
         self.era = 0
-        self._begin_session = begin
+        self.viewers = Transcript()
+        self.history = History(self.viewers, told)
+        self.recorded = record()
+        self.pairs: list[tuple[str, str]] = []
+        self._begin_session, self._record, self._on_caption = begin, record, told
+        self._begun = 0
         self._rows: list[Caption | Hole] = []
-        self._recordings: list[_Recording] = []  # the last, and those before it not yet settled
+        self._recordings: list[Recording] = []  # the last, and those before it not yet settled
         self._lock = threading.RLock()
         self._take, self._place = 0, 0
         self._missed_s, self._why = 0.0, ""
@@ -123,9 +96,18 @@ class Live:
             for recording in self._recordings:
                 recording.feed.close()
                 recording.run.leave()
-            self._recordings, self._rows = [], []
+            self._recordings, self._rows, self.pairs = [], [], []
             self._missed_s = 0.0
             self.era += 1
+            self.history.close()
+            self.recorded.close()
+            self.history = History(self.viewers, self._on_caption, self.history.next)
+            self.recorded = self._record()
+
+    def close(self) -> None:
+        """Ends it for good."""
+        self.clear()
+        self.recorded.close()
 
     def rows(self, since: int = 0) -> tuple[list[Caption | Hole], list[Caption]]:
         """The settled rows but the first ``since``, and the captions that still may change."""
@@ -204,7 +186,7 @@ class Live:
             )
         return last.run.error
 
-    def _last(self) -> _Recording | None:
+    def _last(self) -> Recording | None:
         with self._lock:
             return self._recordings[-1] if self._recordings else None
 
@@ -250,7 +232,7 @@ class Live:
         self._settle()
         if sum(not recording.run.done for recording in self._recordings) >= UNFINISHED:
             return self._miss(len(mono) / rate_hz, "recordings before it were still finishing.")
-        self._begin(rate_hz).push(mono)
+        self._begin(rate_hz, len(mono) / rate_hz).push(mono)
 
     def _miss(self, seconds: float, why: str) -> None:
         """Notes that so much sound is not heard."""
@@ -258,7 +240,8 @@ class Live:
         self._why = why
         self.stop()
 
-    def _begin(self, rate_hz: int) -> Feed:
+    def _begin(self, rate_hz: int, waited_s: float) -> Feed:
+        """A recording of which ``waited_s`` are here already."""
         last = self._recordings[-1] if self._recordings else None
         end = last.end if last else 0
         start = end + round(self._missed_s * SAMPLE_RATE_HZ)
@@ -266,8 +249,20 @@ class Live:
         hole = Hole(lost, start, self._why) if start > lost else None
         self._missed_s = 0.0
         feed = Feed(rate_hz)
-        self._recordings.append(_Recording(start, feed, self._begin_session(feed), hole))
+        run = self._begin_session(self.recorded.heard(feed, start), self._noting(start, waited_s))
+        self._recordings.append(Recording(start, feed, run, hole))
         return feed
+
+    def _noting(self, start: int, waited_s: float) -> Callable[[Caption], None]:
+        """What takes the captions of a recording that begins at sample ``start``."""
+        self._begun += 1
+        history, number, began = self.history, self._begun, time.monotonic() - waited_s
+
+        def note(caption: Caption) -> None:
+            at_s = start / SAMPLE_RATE_HZ + time.monotonic() - began
+            history.note(number, moved(caption, start), at_s)
+
+        return note
 
     # Rows, with the lock held.
 
@@ -282,10 +277,12 @@ class Live:
             finals, partial = first.run.captions(first.settled)
             self._rows += map(first.moved, finals)
             first.settled += len(finals)
+            pairs = [(caption.language, caption.target_language) for caption in finals]
+            self.pairs = list(dict.fromkeys([*self.pairs, *pairs]))
             if not done or len(self._recordings) == 1:
                 return
             if partial is not None:  # its session failed
-                self._rows += map(first.moved, _kept(partial))
+                self._rows += map(first.moved, kept(partial))
             del self._recordings[0]
 
     def _open(self) -> list[Caption]:
@@ -295,13 +292,6 @@ class Live:
             unsettled = [*finals, *([partial] if partial else [])]
             found += map(recording.moved, unsettled)
         return found
-
-
-def _kept(partial: Caption) -> list[Caption]:
-    """What stays of a caption whose segment will never end: its committed words."""
-    said, written = Text(partial.transcript.committed), Text(partial.translation.committed)
-    final = replace(partial, kind="final", transcript=said, translation=written)
-    return [final] if said.whole else []
 
 
 def _ago(moment: float | None) -> float:

@@ -2,7 +2,11 @@
 //
 // The server sends every row once; what is shown here stays, whether the connection breaks or the
 // server forgets the page.
-import { address, ask, Broken, files, leave, part, read, visit, wait } from "./browser_calls.js";
+import { address, ask, Broken, leave, made, part, read, visit, wait } from "./browser_calls.js";
+import { choose, drawChoices } from "./browser_choices.js";
+import { drawSegments } from "./browser_inside.js";
+import { keys } from "./browser_keys.js";
+import { drawShared, share } from "./browser_share.js";
 import { explain, halt, listen, recording, whenRecordingBegins } from "./browser_sound.js";
 import { drawVideo, holds, watch, working } from "./browser_video.js";
 
@@ -11,6 +15,7 @@ const IDLE_MS = 2000;
 
 let has = { era: -1, rows: 0 }; // of the transcript
 let saved = 0; // rows that were downloaded
+let drawn = []; // names of files
 let listening = false;
 let follows = true; // the reader looks at the newest row, not at older ones
 let forgotten = false;
@@ -41,7 +46,8 @@ const drawLive = (told) => {
   document.querySelector(".dg-empty").hidden = Boolean(told.count || told.open);
   if (follows) toEnd();
   drawStatus(told);
-  drawFiles();
+  drawFiles(told.files);
+  drawSegments(told.era, told.count);
 };
 
 const drawStatus = (told) => {
@@ -50,29 +56,29 @@ const drawStatus = (told) => {
   text("dg-clock", told.clock === "0:00" ? "" : told.clock);
   text("dg-lag", told.lag);
   text("dg-note", told.note);
+  drawShared(told.shared);
   text("dg-problem", told.problem);
   part("dg-problem").hidden = !told.problem;
   const on = told.state === "Listening" && !told.lag && !told.problem;
   part("dg-state").parentElement.className = "dg-status " + (on ? "dg-on" : "dg-off");
 };
 
-// The links are the same as long as there is something to download.
-const drawFiles = () => {
-  const place = part("dg-live-links");
-  if (!has.rows || place.childElementCount) {
-    if (!has.rows) place.replaceChildren();
-    return;
-  }
-  const list = document.createElement("div");
-  list.className = "dg-downloads";
-  list.append(Object.assign(document.createElement("span"), { textContent: "Download" }));
-  for (const name of files) {
-    const link = document.createElement("a");
-    Object.assign(link, { href: address("live", name), download: name, textContent: name });
-    link.addEventListener("click", () => (saved = has.rows));
+// The links change with their names only: what they lead to is written when it is asked for.
+const drawFiles = (names) => {
+  const offered = has.rows ? names : [];
+  if (offered.join() === drawn.join()) return;
+  drawn = offered;
+  part("dg-live-links").replaceChildren(...(offered.length ? [downloads(offered)] : []));
+};
+
+const downloads = (names) => {
+  const list = made("div", { className: "dg-downloads" }, made("span", { textContent: "Download" }));
+  for (const name of names) {
+    const link = made("a", { href: address("live", name), download: name, textContent: name });
+    if (name !== "live.wav") link.addEventListener("click", () => (saved = has.rows));
     list.append(link);
   }
-  place.append(list);
+  return list;
 };
 
 let wake = () => {};
@@ -92,7 +98,8 @@ const look = async () => {
 const forget = async () => {
   if (!has.rows && !recording()) {
     has = { era: -1, rows: 0 };
-    return visit();
+    await visit();
+    return drawChoices();
   }
   forgotten = true;
   if (recording()) halt();
@@ -123,7 +130,11 @@ const start = async () => {
   follow(document.querySelector(".dg-live"));
   watch(() => wake());
   whenRecordingBegins(() => wake());
+  document.addEventListener("click", (event) => event.target.closest("[role=tab]") && wake());
   part("dg-clear").addEventListener("click", clear);
+  choose(recording);
+  share();
+  keys();
   window.addEventListener("beforeunload", (event) => {
     if (recording() || working() || has.rows > saved) event.preventDefault();
   });
@@ -133,16 +144,18 @@ const start = async () => {
     text("dg-problem", problem);
     part("dg-problem").hidden = false;
   }
+  drawChoices();
   document.body.classList.add("dg-ready");
   await poll();
 };
 
 // Gradio draws the page's parts before or after this script has come.
-const drawn = () => ["dg-record", "dg-clear", "dg-rows", "dg-live-links"].every(part);
-if (drawn()) start();
+const PARTS = ["dg-language", "dg-record", "dg-rows", "dg-live-links", "dg-keys-close"];
+const complete = () => PARTS.every(part);
+if (complete()) start();
 else {
   const watched = new MutationObserver(() => {
-    if (!drawn()) return;
+    if (!complete()) return;
     watched.disconnect();
     start();
   });

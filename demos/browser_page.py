@@ -8,8 +8,10 @@ routes by which a page of Gradio's is driven, as they cannot tell the page from 
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from html import escape
 from pathlib import Path
+from typing import Any
 
 from starlette.types import ASGIApp
 
@@ -20,15 +22,19 @@ from fastapi import FastAPI, Request, Response  # noqa: E402
 from gradio.themes import Base  # noqa: E402
 from starlette.requests import ClientDisconnect  # noqa: E402
 
-from dragoman.demos import browser_view as view  # noqa: E402
+from dragoman.demos import browser_parts as parts  # noqa: E402
 from dragoman.demos.browser_guard import Guard  # noqa: E402
 from dragoman.demos.browser_routes import routes  # noqa: E402
 from dragoman.demos.browser_visitors import Visitors  # noqa: E402
-from dragoman.models import languages  # noqa: E402
+from dragoman.server.access import answer  # noqa: E402
+from dragoman.server.limits import Limits, Places  # noqa: E402
+from dragoman.server.refusals import Refusal  # noqa: E402
+from dragoman.server.viewers import Viewers, asset  # noqa: E402
 
 HERE = Path(__file__).parent
 FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif")
 MONO = ("ui-monospace", "Consolas", "DejaVu Sans Mono", "monospace")
+VIEWERS = Limits().viewers
 SCRIPT = '<script type="module" src="api/scripts/browser_page.js"></script>'
 
 
@@ -39,6 +45,8 @@ def application(visitors: Visitors, clip: Path | None, names: Sequence[str] = ()
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(routes(visitors, clip))
     app.add_exception_handler(ClientDisconnect, _left)
+    app.add_exception_handler(Refusal, _refused)
+    _add_viewers(app, visitors)
     gr.mount_gradio_app(
         app,
         _layout(visitors, clip is not None),
@@ -56,52 +64,44 @@ def application(visitors: Visitors, clip: Path | None, names: Sequence[str] = ()
     return Guard(app, names)
 
 
+def _add_viewers(app: FastAPI, visitors: Visitors) -> None:
+    """The server's own routes for who watches."""
+    viewers = Viewers(visitors.watched, Places(VIEWERS, "viewers"))
+    add: Callable[..., None] = app.add_api_route
+    add("/v1/captions/{key}", viewers.stream, response_model=None)
+    add("/captions/{key}", viewers.page, response_model=None)
+    add("/captions/assets/{name}", asset, response_model=None)
+
+
+async def _refused(request: Request, error: Any) -> Response:
+    return answer(error)
+
+
 async def _left(request: Request, error: Exception) -> Response:
     """A page that was closed while it sent something: nobody waits for an answer."""
     return Response(status_code=499)
 
 
 def _layout(visitors: Visitors, has_clip: bool) -> gr.Blocks:
-    source = languages.find(visitors.options.language).name
-    target = languages.find(visitors.options.target_language).name
-    with gr.Blocks(title=f"Dragoman: {source} to {target}", analytics_enabled=False) as blocks:
-        gr.HTML(
-            f'<header class="dg-header"><h1>Dragoman</h1><p>{source} → {target}</p>'
-            f"<small>{Path(visitors.model).name}</small></header>"
-        )
+    with gr.Blocks(title="Dragoman", analytics_enabled=False) as blocks:
+        gr.HTML(parts.HEADER.format(model=escape(visitors.choices.model)))
         with gr.Tab("Live", id="live"):
-            _live_tab()
+            gr.HTML(parts.PROBLEMS)
+            gr.HTML(parts.LIVE_BAR)
+            gr.HTML(parts.LIVE, elem_id="dg-captions")
+            gr.HTML(parts.LIVE_FILES, elem_id="dg-live-files")
         with gr.Tab("Video", id="video"):
-            _video_tab(visitors, has_clip)
+            clip = parts.CLIP if has_clip else ""
+            gr.HTML(parts.UPLOAD.format(clip=clip), elem_id="dg-upload")
+            gr.HTML(parts.WORKING, elem_id="dg-video-status")
+            gr.HTML('<div id="dg-watch"></div>', elem_id="dg-player")
+            gr.HTML('<div id="dg-video-links"></div>', elem_id="dg-video-files")
+            gr.HTML(parts.TABLE, elem_id="dg-table")
+            gr.HTML('<div id="dg-frames"></div>', elem_id="dg-gallery")
+        with gr.Tab("Inside", id="inside"):
+            gr.HTML(parts.INSIDE)
+        gr.HTML(parts.SHARE + parts.KEYS, elem_id="dg-dialogs")
     return blocks
-
-
-def _live_tab() -> None:
-    gr.HTML(view.PROBLEMS)
-    with gr.Row(elem_classes="dg-bar"):
-        gr.HTML(view.MICROPHONE, elem_id="dg-microphone")
-        gr.HTML(view.STATUS, elem_id="dg-status")
-        gr.Button("Clear", elem_id="dg-clear", scale=0, min_width=110)
-    gr.HTML(view.LIVE, elem_id="dg-captions")
-    gr.HTML('<div id="dg-live-links"></div>', elem_id="dg-live-files")
-
-
-def _video_tab(visitors: Visitors, has_clip: bool) -> None:
-    with gr.Row(elem_classes="dg-bar"):
-        gr.HTML(view.upload(), elem_id="dg-upload")
-        if has_clip:
-            gr.Button(
-                "Try the bundled clip",
-                variant="primary",
-                elem_id="dg-clip",
-                scale=0,
-                min_width=230,
-            )
-    gr.HTML(view.WORKING, elem_id="dg-video-status")
-    gr.HTML('<div id="dg-watch"></div>', elem_id="dg-player")
-    gr.HTML('<div id="dg-video-links"></div>', elem_id="dg-video-files")
-    gr.HTML(view.table(visitors.options), elem_id="dg-table")
-    gr.HTML('<div id="dg-frames"></div>', elem_id="dg-gallery")
 
 
 def _theme() -> Base:

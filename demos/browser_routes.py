@@ -9,6 +9,7 @@ busy machine (measured), its queue reloads the page when the connection breaks, 
 uploads from anybody.
 """
 
+import json
 import mimetypes
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -17,13 +18,16 @@ from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, HTTPException, Query, Request
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from dragoman.demos import browser_state as state
 from dragoman.demos.browser_live import Superseded, TooFast
-from dragoman.demos.browser_visitors import Full, Visitor, Visitors, link
-from dragoman.errors import InputError
+from dragoman.demos.browser_recorded import Wav
+from dragoman.demos.browser_visitor import Full, Visitor, link
+from dragoman.demos.browser_visitors import Visitors
+from dragoman.errors import InputError, UsageError
+from dragoman.server.viewers import code_of
 
 HERE = Path(__file__).parent
 SCRIPTS = {path.name: path for path in HERE.glob("browser_*.js")}
@@ -40,9 +44,15 @@ def routes(visitors: Visitors, clip: Path | None) -> APIRouter:
     add("/state/{key}", page.state)
     add("/hear/{key}", page.hear, methods=["POST"])
     add("/stop/{key}", page.stop, methods=["POST"])
+    add("/choices/{key}", page.choose, methods=["POST"])
+    add("/inside/{key}", page.segments)
+    add("/inside/{key}/{number}", page.segment)
+    add("/inside/{key}/{number}/sound.wav", page.segment_sound, response_model=None)
+    add("/share/{key}", page.share, methods=["POST"])
+    add("/share/{key}", page.unshare, methods=["DELETE"])
     add("/clear/{key}", page.clear, methods=["POST"])
     add("/bye/{key}", page.bye, methods=["POST"])
-    add("/live/{key}/{name}", page.live_file)
+    add("/live/{key}/{name}", page.live_file, response_model=None)
     add("/video/{key}", page.upload, methods=["POST"])
     add("/video/{key}", page.close_video, methods=["DELETE"])
     add("/clip/{key}", page.play_clip, methods=["POST"])
@@ -71,8 +81,8 @@ class _Page:
                 visitor = await run_in_threadpool(self._visitors.new)
             except Full as error:
                 raise HTTPException(503, str(error)) from None
-        files = state.live_files(self._visitors)
-        return {"key": visitor.key, "page": visitor.enter(), "files": files}
+        choices = state.chosen(visitor, self._visitors)
+        return {"key": visitor.key, "page": visitor.enter(), "choices": choices}
 
     def state(
         self, key: str, era: int = 0, rows: int = 0, number: int = 0, lines: int = 0, whole: int = 0
@@ -110,6 +120,45 @@ class _Page:
     def stop(self, key: str, take: int = Query(ge=0)) -> dict[str, bool]:
         self._of(key).live.stop(take)
         return {"stopped": True}
+
+    async def choose(self, key: str, request: Request) -> dict[str, Any]:
+        """Takes what was chosen for the next recording or file."""
+        visitor, body = self._of(key), await request.body()
+        try:
+            told = json.loads(body)
+            if not isinstance(told, dict):
+                raise UsageError("expected an object with what was chosen")
+            visitor.options = self._visitors.choices.applied(visitor.options, told)
+        except ValueError as error:  # so are errors of usage
+            raise HTTPException(400, str(error)) from None
+        return state.chosen(visitor, self._visitors)
+
+    def segments(self, key: str) -> list[dict[str, Any]]:
+        """What the Inside tab can show, the newest first."""
+        return state.segments(self._of(key))
+
+    def segment(self, key: str, number: int) -> dict[str, Any]:
+        found = state.segment(self._of(key), number)
+        if found is None:
+            raise HTTPException(404, "this segment is not kept any more")
+        return found
+
+    def segment_sound(self, key: str, number: int) -> Response:
+        found = state.segment_sound(self._of(key), number)
+        if found is None:
+            raise HTTPException(404, "this segment is not kept any more")
+        return _sound(found)
+
+    async def share(self, key: str, request: Request) -> dict[str, str]:
+        """A link for viewers, and a QR code of it below the address that the page has."""
+        visitor, base = self._of(key), (await request.body()).decode("utf-8", "replace")
+        path = f"captions/{visitor.share().key}"
+        return {"path": path, "code": await run_in_threadpool(code_of, base + path)}
+
+    async def unshare(self, key: str) -> dict[str, bool]:
+        """Ends the link."""
+        self._of(key).unshare()
+        return {"ended": True}
 
     def clear(self, key: str) -> dict[str, bool]:
         self._of(key).live.clear()
@@ -149,10 +198,12 @@ class _Page:
         self._of(key).close_video(number)
         return {"closed": True}
 
-    def live_file(self, key: str, name: str) -> FileResponse:
+    def live_file(self, key: str, name: str) -> Response:
         visitor = self._of(key)
-        if name not in state.live_files(self._visitors):
+        if name not in state.live_files(visitor):
             raise HTTPException(404, "no such file")
+        if name == state.SOUND:
+            return _sound(visitor.live.recorded.wav())
         return _download(state.write_live(visitor, self._visitors, name))
 
     def video_file(self, key: str, number: int, name: str) -> FileResponse:
@@ -176,6 +227,11 @@ def _open(visitor: Visitor, media: Path) -> dict[str, bool]:
     except InputError as error:
         raise HTTPException(415, str(error)) from None
     return {"begun": True}
+
+
+def _sound(wav: Wav) -> StreamingResponse:
+    size, parts = wav
+    return StreamingResponse(parts, 200, {"Content-Length": str(size)}, "audio/wav")
 
 
 def _download(path: Path) -> FileResponse:

@@ -7,7 +7,7 @@ and so many places of one kind; a session waits in its thread until one is free.
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from typing import Any
 
@@ -28,6 +28,7 @@ class PageSession:
     what it went on after, the last time, and ``warned_at`` when that was.
 
     ``places`` bounds how many run at once: it is taken by the session's thread, and given back.
+    ``tell`` hears of each caption in that thread.
     """
 
     def __init__(
@@ -38,12 +39,14 @@ class PageSession:
         pace: Pace,
         places: threading.Semaphore,
         frames: Iterable[Picture] | None = None,
+        tell: Callable[[Caption], None] = lambda caption: None,
     ) -> None:
         self.error = self.warned = ""
         self.warned_at: float | None = None  # on the monotonic clock, as `ended_at`
         self.ended_at: float | None = None
         self.waits = True  # for a place
         self._session = Session(chain, pieces, options, pace, frames=frames, warn=self._warn)
+        self._tell = tell
         self._finals: list[Caption] = []
         self._partial: Caption | None = None
         self._lock = threading.Lock()
@@ -98,6 +101,7 @@ class PageSession:
             for caption in captions:
                 if self._left.is_set():
                     return
+                self._tell(caption)  # first: who sees it here may ask there
                 with self._lock:
                     if caption.kind == "final":
                         self._finals.append(caption)

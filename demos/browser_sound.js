@@ -26,6 +26,15 @@ const EXPLAIN = {
   superseded: "Another tab of this page is recording: this one has stopped.",
   ended:
     "The microphone went away. Connect it, and press Record again; what was heard is kept.",
+  muted:
+    "The microphone is muted by the system or by a switch on it. Unmute it; recording goes on.",
+  silent:
+    "No sound at all comes from the microphone. Look whether it is muted, at its own switch or in " +
+    "the system's sound settings, or choose another one. Recording goes on.",
+  NotSupportedError:
+    "This browser cannot take the rate at which the microphone runs. Set the microphone and the " +
+    "loudspeaker to the same rate in the system's sound settings (48 kHz is usual), or use " +
+    "Chrome, Edge or Safari.",
 };
 EXPLAIN.SecurityError = EXPLAIN.NotAllowedError;
 EXPLAIN.OverconstrainedError = EXPLAIN.NotFoundError;
@@ -42,6 +51,7 @@ export const explains = (why) => shown === EXPLAIN[why];
 // Without these there is no microphone, and browsers hide them from pages that are not secure.
 const secure = () => window.isSecureContext && navigator.mediaDevices && window.AudioWorkletNode;
 
+const SILENT_S = 4; // of exact zeros, which no microphone gives that is on
 const SEND_EVERY_MS = 250;
 const SEND_AT_MOST_S = 5; // in one request
 const KEEP_S = 60; // while the server does not answer
@@ -62,14 +72,16 @@ const TAP = `registerProcessor("dg-tap", class extends AudioWorkletProcessor {
 });`;
 
 class Take {
-  constructor(stream) {
+  // The context's rate is the browser's choice, unless it is named.
+  constructor(stream, sampleRate) {
     this.stream = stream;
-    this.context = new AudioContext();
+    this.context = new AudioContext(sampleRate ? { sampleRate } : {});
     this.rate = this.context.sampleRate;
     this.name = Date.now(); // grows from one recording of the page to the next
     this.waiting = []; // Int16Array blocks that were not sent yet
     this.samples = 0; // in them
     this.sent = 0; // samples that arrived
+    this.silent = 0; // samples without any sound
     this.over = false;
   }
 
@@ -94,12 +106,19 @@ class Take {
       peak = Math.max(peak, Math.abs(value));
     });
     meter(peak);
+    this.notice(peak, block.length);
     if (this.samples > KEEP_S * this.rate) {
       this.samples -= this.waiting[0].length;
       this.sent += this.waiting.shift().length; // lost; its place stays empty
     }
     this.waiting.push(sound);
     this.samples += sound.length;
+  }
+
+  notice(peak, samples) {
+    this.silent = peak ? 0 : this.silent + samples;
+    if (this.silent > SILENT_S * this.rate && !shown) explain("silent");
+    if (peak && explains("silent")) explain("");
   }
 
   async send() {
@@ -177,25 +196,47 @@ export const record = async () => {
 
 const open = async () => {
   const chosen = part("dg-devices").value;
-  let stream, opened;
+  let stream;
   try {
     stream = await navigator.mediaDevices.getUserMedia({
       audio: chosen ? { deviceId: { exact: chosen } } : true,
     });
     explain("");
-    opened = new Take(stream);
-    await opened.start();
+    take = await begin(stream);
   } catch (error) {
-    if (opened) opened.stop();
+    for (const track of stream?.getTracks() ?? []) track.stop();
     return explain(error.name);
   }
-  take = opened;
-  stream.getAudioTracks()[0].addEventListener("ended", () => {
+  const [track] = stream.getAudioTracks();
+  attend(track, take);
+  list(track.getSettings().deviceId);
+};
+
+// Firefox takes a microphone only into a context of its own rate.
+const begin = async (stream) => {
+  const { sampleRate } = stream.getAudioTracks()[0].getSettings();
+  for (const rate of [undefined, sampleRate]) {
+    const opened = new Take(stream, rate);
+    try {
+      await opened.start();
+      return opened;
+    } catch (error) {
+      opened.context.close();
+      if (error.name !== "NotSupportedError" || rate === sampleRate) throw error;
+    }
+  }
+};
+
+// What happens to the microphone while it is used.
+const attend = (track, opened) => {
+  track.addEventListener("ended", () => {
     if (take !== opened) return;
     halt();
     explain("ended");
   });
-  list(stream.getAudioTracks()[0].getSettings().deviceId);
+  track.addEventListener("mute", () => take === opened && explain("muted"));
+  track.addEventListener("unmute", () => explains("muted") && explain(""));
+  if (track.muted) explain("muted");
 };
 
 export const halt = () => {
@@ -224,8 +265,14 @@ const list = async (current) => {
   choice.hidden = found.length < 2;
 };
 
+// One was plugged in, or out.
+const relist = () => list(part("dg-devices").value);
+
 export const listen = () => {
-  if (!secure()) explain("insecure");
+  if (secure()) {
+    relist();
+    navigator.mediaDevices.addEventListener("devicechange", relist);
+  } else explain("insecure");
   part("dg-record").addEventListener("click", () => (take ? halt() : record()));
   part("dg-devices").addEventListener("change", () => {
     if (!take) return;

@@ -5,13 +5,19 @@ times a second, so an answer costs what is new: rows are sent once, and files ar
 somebody downloads them.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from dragoman.demos import browser_inside as inside
 from dragoman.demos import browser_view as view
+from dragoman.demos.browser_recorded import Wav
 from dragoman.demos.browser_video import Video
-from dragoman.demos.browser_visitors import Visitor, Visitors
-from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption
+from dragoman.demos.browser_visitor import Visitor
+from dragoman.demos.browser_visitors import Visitors
+from dragoman.stages.messages import SAMPLE_RATE_HZ, SessionOptions
+
+SOUND = "live.wav"
 
 
 def live(visitor: Visitor, era: int, since: int) -> dict[str, Any]:
@@ -35,6 +41,8 @@ def live(visitor: Visitor, era: int, since: int) -> dict[str, Any]:
         "lag": view.lag(told.lag_s),
         "note": told.note,
         "problem": told.problem,
+        "files": live_files(visitor),
+        "shared": visitor.shared is not None,
     }
 
 
@@ -55,6 +63,7 @@ def video(
         "rows": [view.line(caption) for caption in lines],
         "running": not done,
         "name": shown.media.name,
+        "heads": view.heads(shown.options),
     }
     if not done:
         waits = shown.run.waits
@@ -75,14 +84,14 @@ def _finished(visitor: Visitor, visitors: Visitors, shown: Video) -> dict[str, A
             shown.media.name,
             visitors.model,
             shown.captions(),
-            visitors.options,
+            shown.options,
             shown.run.heard_s,
             shown.warnings,
         )
     root = f"api/video/{visitor.key}/{visitor.videos}"
     said = " ".join([shown.media.name, *(f"· {warning}" for warning in shown.warnings)])
     spoken = shown.captions()
-    tracks = view.tracks(shown.saved, visitors.options)
+    tracks = view.tracks(shown.saved, shown.options)
     return {
         "whole": visitor.videos,
         "status": view.done(said) if spoken else view.problem("No speech was heard in this file."),
@@ -92,26 +101,68 @@ def _finished(visitor: Visitor, visitors: Visitors, shown: Video) -> dict[str, A
     }
 
 
-def live_files(visitors: Visitors) -> list[str]:
-    """The names of the files that a transcript can be downloaded as."""
-    return view.file_names("live", visitors.options)
+def chosen(visitor: Visitor, visitors: Visitors) -> dict[str, Any]:
+    """What is chosen for the next recording or file, and what there is to choose from."""
+    return visitors.choices.offered(visitor.options)
+
+
+def live_files(visitor: Visitor) -> list[str]:
+    """The names of the files that a transcript can be downloaded as: its sound, and subtitles for
+    each pair of languages in it.
+    """
+    sound = [SOUND] if visitor.live.recorded.samples else []
+    return sound + [name for names in _live_files(visitor) for name in names]
 
 
 def write_live(visitor: Visitor, visitors: Visitors, name: str) -> Path:
-    """Writes one of `live_files` as the transcript is now."""
+    """Writes one of `live_files` but the sound as the transcript is now."""
     told = visitor.live
-    captions: list[Caption] = told.captions()
+    number = next(at for at, names in enumerate(_live_files(visitor)) if name in names)
+    options = _options(visitor, told.pairs[number])
+    spoken = [c for c in told.captions() if (c.language, c.target_language) == told.pairs[number]]
     warnings = [
         f"{view.clock_s(hole.start / SAMPLE_RATE_HZ)}: {hole.sentence}" for hole in told.holes
     ]
     (path,) = view.save(
-        visitor.folder,
-        "live",
-        visitors.model,
-        captions,
-        visitors.options,
-        told.heard_s,
-        warnings,
+        visitor.folder, _stem(number), visitors.model, spoken, options, told.heard_s, warnings,
         only=name,
-    )
+    )  # fmt: skip
     return path
+
+
+def segments(visitor: Visitor) -> list[dict[str, Any]]:
+    """What the Inside tab can show."""
+    return inside.listed(visitor.live.history.finished())
+
+
+def segment(visitor: Visitor, number: int) -> dict[str, Any] | None:
+    """One of `segments`, all of it; None for another."""
+    told = visitor.live
+    updates = told.history.updates(number)
+    if not updates or updates[-1].caption.kind != "final":
+        return None
+    return inside.segment(updates, told.recorded, visitor.options)
+
+
+def segment_sound(visitor: Visitor, number: int) -> Wav | None:
+    """The sound of one of `segments`; None for another."""
+    updates = visitor.live.history.updates(number)
+    if not updates:
+        return None
+    last = updates[-1].caption
+    return visitor.live.recorded.wav(last.start, last.end)
+
+
+def _live_files(visitor: Visitor) -> list[list[str]]:
+    return [
+        view.file_names(_stem(number), _options(visitor, pair))
+        for number, pair in enumerate(visitor.live.pairs)
+    ]
+
+
+def _stem(number: int) -> str:
+    return "live" if not number else f"live-{number + 1}"
+
+
+def _options(visitor: Visitor, pair: tuple[str, str]) -> SessionOptions:
+    return replace(visitor.options, language=pair[0], target_language=pair[1])

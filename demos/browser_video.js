@@ -51,6 +51,7 @@ export const drawVideo = (told) => {
   if (sending || !part("dg-file")) return; // the tab was not opened yet
   if (!told.number) return has.number ? (empty(), say("")) : undefined;
   if (told.number !== has.number) empty();
+  part("dg-table").querySelectorAll("th").forEach((head, i) => (head.textContent = told.heads[i]));
   if (told.since === has.lines) {
     const rows = part("dg-table").querySelector("tbody");
     rows.insertAdjacentHTML("beforeend", told.rows.join(""));

@@ -31,7 +31,7 @@ class Video:
     def __init__(
         self, chain: Chain, media: Path, options: SessionOptions, places: threading.Semaphore
     ) -> None:
-        self.media = media
+        self.media, self.options = media, options
         self.info = probe(media)
         self.warnings: list[str] = []
         self.saved: list[Path] | None = None  # its files, once they are written

@@ -1,4 +1,4 @@
-"""What the page shows, as HTML, and the files that it offers: captions, table, player, pictures.
+"""What changes on the page, as HTML, and the files that it offers.
 
 Every text that came from outside is escaped. Files are named relative to the page, so that it also
 works behind a proxy.
@@ -9,52 +9,16 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from dragoman.demos.browser_live import Hole
+from dragoman.demos.browser_recording import Hole
 from dragoman.demos.certainty import parts
 from dragoman.demos.terminal import clock
 from dragoman.models import languages
 from dragoman.pipeline import outputs
 from dragoman.pipeline.documents import document
 from dragoman.pipeline.formats import USUAL
-from dragoman.pipeline.inputs import MEDIA_SUFFIXES
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, SessionOptions, Text, VideoFrame
 
-MICROPHONE = (
-    '<div class="dg-microphone"><button id="dg-record" aria-pressed="false">Record</button>'
-    '<div class="dg-meter" title="What the microphone hears" aria-hidden="true">'
-    '<div id="dg-level"></div></div>'
-    '<select id="dg-devices" aria-label="Microphone" hidden></select></div>'
-)
-# What changes each second is outside of what a screen reader tells.
-STATUS = (
-    '<p class="dg-status dg-off"><span id="dg-state" role="status">Ready</span> '
-    '<span id="dg-clock"></span> <span id="dg-lag"></span> '
-    '<span id="dg-note" role="status"></span></p>'
-)
-PROBLEMS = (
-    '<div id="dg-mic" class="dg-help" role="alert" hidden></div>'
-    '<div id="dg-problem" class="dg-help" role="alert" hidden></div>'
-)
-LIVE = (
-    '<div class="dg-live" role="log" aria-label="Captions" tabindex="0">'
-    '<p class="dg-empty">Press <b>Record</b> and speak. '
-    "What you say appears here, with its translation.</p>"
-    '<div id="dg-rows"></div><div id="dg-open" aria-live="off"></div></div>'
-)
-UPLOAD = (
-    '<div class="dg-drop"><label for="dg-file">Choose a video or audio file</label>'
-    '<span>or drop it here</span><input type="file" id="dg-file" accept="{}"></div>'
-)
-WORKING = (
-    '<div class="dg-working"><div id="dg-progress"></div><div id="dg-video-line"></div>'
-    '<button id="dg-close" hidden>Close file</button></div>'
-)
 _CLASSES = {"sure": "", "unsure": ' class="dg-unsure"', "tail": ' class="dg-tail"'}
-
-
-def upload() -> str:
-    """Where a file is chosen; what the command line finds in folders is offered here, too."""
-    return UPLOAD.format(",".join(sorted(MEDIA_SUFFIXES)))
 
 
 def is_shown(row: Caption | Hole) -> bool:
@@ -92,11 +56,10 @@ def problem(text: str) -> str:
     return _status("dg-bad", escape(text))
 
 
-def table(options: SessionOptions) -> str:
-    """The head of the table of what is said in a file; `line` makes its rows."""
-    names = [languages.find(options.language).name, languages.find(options.target_language).name]
-    head = "".join(f"<th>{name}</th>" for name in ("Time", *names))
-    return f'<table class="dg-table"><thead><tr>{head}</tr></thead><tbody></tbody></table>'
+def heads(options: SessionOptions) -> list[str]:
+    """What stands above the columns of the table of what is said in a file."""
+    spoken, written = options.language, options.target_language
+    return ["Time", languages.find(spoken).name, languages.find(written).name]
 
 
 def line(caption: Caption) -> str:

@@ -69,7 +69,8 @@ def application(
 
 
 def _add_routes(app: FastAPI, hub: Hub, speakers: Speakers) -> None:
-    files, realtime, viewers = Files(hub), Realtime(hub, speakers), Viewers(hub, speakers)
+    files, realtime = Files(hub), Realtime(hub, speakers)
+    viewers = Viewers(speakers.watched, hub.viewers, hub.metrics.viewers.track_inprogress)
     about = _About(hub)
     add: Callable[..., None] = app.add_api_route
     add("/v1/audio/transcriptions", files.transcribe, methods=["POST"], response_model=None)

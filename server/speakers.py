@@ -17,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from dragoman.server.hub import Hub
 from dragoman.server.journal import Journal
 from dragoman.server.refusals import Refusal
+from dragoman.server.runs import Run
 from dragoman.server.settings import Settings
 from dragoman.server.speaker import Speaker
 
@@ -58,11 +59,12 @@ class Speakers:
             )  # fmt: skip
         return self._known[id]
 
-    def watched(self, key: str) -> Speaker:
-        """The session that viewers call ``key``; raises Refusal."""
+    def watched(self, key: str) -> tuple[Run, tuple[str, str]]:
+        """The session that viewers call ``key``, and its languages; raises Refusal."""
         for speaker in self._known.values():
             if speaker.key == key:
-                return speaker
+                options = speaker.dialect.settings.options
+                return speaker.run, (options.language, options.target_language)
         raise Refusal(
             404, "session_not_found", "nobody speaks here any more: ask for a new link", "session"
         )

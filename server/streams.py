@@ -64,6 +64,11 @@ class Transcript:
             self._captions.pop(caption.segment, None)
             self._captions[caption.segment] = self._changes, caption
 
+    def clear(self) -> None:
+        """Forgets all captions, and no place."""
+        with self._lock:
+            self._captions.clear()
+
     def after(self, place: int, most: int | None = None) -> tuple[int, list[Caption]]:
         """The captions that changed behind ``place``, the newest ``most`` of them, and the place of
         the last.

@@ -63,7 +63,7 @@ function resize(by) {
 }
 
 function follow() {
-  const stream = new EventSource(`/v1/captions/${key}`);
+  const stream = new EventSource(`../v1/captions/${key}`);
   stream.addEventListener("open", () => { status.textContent = "Live"; });
   stream.addEventListener("error", () => {
     status.textContent = "Connecting again …";

@@ -1,17 +1,19 @@
 """Read-only viewers of a live session: a stream of server-sent events, and a page that shows it.
 
-Between :mod:`server.speakers` and browsers. The link is the key: who has it sees the captions, and
-can do nothing else. Speech is heard once; what a viewer costs is what is written to its connection,
-and each event is made once for all who read the same language.
+Between :mod:`server.speakers`, or the visitors of `dragoman demo`, and browsers. The link is the
+key: who has it sees the captions, and can do nothing else. Speech is heard once; what a viewer
+costs is what is written to its connection, and each event is made once for all who read the same
+language.
 """
 
 import asyncio
 import json
 from collections import OrderedDict
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
+from typing import Any, Protocol
 
 import segno
 from starlette.requests import Request
@@ -19,12 +21,11 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.types import Message, Send
 
 from dragoman.models.languages import LANGUAGES, find
-from dragoman.server.hub import Hub
+from dragoman.server.limits import Places
 from dragoman.server.refusals import Refusal, invalid
 from dragoman.server.settings import DIGITS
-from dragoman.server.speaker import Speaker
-from dragoman.server.speakers import Speakers
-from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, SessionOptions
+from dragoman.server.streams import Bell, Transcript
+from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption
 
 HERE = Path(__file__).parent
 STALLED_S = 30.0
@@ -45,45 +46,63 @@ class _Timely(StreamingResponse):
             await super().stream_response(timely)
 
 
-class Viewers:
-    """The routes of viewers."""
+class Followed(Protocol):
+    """What is followed of a session: its captions, what rings for each, whether it has ended."""
 
-    def __init__(self, hub: Hub, speakers: Speakers) -> None:
-        self._hub, self._speakers = hub, speakers
+    transcript: Transcript
+    bell: Bell
+    done: bool
+
+
+# The session that viewers call by a key, and the codes of its languages; raises Refusal.
+Watched = Callable[[str], tuple[Followed, tuple[str, str]]]
+
+
+class Viewers:
+    """The routes of viewers of the sessions that ``watched`` finds; each holds one of ``places``,
+    in a context of ``counted``.
+    """
+
+    def __init__(
+        self,
+        watched: Watched,
+        places: Places,
+        counted: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        self._watched, self._places, self._counted = watched, places, counted
         self._made: OrderedDict[tuple[str, int, str], str] = OrderedDict()
 
     async def page(self, key: str, request: Request) -> HTMLResponse:
         """The page of a session, with a QR code of its own address."""
-        self._speakers.watched(key)
-        code = segno.make(str(request.url.replace(query=""))).svg_data_uri(scale=4, border=2)
+        self._watched(key)
+        code = code_of(str(request.url.replace(query="")))
         text = (HERE / "viewer.html").read_text(encoding="utf-8").replace("{qr}", code)
         return HTMLResponse(text)
 
     async def stream(self, key: str, request: Request) -> StreamingResponse:
         """The captions from now on, the last ones before them, and after a break those missed."""
-        speaker = self._speakers.watched(key)
+        run, languages = self._watched(key)
         language = request.query_params.get("language", "")
         if language:
-            language = _spoken(find(language).code, speaker.dialect.settings.options)
+            language = _spoken(find(language).code, languages)
         last = request.headers.get("last-event-id", "0")
         if not last.isdecimal() or len(last) > DIGITS:
             raise invalid(
                 f"Last-Event-ID {last[:DIGITS]!r}: give the number of an event", "last-event-id"
             )
-        self._hub.viewers.check()
+        self._places.check()
         return _Timely(
-            self._events(speaker, language, int(last)),
+            self._events(run, language, int(last)),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
 
-    async def _events(self, speaker: Speaker, language: str, place: int) -> AsyncIterator[str]:
+    async def _events(self, run: Followed, language: str, place: int) -> AsyncIterator[str]:
         """Holds a place among the viewers while it is read."""
-        run = speaker.run
         if place > run.transcript.after(0, 0)[0]:  # of another process
             place = 0
         most = None if place else HISTORY
-        with self._hub.viewers.held(), self._hub.metrics.viewers.track_inprogress():
+        with self._places.held(), self._counted():
             while True:
                 done = run.done  # before the captions: those that come meanwhile count
                 place, captions = run.transcript.after(place, most)
@@ -109,6 +128,11 @@ class Viewers:
         return made
 
 
+def code_of(address: str) -> str:
+    """A QR code, as the address of a picture."""
+    return segno.make(address).svg_data_uri(scale=4, border=2)
+
+
 def _told(caption: Caption, language: str) -> dict[str, object]:
     """A caption in one ``language``; in both where none is chosen."""
     texts = {
@@ -132,9 +156,8 @@ def _told(caption: Caption, language: str) -> dict[str, object]:
     }
 
 
-def _spoken(language: str, options: SessionOptions) -> str:
+def _spoken(language: str, known: Sequence[str]) -> str:
     """``language`` if there are captions in it; raises Refusal."""
-    known = options.language, options.target_language
     if language not in known:
         raise Refusal(
             404, "language_not_spoken",

@@ -1,7 +1,9 @@
 """What the tests of the page share: a browser without a screen, and a chain without a model."""
 
 import os
+import secrets
 import shutil
+import tempfile
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dragoman.demos.browser_live import Live
+from dragoman.demos.browser_recorded import Recorded
 from dragoman.demos.browser_runs import PageSession
 from dragoman.stages.messages import SessionOptions
 from tests.pipeline.chains import in_process
@@ -45,7 +48,11 @@ def fake_chain():
 def live_on(chain, free: threading.Semaphore | None = None) -> Live:
     """A transcript of sessions on ``chain``, which take their places from ``free``."""
     free = free or threading.Semaphore(16)
-    return Live(lambda feed: PageSession(chain, feed, SessionOptions(), "live", free))
+    folder = Path(tempfile.mkdtemp(prefix="dragoman-test-"))
+    return Live(
+        lambda pieces, tell: PageSession(chain, pieces, SessionOptions(), "live", free, tell=tell),
+        lambda: Recorded(folder / f"{secrets.token_hex(4)}.pcm", lambda size: True),
+    )
 
 
 @contextmanager
@@ -89,11 +96,11 @@ def press(page, label: str) -> None:
 
 
 def status(page) -> str:
-    return page.locator("#dg-status .dg-status").inner_text()
+    return page.locator(".dg-bar .dg-status").inner_text()
 
 
 def wait_for_status(page, word: str) -> None:
-    page.locator("#dg-status .dg-status", has_text=word).wait_for()
+    page.locator(".dg-bar .dg-status", has_text=word).wait_for()
 
 
 def texts(page, selector: str) -> list[str]:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from dragoman import errors
-from dragoman.demos import browser_guard, browser_visitors, cli
+from dragoman.demos import browser_guard, browser_visitor, cli
 from dragoman.demos.browser import serve
 from dragoman.server import guard
 from dragoman.server.serving import Certificate, serving
@@ -220,7 +220,7 @@ def test_a_full_disk_refuses_uploads(served, monkeypatch):
     def grows():  # without a length
         yield SECOND
         eventually(lambda: any(served.visitors.get(key).folder.iterdir()))
-        monkeypatch.setattr(browser_visitors, "ROOM_BYTES", 2**60)
+        monkeypatch.setattr(browser_visitor, "ROOM_BYTES", 2**60)
         yield SECOND
 
     for sound in (grows(), SECOND):

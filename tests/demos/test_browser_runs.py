@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dragoman.demos import browser_live, browser_view, browser_visitors
-from dragoman.demos.browser_live import BURST_S, Hole, Live, Superseded, TooFast
-from dragoman.demos.browser_visitors import Full, Visitors
+from dragoman.demos import browser_live, browser_view, browser_visitor, browser_visitors
+from dragoman.demos.browser_live import BURST_S, Live, Superseded, TooFast
+from dragoman.demos.browser_recording import Hole
+from dragoman.demos.browser_visitor import Full
+from dragoman.demos.browser_visitors import Visitors
 from dragoman.errors import PipelineError
 from dragoman.pipeline.chain import Chain
 from dragoman.server import feed as server_feed
@@ -290,7 +292,7 @@ def test_a_visitor_is_told_nothing_that_only_the_owner_can_do(local, monkeypatch
 
 
 def test_a_closed_page_is_given_up_but_not_one_that_comes_back(local, tmp_path, monkeypatch):
-    monkeypatch.setattr(browser_visitors, "CLOSED_S", 0.3)
+    monkeypatch.setattr(browser_visitor, "CLOSED_S", 0.3)
     monkeypatch.setattr(browser_visitors, "SWEEP_S", 0.05)
     visitors = Visitors(local, OPTIONS, tmp_path)
     gone, back = visitors.new(), visitors.new()
@@ -324,7 +326,7 @@ def test_goodbyes_come_in_any_order(local, tmp_path):
     assert visitor.closed and visitor.live.state != "Listening"
     again = visitor.enter()
     assert not visitor.closed and again not in (before, now)
-    for _ in range(2 * browser_visitors.PAGES):  # a browser that crashes says no goodbye
+    for _ in range(2 * browser_visitor.PAGES):  # a browser that crashes says no goodbye
         again = visitor.enter()
     visitor.leave(again)
     assert not visitor.closed
@@ -332,7 +334,7 @@ def test_goodbyes_come_in_any_order(local, tmp_path):
 
 
 def test_a_page_that_nobody_uses_goes_sooner_than_a_transcript(local, tmp_path, monkeypatch):
-    monkeypatch.setattr(browser_visitors, "IDLE_S", 0.2)
+    monkeypatch.setattr(browser_visitor, "IDLE_S", 0.2)
     monkeypatch.setattr(browser_visitors, "SWEEP_S", 0.05)
     visitors = Visitors(local, OPTIONS, tmp_path)
     speaker, idle = visitors.new(), visitors.new()
