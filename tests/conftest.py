@@ -23,7 +23,7 @@ hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
 
 TIERS = {
-    "browser": ("demos/test_browser.py", "demos/test_page.py", "server/test_viewer_page.py"),
+    "browser": ("demos/test_browser.py", "demos/test_page", "server/test_viewer_page.py"),
     "sound": ("demos/test_microphone.py",),
     "ray": (
         "test_api.py",

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 from dragoman.demos.browser_live import Live
 from dragoman.demos.browser_recorded import Recorded
@@ -17,6 +18,17 @@ from dragoman.stages.messages import SessionOptions
 from tests.pipeline.chains import in_process
 from tests.pipeline.fake_stages import fakes
 from tests.waiting import PATIENCE_S
+
+MICROPHONE = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+WCAG_AA = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
+# Two microphones with long names, as headsets have them.
+TWO = """() => {
+  const list = navigator.mediaDevices.enumerateDevices.bind(navigator.mediaDevices);
+  navigator.mediaDevices.enumerateDevices = async () => [
+    ...(await list()),
+    { kind: "audioinput", deviceId: "two", label: "A second microphone with quite a long name" },
+  ];
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +97,15 @@ def opened(playwright, chromium, *args, allow=True, scheme="light"):
 def fake_microphone(sound: Path | str) -> list[str]:
     """Hears ``sound`` again and again, or once where it ends with `%noloop`."""
     return [
-        "--use-fake-device-for-media-stream",
-        "--use-fake-ui-for-media-stream",
+        *MICROPHONE,
         f"--use-file-for-fake-audio-capture={sound}",
     ]
+
+
+@contextmanager
+def page_of(playwright, chromium, served, **options):
+    with opened(playwright, chromium, *MICROPHONE, **options) as open_page:
+        yield open_page(served.url)
 
 
 def press(page, label: str) -> None:
@@ -105,3 +122,21 @@ def wait_for_status(page, word: str) -> None:
 
 def texts(page, selector: str) -> list[str]:
     return [text.strip() for text in page.locator(selector).all_inner_texts()]
+
+
+def speak(page, segments: int = 1) -> None:
+    """Records until there are so many segments, then stops."""
+    press(page, "Record")
+    page.locator(".dg-final").nth(segments - 1).wait_for()
+    press(page, "Stop")
+    wait_for_status(page, "Stopped")
+
+
+def problems(page) -> list[str]:
+    """What of WCAG AA the page misses, and where."""
+    found = Axe().run(page, options=WCAG_AA).response["violations"]
+    return [
+        f"{one['id']}: {node['html'][:150]} {node['failureSummary']}"
+        for one in found
+        for node in one["nodes"]
+    ]

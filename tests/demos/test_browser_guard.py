@@ -69,6 +69,14 @@ OURS = [
     ("POST", "/api/clear/{}"),
     ("POST", "/api/video/{}?name=x.wav"),
     ("DELETE", "/api/video/{}?number=1"),
+    ("POST", "/api/choices/{}"),
+    ("GET", "/api/inside/{}"),
+    ("GET", "/api/inside/{}/0/sound.wav"),
+    ("GET", "/api/live/{}/live.wav"),
+    ("POST", "/api/share/{}"),
+    ("DELETE", "/api/share/{}"),
+    ("GET", "/captions/x"),
+    ("GET", "/v1/captions/x"),
 ]
 
 
@@ -261,8 +269,48 @@ def test_names_of_uploads_are_no_paths(served, name):
     assert b"\\u001b" not in body and b"/etc" not in body and b"/tmp" not in body
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"language": "xx"}', b"unknown language"),
+        (b'{"target_language": "de"}', b"es to de"),
+        (b'{"size": "../../etc/passwd.json"}', b"choose auto, full, half"),
+        (b'{"pad_audio": true}', b"cannot be chosen"),
+        (b'["es"]', b"expected an object"),
+        (b"\xff", b"detail"),
+    ],
+)
+def test_what_cannot_be_chosen_is_refused_and_changes_nothing(served, body, words):
+    key = visit(served)
+    status, _, said = ask(served, "POST", f"/api/choices/{key}", body)
+    assert status == 400 and words in said
+    assert served.visitors.get(key).options == SessionOptions()
+
+
+def test_a_link_for_viewers_is_another_key_and_ends(served):
+    key = visit(served)
+    _, _, body = ask(served, "POST", f"/api/share/{key}", b"https://captions.test/")
+    told = json.loads(body)
+    path = f"/{told['path']}"
+    assert key not in path and told["code"].startswith("data:image/svg+xml")
+    assert json.loads(ask(served, "POST", f"/api/share/{key}")[2])["path"] == told["path"]
+    cross = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
+    status, headers, _ = ask(served, "GET", path, **cross)  # from a mail, as links are sent
+    assert status == 200 and "default-src 'self'" in headers["Content-Security-Policy"]
+    assert ask(served, "GET", f"/v1{path}", **cross)[0] == 403
+    assert ask(served, "POST", path)[0] == 404
+    for other in (f"/captions/{key}", "/captions/", "/captions/assets/viewer.py"):
+        assert ask(served, "GET", other)[0] == 404
+    assert ask(served, "GET", f"/api/state/{path.rpartition('/')[2]}")[0] == 403
+    assert ask(served, "DELETE", f"/api/share/{key}")[0] == 200
+    for ended in (path, f"/v1{path}"):
+        assert ask(served, "GET", ended)[0] == 404
+
+
 def test_files_are_those_of_the_page_alone(served):
     key = visit(served)
+    for path in ("live/{}/live.wav", "inside/{}/0", "inside/{}/0/sound.wav"):  # nothing was said
+        assert ask(served, "GET", f"/api/{path.format(key)}")[0] == 404
     for path in ("live/{}/..%2f..%2fetc%2fpasswd", "live/{}/live.json.bak", "video/{}/0/talk.mp4"):
         assert ask(served, "GET", f"/api/{path.format(key)}")[0] == 404
 

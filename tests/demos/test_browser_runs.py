@@ -9,7 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dragoman.demos import browser_live, browser_view, browser_visitor, browser_visitors
+from dragoman.demos import (
+    browser_live,
+    browser_state,
+    browser_view,
+    browser_visitor,
+    browser_visitors,
+)
 from dragoman.demos.browser_live import BURST_S, Live, Superseded, TooFast
 from dragoman.demos.browser_recording import Hole
 from dragoman.demos.browser_visitor import Full
@@ -121,6 +127,25 @@ def test_clearing_forgets_what_was_said_and_what_is_being_said(local):
     speak(live, 4)
     assert eventually(live.captions)[0].start == 0
     live.clear()
+
+
+def test_sound_is_kept_until_it_is_cleared_and_goes_with_the_visitor(local, tmp_path):
+    visitors = Visitors(local, OPTIONS, tmp_path)
+    visitor = visitors.new()
+    live = visitor.live
+    speak(live, 7)
+    live.stop()
+    eventually(lambda: not live.listening)
+    assert live.recorded.samples == pytest.approx(7 * CHUNK_SAMPLES, abs=2)
+    assert "live.wav" in browser_state.live_files(visitor) and len(live.history.finished()) == 2
+    (kept,) = visitor.folder.iterdir()
+    live.clear()
+    assert not kept.exists() and browser_state.live_files(visitor) == []
+    assert browser_state.segments(visitor) == [] and live.viewers.after(0)[1] == []
+    speak(live, 2)
+    eventually(live.captions)
+    visitors.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_session_that_fails_says_so_once_and_leaves_others_alone(local, monkeypatch):

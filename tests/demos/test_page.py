@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import TimeoutError
 
 from dragoman.demos import browser_live, browser_visitor
@@ -23,11 +22,16 @@ from dragoman.pipeline.inputs import MEDIA_SUFFIXES
 from dragoman.pipeline.runner import ActorDied
 from dragoman.stages.messages import CHUNK_SAMPLES, Caption, SessionOptions
 from tests.demos.browsers import (
+    MICROPHONE,
+    TWO,
     chromium,
     fake_chain,
     opened,
+    page_of,
     playwright,
     press,
+    problems,
+    speak,
     status,
     texts,
     wait_for_status,
@@ -35,8 +39,6 @@ from tests.demos.browsers import (
 from tests.waiting import PATIENCE_S, eventually
 
 __all__ = ["chromium", "playwright"]  # fixtures
-MICROPHONE = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-WCAG_AA = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
 # A browser that asks takes its time to answer.
 ASKING = """() => {
   const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
@@ -46,14 +48,6 @@ ASKING = """() => {
     await new Promise((done) => setTimeout(done, 700));
     return ask(wanted);
   };
-}"""
-# Two microphones with long names, as headsets have them.
-TWO = """() => {
-  const list = navigator.mediaDevices.enumerateDevices.bind(navigator.mediaDevices);
-  navigator.mediaDevices.enumerateDevices = async () => [
-    ...(await list()),
-    { kind: "audioinput", deviceId: "two", label: "A second microphone with quite a long name" },
-  ];
 }"""
 
 
@@ -68,12 +62,6 @@ def served(local):
         yield page
 
 
-@contextmanager
-def page_of(playwright, chromium, served, **options):
-    with opened(playwright, chromium, *MICROPHONE, **options) as open_page:
-        yield open_page(served.url)
-
-
 def dialogs(page, answer: bool) -> list[str]:
     """What the page asks; each question is answered alike."""
     asked: list[str] = []
@@ -84,14 +72,6 @@ def dialogs(page, answer: bool) -> list[str]:
 
     page.on("dialog", reply)
     return asked
-
-
-def speak(page, segments: int = 1) -> None:
-    """Records until there are so many segments, then stops."""
-    press(page, "Record")
-    page.locator(".dg-final").nth(segments - 1).wait_for()
-    press(page, "Stop")
-    wait_for_status(page, "Stopped")
 
 
 @pytest.mark.parametrize("late", ["**/scripts/browser_sound.js", "**/api/visit"])
@@ -371,34 +351,23 @@ def test_after_twenty_minutes_an_answer_costs_what_is_new(playwright, chromium, 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_everybody_can_use_it(playwright, chromium, served, scheme):
-    axe = Axe()
     with page_of(playwright, chromium, served, scheme=scheme) as page:
         page.evaluate(TWO)
         press(page, "Record")
         page.locator(".dg-final").first.wait_for()
         page.locator(".dg-partial .dg-tail").first.wait_for()
-        assert problems(axe, page) == []
+        assert problems(page) == []
         press(page, "Stop")
         wait_for_status(page, "Stopped")
         page.locator("#dg-live-files a").first.wait_for()
-        assert problems(axe, page) == []
+        assert problems(page) == []
         page.get_by_role("tab", name="Video").click()
-        assert problems(axe, page) == []
+        assert problems(page) == []
         page.locator("#dg-clip").click()
         page.locator(".dg-player").wait_for()
         page.locator("#dg-table tbody tr").nth(2).wait_for()
-        assert problems(axe, page) == []
+        assert problems(page) == []
         assert page.locator(".dg-player").get_attribute("aria-label") == "talk.mp4"
-
-
-def problems(axe: Axe, page) -> list[str]:
-    """What of WCAG AA the page misses, and where."""
-    found = axe.run(page, options=WCAG_AA).response["violations"]
-    return [
-        f"{one['id']}: {node['html'][:150]} {node['failureSummary']}"
-        for one in found
-        for node in one["nodes"]
-    ]
 
 
 def test_rows_and_pictures_are_reached_by_keyboard(playwright, chromium, served):
