@@ -407,6 +407,9 @@ def test_controls_do_not_overlap_with_two_microphones(playwright, chromium, serv
         page.locator("#dg-devices").wait_for()
         page.locator(".dg-final").first.wait_for()
         parts = [
+            "#dg-language",
+            "#dg-target",
+            "#dg-size",
             "#dg-record",
             ".dg-meter",
             "#dg-devices",
