@@ -67,6 +67,7 @@ TIERS = {
         "stages/test_pictures.py",
         "stages/test_speech.py",
         "stages/test_translate",
+        "test_pages.py",
         "test_serve_page.py",
         "training/test_speech.py",
         "training/test_train.py",

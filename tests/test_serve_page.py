@@ -1,6 +1,5 @@
 """The commands and programs of docs/serve.md, run as they stand, on the bundled model."""
 
-import re
 import shlex
 import subprocess
 import sys
@@ -8,19 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 
 from dragoman.captioner import Captioner
-from dragoman.demos import cli
 from dragoman.pipeline.media import read_audio
+from tests import pages
 from tests.server.servers import served
 
-ROOT = Path(__file__).resolve().parents[1]
-TEXT = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
-LINES = [line.strip() for line in TEXT.splitlines() if line.startswith("    ")]
-SERVE = [shlex.split(line, comments=True) for line in LINES if "dragoman serve" in line]
-CURL = [line for line in LINES if line.startswith("curl ")]
-PROGRAMS = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+CURL = pages.lines("serve.md", "curl")
 HERE = "http://localhost:8000"
 
 
@@ -28,7 +21,7 @@ HERE = "http://localhost:8000"
 def folder(tmp_path_factory) -> Path:
     """A folder with the files that the page names."""
     folder = tmp_path_factory.mktemp("talk")
-    talk = ROOT / "samples" / "talk.wav"
+    talk = pages.ROOT / "samples" / "talk.wav"
     (folder / "talk.wav").write_bytes(talk.read_bytes())
     samples = np.concatenate(list(read_audio(talk)))[: 6 * 16_000]
     at = np.arange(len(samples) * 3 // 2) * 2 / 3
@@ -43,13 +36,9 @@ def url():
         yield url
 
 
-@pytest.mark.parametrize("command", SERVE, ids=" ".join)
+@pytest.mark.parametrize("command", pages.commands("serve.md"), ids=" ".join)
 def test_every_way_to_start_it_is_one_that_the_command_knows(command):
-    words = command[command.index("dragoman") + 1 :]
-    group = typer.main.get_command(cli.app)
-    group.make_context("dragoman", words, resilient_parsing=False)
-    serve = group.commands[words[0]]  # type: ignore[attr-defined]
-    serve.make_context("serve", words[1:])
+    pages.check(command)
 
 
 @pytest.mark.parametrize("command", CURL)
@@ -62,7 +51,7 @@ def test_every_request_is_answered(command, folder, url):
     assert said in done.stdout and "error" not in done.stdout, done
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=["files", "live"])
+@pytest.mark.parametrize("program", pages.programs("serve.md"), ids=["files", "live"])
 def test_every_program_prints_what_was_said(program, folder, url):
     done = subprocess.run(
         [sys.executable, "-c", program.replace(HERE, url)],

@@ -1,8 +1,5 @@
 """The commands of docs/translate.md, run as they stand, one after another, by the bundled model."""
 
-import shlex
-from pathlib import Path
-
 import pytest
 
 from dragoman import errors
@@ -11,14 +8,8 @@ from dragoman.pipeline.pool import Pool
 from dragoman.pipeline.recipes import recipes
 from dragoman.pipeline.start import host, start
 from dragoman.spec import ModelSpec
+from tests import pages
 from tests.pipeline import media_files
-
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "translate.md"
-COMMANDS = [
-    shlex.split(line, comments=True)[1:]
-    for line in PAGE.read_text(encoding="utf-8").splitlines()
-    if line.startswith("    dragoman ")
-]
 
 
 @pytest.mark.slow
@@ -34,7 +25,7 @@ def test_every_command_does_what_the_page_says(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("dragoman.demos.captions.start", lambda asked: start(asked.spec, ray=False))
     stop = pool.stop
     monkeypatch.setattr(pool, "stop", lambda: None)
-    for command in COMMANDS:
+    for command in pages.commands("translate.md"):
         assert cli.main(command) == errors.OK, (command, capsys.readouterr())
     stop()
     written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")}
