@@ -17,7 +17,7 @@ from dragoman.models.sizes import sizes
 from dragoman.stages.messages import SessionOptions
 
 WHOLE, BY_LOAD = "", "auto"
-SIZES = {WHOLE: "Whole model", BY_LOAD: "Smaller while captions lag"}
+SIZES = {WHOLE: "Whole model", BY_LOAD: "Smaller when behind"}
 KEYS = ("language", "target_language", "size")
 
 

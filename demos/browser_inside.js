@@ -155,7 +155,7 @@ const legend = () =>
     ...[
       ["dg-spoken", "spoken"], ["dg-wait", "until it is shown"],
       ["dg-shown", "shown, may change"], ["dg-committed", "committed"],
-    ].flatMap(([className, words]) => [made("i", { className }), made("span", { textContent: words })]),
+    ].map(([className, words]) => made("span", {}, made("i", { className }), words)),
     made("span", { textContent: "The paler a bar, the less sure the model is of the word." }),
   );
 
