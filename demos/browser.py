@@ -23,11 +23,12 @@ import typer
 
 from dragoman.demos import options
 from dragoman.demos.loading import bar
-from dragoman.pipeline.start import check, session_options, start
+from dragoman.pipeline.start import check, locate, session_options, start
 from dragoman.server.serving import Certificate, bind, serving
 from dragoman.spec import ModelSpec
 
 if TYPE_CHECKING:
+    from dragoman.demos.browser_choices import Choices
     from dragoman.demos.browser_visitors import Visitors
     from dragoman.pipeline.chain import Chain
     from dragoman.stages.messages import SessionOptions
@@ -84,7 +85,9 @@ def demo(
     try:
         with (
             start(spec, ray=not no_ray, progress=bar) as chain,
-            serve(chain, session, host, port, certificate, allow_host or ()) as served,
+            serve(
+                chain, session, host, port, certificate, allow_host or (), choices(spec)
+            ) as served,
         ):
             end_politely()  # again: Ray has put a handler of its own there
             print(f"Dragoman is at {served.url}   (Ctrl-C to end)", flush=True)
@@ -112,16 +115,18 @@ def serve(
     port: int = 0,
     certificate: Certificate | None = None,
     names: Sequence[str] = (),
+    choices: "Choices | None" = None,
 ) -> Iterator[Served]:
     """Serves the page on ``chain`` until the context ends, for requests to this machine or to hosts
-    called ``names``; raises OSError for a busy port.
+    called ``names``, with ``choices`` for its visitors (None: those of the chain's model). Raises
+    OSError for a busy port.
     """
     folder = Path(tempfile.mkdtemp(prefix="dragoman-")).resolve()  # nobody else may look into it
     os.environ["GRADIO_TEMP_DIR"] = str(folder / "gradio")  # read when the page is built
     from dragoman.demos.browser_page import VIEWERS, application
     from dragoman.demos.browser_visitors import Visitors
 
-    visitors = Visitors(chain, options, folder / "visitors")
+    visitors = Visitors(chain, options, folder / "visitors", choices)
     app = application(visitors, CLIP if CLIP.is_file() else None, [host, *names])
     try:
         with serving(app, host, port, certificate, places=VIEWERS) as url:
@@ -129,6 +134,14 @@ def serve(
     finally:
         visitors.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def choices(spec: ModelSpec) -> "Choices":
+    """What visitors may choose of the model of ``spec``, once it is here."""
+    from dragoman.demos.browser_choices import Choices
+    from dragoman.models import hub
+
+    return Choices.of(spec.model, hub.here(locate(spec).model))
 
 
 def end_politely() -> None:

@@ -167,6 +167,8 @@ class Live:
     @property
     def note(self) -> str:
         """What the present recording went on after a moment ago, as a sentence, or nothing."""
+        if self.recorded.full:
+            return "The sound is not kept any longer: its two hours, or the disk, are full."
         last = self._last()
         at = None if last is None or last.run.done else last.run.warned_at
         if at is None or _ago(at) > NOTED_S:

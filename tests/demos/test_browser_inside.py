@@ -160,7 +160,8 @@ def test_the_picture_is_that_of_the_sound(recorded):
     picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))).sum(axis=2)[::-1]
     assert picture.shape[0] == browser_inside.BANDS
     during = picture[:, picture.shape[1] // 2].astype(int)
-    band = np.linspace(*(2_595 * np.log10(1 + hz / 700) for hz in (125, 7_600)), 130)[1:-1]
+    lowest, highest = (2_595 * np.log10(1 + hz / 700) for hz in (125, 7_600))
+    band = np.linspace(lowest, highest, browser_inside.BANDS + 2)[1:-1]
     brightest = 700 * (10 ** (band[during.argmax()] / 2_595) - 1)
     assert brightest == pytest.approx(TONE_HZ, rel=0.1)
     assert during.max() > 2 * picture[:, 5].max()

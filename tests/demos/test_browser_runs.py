@@ -11,6 +11,7 @@ import pytest
 
 from dragoman.demos import (
     browser_live,
+    browser_recorded,
     browser_state,
     browser_view,
     browser_visitor,
@@ -129,7 +130,7 @@ def test_clearing_forgets_what_was_said_and_what_is_being_said(local):
     live.clear()
 
 
-def test_sound_is_kept_until_it_is_cleared_and_goes_with_the_visitor(local, tmp_path):
+def test_sound_is_kept_until_it_is_cleared_and_goes_with_the_visitor(local, tmp_path, monkeypatch):
     visitors = Visitors(local, OPTIONS, tmp_path)
     visitor = visitors.new()
     live = visitor.live
@@ -139,6 +140,10 @@ def test_sound_is_kept_until_it_is_cleared_and_goes_with_the_visitor(local, tmp_
     assert live.recorded.samples == pytest.approx(7 * CHUNK_SAMPLES, abs=2)
     assert "live.wav" in browser_state.live_files(visitor) and len(live.history.finished()) == 2
     (kept,) = visitor.folder.iterdir()
+    monkeypatch.setattr(browser_recorded, "MOST_SAMPLES", 8 * CHUNK_SAMPLES)
+    assert live.note == ""
+    speak(live, 7)
+    assert "not kept any longer" in eventually(lambda: live.note)
     live.clear()
     assert not kept.exists() and browser_state.live_files(visitor) == []
     assert browser_state.segments(visitor) == [] and live.viewers.after(0)[1] == []
