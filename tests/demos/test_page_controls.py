@@ -172,7 +172,9 @@ def test_keys_record_show_big_text_and_can_be_switched_off(playwright, chromium,
         page.keyboard.press("?")
         page.locator("#dg-keys-dialog").wait_for()
         assert problems(page) == []
+        page.locator("#dg-keys-close").focus()
         page.keyboard.press("r")  # a dialog has the keys
+        assert page.locator("#dg-record").inner_text() == "Record"
         page.locator("#dg-keys-on").uncheck()
         page.locator("#dg-keys-close").click()
         page.keyboard.press("r")
