@@ -1,5 +1,6 @@
 // The link by which others read the captions, and its QR code.
 import { ask, Broken, part, read } from "./browser_calls.js";
+import { explain } from "./browser_sound.js";
 
 const HERE = /^(localhost|127\.|\[::1\])/;
 const REACH =
@@ -27,6 +28,7 @@ const open = async () => {
     part("dg-share-dialog").showModal();
   } catch (error) {
     if (!(error instanceof Broken)) throw error;
+    explain("unanswered");
   }
 };
 
