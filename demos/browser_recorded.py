@@ -52,7 +52,7 @@ class Recorded:
 
     def wav(self, start: int = 0, end: int | None = None) -> Wav:
         """A WAV file of these samples, by default all that there are now."""
-        size = BYTES * (min(self.samples, end or self.samples) - start)
+        size = BYTES * max(0, min(self.samples, end or self.samples) - start)
         return len(_header(size)) + size, self._parts(BYTES * start, size)
 
     def close(self) -> None:

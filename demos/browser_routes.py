@@ -200,11 +200,12 @@ class _Page:
 
     def live_file(self, key: str, name: str) -> Response:
         visitor = self._of(key)
-        if name not in state.live_files(visitor):
-            raise HTTPException(404, "no such file")
-        if name == state.SOUND:
+        if name == state.SOUND and visitor.live.recorded.samples:
             return _sound(visitor.live.recorded.wav())
-        return _download(state.write_live(visitor, self._visitors, name))
+        path = state.write_live(visitor, self._visitors, name)
+        if path is None:
+            raise HTTPException(404, "no such file")
+        return _download(path)
 
     def video_file(self, key: str, number: int, name: str) -> FileResponse:
         """A part of the finished file: itself, its subtitles, its pictures."""

@@ -111,15 +111,19 @@ def live_files(visitor: Visitor) -> list[str]:
     each pair of languages in it.
     """
     sound = [SOUND] if visitor.live.recorded.samples else []
-    return sound + [name for names in _live_files(visitor) for name in names]
+    pairs = enumerate(visitor.live.pairs)
+    return sound + [name for at, pair in pairs for name in _file_names(visitor, at, pair)]
 
 
-def write_live(visitor: Visitor, visitors: Visitors, name: str) -> Path:
-    """Writes one of `live_files` but the sound as the transcript is now."""
-    told = visitor.live
-    number = next(at for at, names in enumerate(_live_files(visitor)) if name in names)
-    options = _options(visitor, told.pairs[number])
-    spoken = [c for c in told.captions() if (c.language, c.target_language) == told.pairs[number]]
+def write_live(visitor: Visitor, visitors: Visitors, name: str) -> Path | None:
+    """Writes one of `live_files` but the sound as the transcript is now; None for another."""
+    told, pairs = visitor.live, visitor.live.pairs
+    named = [at for at, pair in enumerate(pairs) if name in _file_names(visitor, at, pair)]
+    if not named:
+        return None
+    number, pair = named[0], pairs[named[0]]
+    options = _options(visitor, pair)
+    spoken = [c for c in told.captions() if (c.language, c.target_language) == pair]
     warnings = [
         f"{view.clock_s(hole.start / SAMPLE_RATE_HZ)}: {hole.sentence}" for hole in told.holes
     ]
@@ -153,11 +157,8 @@ def segment_sound(visitor: Visitor, number: int) -> Wav | None:
     return visitor.live.recorded.wav(last.start, last.end)
 
 
-def _live_files(visitor: Visitor) -> list[list[str]]:
-    return [
-        view.file_names(_stem(number), _options(visitor, pair))
-        for number, pair in enumerate(visitor.live.pairs)
-    ]
+def _file_names(visitor: Visitor, number: int, pair: tuple[str, str]) -> list[str]:
+    return view.file_names(_stem(number), _options(visitor, pair))
 
 
 def _stem(number: int) -> str:

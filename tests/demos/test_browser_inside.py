@@ -86,6 +86,7 @@ def test_sound_has_a_bound(tmp_path, monkeypatch, bound):
     kept = Recorded(tmp_path / "sound.pcm", lambda size: bound == "time" or next(room))
     assert len(list(kept.heard([np.ones(10, np.float32)] * 5, 0))) == 5
     assert kept.samples == 20 and kept.full
+    assert len(read_wav(kept.wav(10, 30))) == 10 and len(read_wav(kept.wav(30, 40))) == 0
     kept.close()
 
 
