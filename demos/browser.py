@@ -145,12 +145,17 @@ def choices(spec: ModelSpec) -> "Choices":
 
 
 def end_politely() -> None:
-    """Makes a polite kill the same as Ctrl-C, so that no process stays behind."""
+    """Makes a polite kill, or the end of the terminal unless `nohup` keeps it away, the same as
+    Ctrl-C, so that no process stays behind.
+    """
 
     def interrupt(signum: int, frame: object) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
+    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
+        signal.signal(hangup, interrupt)
 
 
 def certificate_of(file: Path | None, key: Path | None) -> Certificate | None:

@@ -46,6 +46,7 @@ class Shared:
     def __init__(self, transcript: Transcript) -> None:
         self.key = secrets.token_urlsafe(12)
         self.transcript, self.bell, self.done = transcript, Bell(), False
+        self.moved = False  # a page stays at its server
 
     def end(self) -> None:
         self.done = True

@@ -99,7 +99,7 @@ class Visitors:
         """A session on a file; raises InputError."""
         return Video(self._chain, media, options, self._videos)
 
-    def watched(self, key: str) -> tuple[Shared, tuple[str, str]]:
+    async def watched(self, key: str) -> tuple[Shared, tuple[str, str]]:
         """What was shared by ``key``, and its languages; raises Refusal."""
         with self._lock:
             for visitor in self._open.values():

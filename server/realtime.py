@@ -135,12 +135,12 @@ class _Connection:
                 for line in speaker.outbox.after(self._after):
                     await self._socket.send_text(line)
                     self._after += 1
-                if done:
-                    await self._socket.close(NORMAL)
-                    return True
                 if speaker.connection is not self:
                     await self._socket.close(POLICY, "the session goes on in another connection")
                     return False
+                if done:
+                    await self._socket.close(NORMAL)
+                    return True
                 self._check_times()
                 if self._after == speaker.outbox.count and not speaker.run.done:
                     await bell.heard(POLL_S)

@@ -32,6 +32,7 @@ class Run:
         self.transcript, self.bell = Transcript(), bell
         self.error: Exception | None = None
         self.done = False
+        self.moved = False  # it goes on in another process
         self._captions, self._tell, self._over = captions, tell, over
         self._left = threading.Event()
         threading.Thread(target=self._work, name="server-session", daemon=True).start()

@@ -121,6 +121,8 @@ def _config(
     return uvicorn.Config(
         app,
         log_level="warning",
+        http="h11",  # whatever else is installed: what is tested is what runs
+        loop="asyncio",
         limit_concurrency=CONNECTIONS + places,
         ws="none" if message_bytes is None else "websockets-sansio",
         ws_max_size=message_bytes or 0,

@@ -22,7 +22,7 @@ from dragoman.pipeline.session import Session
 from dragoman.server.dialects import DIALECTS
 from dragoman.server.feed import WAITING_S, Feed
 from dragoman.server.hub import Hub
-from dragoman.server.journal import FILE_S, FILES, Journal, caption_of, caption_record
+from dragoman.server.journal import FILE_S, FILES, OVER, Journal, caption_of, caption_record
 from dragoman.server.refusals import Refusal, invalid, refusal_of
 from dragoman.server.runs import Run
 from dragoman.server.settings import Message, Settings
@@ -31,17 +31,20 @@ from dragoman.stages.messages import Caption, SessionOptions
 
 Recording = tuple[Feed, SessionOptions]
 Record = dict[str, Any]
+# What clients ask for at a place in the sound, and what is written once it is done there.
+ASKED = {"committed": "turned", "clear": "cleared", "end": OVER}
+NOTES = ("clear", "end")  # make no messages yet
 RESTORED_S = WAITING_S + FILE_S * FILES  # of sound that may wait in a feed
 
 
 class Speaker:
     """A live session, made in the event loop; it holds a place of the ``hub`` until it has ended.
 
-    ``about`` is told of it in its messages, `id` among it; ``key`` is what its viewers call it.
+    ``about`` is told of it in its messages, `id` among it.
     """
 
-    def __init__(self, hub: Hub, about: Message, key: str, kind: str, settings: Settings) -> None:
-        self.id, self.key, self.about = str(about["id"]), key, about
+    def __init__(self, hub: Hub, about: Message, kind: str, settings: Settings) -> None:
+        self.id, self.about = str(about["id"]), about
         self.received_bytes = 0
         self.connection: object = None  # the one that speaks, if it is there
         self.began_at = self.heard_at = self.left_at = time.monotonic()
@@ -54,6 +57,7 @@ class Speaker:
         self._ledger: Ledger | None = None  # of a segment that another process had begun
         self._session: Session | None = None
         self._ending, self._holds_place = False, True
+        self._left = False  # to another process
         self._todo: SimpleQueue[Recording | None | str] = SimpleQueue()
         self._lock = threading.Lock()  # of the sound
         self._order = threading.Lock()  # of what makes messages
@@ -70,6 +74,15 @@ class Speaker:
         """Speaks as clients of another kind expect it, before anything was said."""
         self._begins(kind, settings)
         self.dialect = DIALECTS[kind](settings, self.about)
+
+    @property
+    def options(self) -> SessionOptions:
+        """Those that are in force."""
+        return self.dialect.settings.options
+
+    def is_wanted(self) -> bool:
+        """Whether another process asks for this session; looks on the disk."""
+        return self._journal is not None and self._journal.is_wanted
 
     @property
     def waiting_s(self) -> float:
@@ -129,7 +142,7 @@ class Speaker:
                 )
             self._turn_bytes = 0
             self._end_recording()
-            self._do({"do": "committed"})  # before what follows from it
+            self._do(self._here("committed"))  # before what follows from it
             self._todo.put("turned")
 
     def clear(self) -> None:
@@ -138,6 +151,7 @@ class Speaker:
             if self._feeds:
                 self._feeds[-1].close()
             self._turn_bytes = 0
+            self._note(self._here("clear"))
             self._todo.put("cleared")  # behind the captions of what was heard already
 
     def end(self) -> None:
@@ -145,48 +159,73 @@ class Speaker:
         with self._lock:
             self._end_recording()
             self._ending = True
+            self._note(self._here("end"))
             self._todo.put(None)
 
     def give_up(self) -> None:
         """Ends it now; its place is free at once, and what is on disk goes."""
-        self.run.leave()
-        self._leave_place()
-        self.end()
-        if (session := self._session) is not None:
-            session.stop()
+        self._leave()
         if self._journal is not None:
             self._journal.close()
 
     def leave_to_another(self) -> None:
         """Ends it now, and leaves what is on disk to the process that takes this one's place."""
-        with self._order:
-            self._journal = None
-        self.give_up()
+        with self._lock, self._order:  # behind what is half done: all that was told is written
+            self._left = True
+            if self._journal is not None:
+                self.run.moved = True
+                self._journal.release()
+        self._leave()
+
+    def _leave(self) -> None:
+        self.run.leave()
+        self._leave_place()
+        self.end()
+        if (session := self._session) is not None:
+            session.stop()
 
     def restore(self, journal: Journal, records: Iterable[Record]) -> None:
         """Goes on where another process stood that had written ``records``."""
-        pending, last = 0, None
+        asked: list[Record] = []  # what the other one had not come to
+        last, done, over = None, 0, False
         for record in records:
             last = self._done_before(record) or last
-            pending += {"committed": 1, "turned": -1}.get(record["do"], 0)
+            over = record["do"] == OVER
+            if record["do"] in ASKED:
+                asked.append(record)
+            elif record["do"] in ASKED.values():
+                done = asked.pop(0)["index"]
         if last is not None:
-            done = last.kind == "final"
+            ended = last.kind == "final"
             self._start, self._segment = (
-                last.end if done else last.start, last.segment + done
+                last.end if ended else last.start, last.segment + ended
             )  # fmt: skip
             self._ledger = Ledger()
             self._ledger.check(last)
         self._journal = journal
+        if over:
+            return self.end()
         with self._lock:
-            for index, rate_hz, data in journal.sound(self._start):
-                self._start = self._start if self._feeds else index
-                self._push(data, rate_hz)
+            self._hear_again(journal, max(self._start, done), asked)
+            turns = [done, *(record["index"] for record in asked)]
+            self._turn_bytes = max(0, journal.end - turns[-1])
             self.received_bytes = journal.received_bytes
-            for _ in range(pending):
-                self._end_recording()
-                self._todo.put("turned")
 
     # With the lock of the sound held.
+
+    def _hear_again(self, journal: Journal, start: int, asked: Iterable[Record]) -> None:
+        """Takes the sound from index ``start`` on, and does at its places what was ``asked``."""
+        for do, index in (*((one["do"], one["index"]) for one in asked), ("", journal.end)):
+            for at, rate_hz, data in journal.sound(start, index):
+                self._start = self._start if self._feeds else at
+                self._push(data, rate_hz)
+            start = max(start, index)
+            if do == "clear" and self._feeds:
+                self._feeds[-1].close()
+            if do:
+                self._end_recording()
+                self._ending = self._ending or do == "end"
+                self._todo.put(None if do == "end" else ASKED[do])
 
     def _push(self, data: bytes, rate_hz: int | None = None) -> None:
         samples = (np.frombuffer(data, "<i2") / 32_768).astype(np.float32)
@@ -209,21 +248,22 @@ class Speaker:
     # What makes messages: written first, then done, in one order.
 
     def _begins(self, kind: str, settings: Settings) -> None:
+        told = {"about": self.about, "kind": kind, "settings": asdict(settings)}
+        self._note({"do": "begin", **told})
+
+    def _here(self, do: str) -> Record:
+        """What is asked for at the end of the sound that is here."""
+        return {"do": do, "index": 0 if self._journal is None else self._journal.end}
+
+    def _note(self, record: Record) -> None:
         if self._journal is not None:
-            self._journal.write(
-                {
-                    "do": "begin",
-                    "about": self.about,
-                    "key": self.key,
-                    "kind": kind,
-                    "settings": asdict(settings),
-                }
-            )
+            self._journal.write(record)
 
     def _do(self, record: Record) -> None:
         with self._order:
-            if self._journal is not None:
-                self._journal.write(record)
+            if self._left:
+                return
+            self._note(record)
             self._follow(record)
         self.run.bell.ring()
 
@@ -244,7 +284,9 @@ class Speaker:
             self.run.transcript.put(caption)
             self.outbox.put(self.dialect.captioned(caption))
             return caption
-        else:
+        elif record["do"] == OVER:
+            self.outbox.put(record["errors"])
+        elif record["do"] not in NOTES:
             self._follow(record)
         return None
 
@@ -285,16 +327,20 @@ class Speaker:
     def _tell(self, caption: Caption) -> None:
         self._hub.metrics.captioned(caption)
         with self._order:
+            if self._left:
+                return
             messages = self.dialect.captioned(caption)
-            if messages and self._journal is not None:
-                self._journal.write({"do": "captioned", "caption": caption_record(caption)})
+            if messages:
+                self._note({"do": "captioned", "caption": caption_record(caption)})
             self.outbox.put(messages)
 
     def _over(self, error: Exception | None) -> None:
         self._ending = True
-        if error is not None:
-            self.outbox.put([self.dialect.error(refusal_of(error))])
-        self.outbox.put(self.dialect.ended())
+        errors = [] if error is None else [self.dialect.error(refusal_of(error))]
+        with self._order:
+            if not self._left:
+                self._note({"do": OVER, "errors": errors})
+                self.outbox.put([*errors, *self.dialect.ended()])
         metrics = self._hub.metrics
         metrics.sessions.labels("live").dec()
         metrics.ended.labels("live", "failed" if error else "done").inc()

@@ -7,6 +7,7 @@ one, a slow one skips what was replaced meanwhile, and one that comes back goes 
 
 import asyncio
 import json
+import secrets
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -50,10 +51,11 @@ class Transcript:
     """The newest caption of each segment; one thread writes, any may read.
 
     Places in it count changes, not captions: a reader asks for all segments that changed since its
-    own place, and gets each once, as it is now.
+    own place, and gets each once, as it is now. ``name`` tells the places of one from another's.
     """
 
     def __init__(self) -> None:
+        self.name = secrets.token_hex(4)
         self._captions: dict[int, tuple[int, Caption]] = {}  # by segment, in order of change
         self._changes = 0
         self._lock = threading.Lock()

@@ -62,13 +62,19 @@ function resize(by) {
   document.documentElement.style.setProperty("--size", `${size}rem`);
 }
 
+// A refusal ends the stream for good, and an event does not say why: the page itself does.
+async function again() {
+  const page = await fetch(location.href, { cache: "no-store" }).catch(() => null);
+  if (page?.status === 404) status.textContent = "Ended";
+  else setTimeout(follow, AGAIN_MS);
+}
+
 function follow() {
   const stream = new EventSource(`../v1/captions/${key}`);
   stream.addEventListener("open", () => { status.textContent = "Live"; });
   stream.addEventListener("error", () => {
     status.textContent = "Connecting again …";
-    // A refusal ends the stream for good: the server may be full, or have been replaced.
-    if (stream.readyState === EventSource.CLOSED) setTimeout(follow, AGAIN_MS);
+    if (stream.readyState === EventSource.CLOSED) again();
   });
   stream.addEventListener("caption", (event) => take(JSON.parse(event.data)));
   stream.addEventListener("end", () => {

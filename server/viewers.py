@@ -9,7 +9,7 @@ language.
 import asyncio
 import json
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import segno
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
-from starlette.types import Message, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from dragoman.models.languages import LANGUAGES, find
 from dragoman.server.limits import Places
@@ -35,8 +35,19 @@ REMEMBERED = 256  # events made for all
 KINDS = {"viewer.js": "text/javascript", "viewer.css": "text/css"}
 
 
-class _Timely(StreamingResponse):
-    """Ends where the client takes nothing for a while: its place is another's then."""
+class _Watching(StreamingResponse):
+    """Captions, at one of the ``places`` of viewers; raises Refusal before anything was sent where
+    there is none. It ends where the client takes nothing for a while: its place is another's then.
+    """
+
+    def __init__(self, places: Places, events: AsyncIterator[str]) -> None:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._places = places
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._places.held():
+            await super().__call__(scope, receive, send)
 
     async def stream_response(self, send: Send) -> None:
         async def timely(message: Message) -> None:
@@ -47,15 +58,18 @@ class _Timely(StreamingResponse):
 
 
 class Followed(Protocol):
-    """What is followed of a session: its captions, what rings for each, whether it has ended."""
+    """What is followed of a session: its captions, what rings for each, whether it has ended here,
+    and whether it goes on in another process.
+    """
 
     transcript: Transcript
     bell: Bell
     done: bool
+    moved: bool
 
 
 # The session that viewers call by a key, and the codes of its languages; raises Refusal.
-Watched = Callable[[str], tuple[Followed, tuple[str, str]]]
+Watched = Callable[[str], Awaitable[tuple[Followed, tuple[str, str]]]]
 
 
 class Viewers:
@@ -74,45 +88,34 @@ class Viewers:
 
     async def page(self, key: str, request: Request) -> HTMLResponse:
         """The page of a session, with a QR code of its own address."""
-        self._watched(key)
+        await self._watched(key)
         code = code_of(str(request.url.replace(query="")))
         text = (HERE / "viewer.html").read_text(encoding="utf-8").replace("{qr}", code)
         return HTMLResponse(text)
 
     async def stream(self, key: str, request: Request) -> StreamingResponse:
         """The captions from now on, the last ones before them, and after a break those missed."""
-        run, languages = self._watched(key)
+        followed, languages = await self._watched(key)
         language = request.query_params.get("language", "")
         if language:
             language = _spoken(find(language).code, languages)
-        last = request.headers.get("last-event-id", "0")
-        if not last.isdecimal() or len(last) > DIGITS:
-            raise invalid(
-                f"Last-Event-ID {last[:DIGITS]!r}: give the number of an event", "last-event-id"
-            )
-        self._places.check()
-        return _Timely(
-            self._events(run, language, int(last)),
-            media_type="text/event-stream",
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-        )
+        place = _place(request.headers.get("last-event-id", "0"), followed.transcript)
+        return _Watching(self._places, self._events(followed, language, place))
 
     async def _events(self, run: Followed, language: str, place: int) -> AsyncIterator[str]:
-        """Holds a place among the viewers while it is read."""
-        if place > run.transcript.after(0, 0)[0]:  # of another process
-            place = 0
         most = None if place else HISTORY
-        with self._places.held(), self._counted():
+        with self._counted():
             while True:
                 done = run.done  # before the captions: those that come meanwhile count
                 place, captions = run.transcript.after(place, most)
                 for caption in captions:
                     yield self._event(caption, language)
                 if captions:
-                    yield f"id: {place}\nevent: place\ndata: {place}\n\n"
+                    yield f"id: {run.transcript.name}-{place}\nevent: place\ndata: {place}\n\n"
                     most = None
-                if done:
+                if done and not run.moved:
                     yield "event: end\ndata: {}\n\n"
+                if done:
                     return
                 if not captions and not await run.bell.heard(ALIVE_S):
                     yield ": still here\n\n"
@@ -131,6 +134,16 @@ class Viewers:
 def code_of(address: str) -> str:
     """A QR code, as the address of a picture."""
     return segno.make(address).svg_data_uri(scale=4, border=2)
+
+
+def _place(told: str, transcript: Transcript) -> int:
+    """The place that a `Last-Event-ID` names, 0 for one in another transcript; raises Refusal."""
+    name, _, number = told.rpartition("-")
+    if not number.isdecimal() or len(number) > DIGITS:
+        raise invalid(
+            f"Last-Event-ID {told[:DIGITS]!r}: give that of an event, as it came", "last-event-id"
+        )
+    return int(number) if name == transcript.name else 0
 
 
 def _told(caption: Caption, language: str) -> dict[str, object]:

@@ -56,8 +56,12 @@ def test_the_key_is_that_of_the_file_else_of_the_environment(tmp_path, monkeypat
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("ray", [False, True])
-def test_the_command_serves_until_it_is_ended_and_leaves_nothing(ray, tiny_folder, tmp_path):
+@pytest.mark.parametrize(
+    ("ray", "ending"), [(False, signal.SIGTERM), (False, signal.SIGHUP), (True, signal.SIGTERM)]
+)
+def test_the_command_serves_until_it_is_ended_and_leaves_nothing(
+    ray, ending, tiny_folder, tmp_path
+):
     room = {"RAY_TMPDIR": tempfile.gettempdir()}  # a socket's path is short
     process = subprocess.Popen(
         [sys.executable, "-m", "dragoman.demos.cli", "serve", "--port", "0"]
@@ -78,10 +82,10 @@ def test_the_command_serves_until_it_is_ended_and_leaves_nothing(ray, tiny_folde
         models = httpx.get(f"{url[0]}/v1/models", headers={"Authorization": "Bearer a key"}).json()
         assert [model["id"] for model in models["data"]] == [tiny_folder.name, "whisper-1"]
         assert list(tmp_path.glob("dragoman-serve-*"))
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(ending)
         _, err = process.communicate(timeout=90)
     finally:
         process.kill()
     assert process.returncode == 0, err
-    assert "Traceback" not in err and "SIGTERM" not in err
+    assert "Traceback" not in err and "SIG" not in err
     assert list(tmp_path.glob("dragoman-*")) == []

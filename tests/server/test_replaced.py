@@ -187,15 +187,17 @@ def test_a_name_that_is_a_path_finds_nothing(fake, tmp_path):
 
 
 def test_the_disk_of_a_session_is_bounded(tmp_path):
-    journal, second = Journal(tmp_path / "session"), tone(1)
+    journal, second = Journal.begin(tmp_path / "session"), tone(1)
     for at in range(400):
         journal.hear(bytes([at % 256, 0]) + second[2:], 16_000)
         size = sum(path.stat().st_size for path in (tmp_path / "session").iterdir())
         assert size <= 2 * 16_000 * FILE_S * FILES
-    assert journal.received_bytes == Journal(tmp_path / "session").received_bytes == 400 * 32_000
-    kept = b"".join(sound.data for sound in journal.sound(0))
+    journal.release()
+    again = Journal(tmp_path / "session")
+    assert journal.received_bytes == again.received_bytes == 400 * 32_000
+    kept = b"".join(sound.data for sound in again.sound(0, again.end))
     assert len(kept) >= 2 * 16_000 * FILE_S * (FILES - 1)
-    (last,) = journal.sound(399 * 16_000)
+    (last,) = again.sound(399 * 16_000, again.end)
     assert (last.index, len(last.data), last.data[0]) == (399 * 16_000, 32_000, 399 % 256)
 
 

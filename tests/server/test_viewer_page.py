@@ -1,11 +1,13 @@
 """The page of viewers in a real browser: what is said, in the language that is picked."""
 
+import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
+from dragoman.server.limits import Limits
 from tests.demos.browsers import chromium, playwright  # noqa: F401
 from tests.server.servers import SEGMENT_S, Socket, served, tone
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, eventually
 
 PATH = "/v1/realtime?intent=transcription&rate=16000"
 
@@ -55,3 +57,22 @@ def test_it_shows_what_is_said_and_keeps_to_accessibility(browser, spoken, schem
     page.locator("#status", has_text="Ended").wait_for()
     assert errors == []
     page.close()
+
+
+def test_a_stream_that_comes_after_the_end_is_said_to_have_ended(browser, fake):
+    with served(fake, limits=Limits(resume_s=0.1)) as url:
+        socket = Socket(url, PATH)
+        address = url + socket.created["session"]["viewers"]
+
+        def late(route) -> None:
+            """The network lets the stream's request through when nobody knows the session."""
+            socket.socket.close()
+            eventually(lambda: httpx.get(address).status_code == 404)
+            route.continue_()
+
+        page = browser.new_page()
+        page.set_default_timeout(1000 * PATIENCE_S)
+        page.route("**/v1/captions/*", late)
+        page.goto(address)
+        page.locator("#status", has_text="Ended").wait_for()
+        page.close()

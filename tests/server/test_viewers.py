@@ -142,6 +142,27 @@ def test_viewers_beyond_the_places_are_refused_and_places_come_back(fake):
         socket.socket.close()
 
 
+def test_of_two_viewers_at_the_last_place_one_is_refused(fake):
+    async def both(place: str) -> list[int]:
+        async with httpx.AsyncClient(timeout=30) as client:
+
+            async def one() -> int:
+                async with client.stream("GET", place) as answer:
+                    told.append(answer.status_code)
+                    while len(told) < 2:
+                        await asyncio.sleep(0.01)
+                    return answer.status_code
+
+            told: list[int] = []
+            return sorted(await asyncio.gather(one(), one()))
+
+    with served(fake, limits=Limits(viewers=1)) as url, Socket(url, PATH) as socket:
+        place = f"{url}/v1/captions/{key(socket)}"
+        for _ in range(10):
+            assert asyncio.run(both(place)) == [200, 429]
+            assert eventually(lambda: _status(place) == 200)
+
+
 def _status(place: str) -> int:
     with httpx.stream("GET", place, timeout=30) as answer:
         return answer.status_code
