@@ -8,9 +8,11 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,11 +21,11 @@ from dragoman.demos import options
 from dragoman.demos.browser import certificate_of, end_politely
 from dragoman.errors import UsageError
 from dragoman.pipeline.start import check, session_options
+from dragoman.server.access import KEY, Rules
 from dragoman.server.limits import Limits
-from dragoman.server.serving import bind, serving
+from dragoman.server.serving import Certificate, bind, serving
 from dragoman.spec import ModelSpec
 
-KEY = "DRAGOMAN_API_KEY"
 DEFAULTS = Limits()
 Places = Annotated[int, typer.Option(min=1, help="Most at once; more are refused.")]
 
@@ -44,6 +46,15 @@ def serve(
     threads: options.Threads = None,
     address: options.Address = None,
     no_ray: options.NoRay = False,
+    replicas: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes with a model each, on Ray Serve (at --address, else on this machine); "
+            "the limits are those of one. Wants --state-dir.",
+            show_default=False,
+        ),
+    ] = None,
     api_key_file: Annotated[
         Path | None,
         typer.Option(help=f"File with the key that clients must send; else that in {KEY}."),
@@ -62,8 +73,8 @@ def serve(
     state_dir: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for what a new server needs to go on with the live sessions of this one: "
-            "their text and two minutes of sound."
+            help="Folder for what another server needs to go on with the live sessions of this "
+            "one: their text and two minutes of sound."
         ),
     ] = None,
     max_sessions: Places = DEFAULTS.sessions,
@@ -84,6 +95,7 @@ def serve(
     """An API for other programs. OpenAI's routes for files and live sound, pages for viewers."""
     options.log_to_stderr(debug, logging.INFO)
     options.check_place(no_ray, address)
+    _check_replicas(replicas, no_ray, state_dir)
     spec = ModelSpec(model, device, dtype, size, draft_size, threads, address)
     check(spec, language, target_language)
     certificate = certificate_of(ssl_certfile, ssl_keyfile)
@@ -100,23 +112,61 @@ def serve(
     session = session_options(
         spec, language=language, target_language=target_language, prompt_style=prompt_style
     )
-    from dragoman.server.access import Rules
-    from dragoman.server.app import application
-
     rules = Rules(key, [host, *(allow_host or ())], allow_origin or ())
+    aliases = tuple(served_model_name or ())
     if sys.stderr.isatty():
         print(f"loading {model} ...", file=sys.stderr)
     end_politely()
     try:
-        with Captioner(spec, ray=not no_ray) as captioner:
+        if replicas is not None and state_dir is not None:
+            from dragoman.server.replicas import Service, serving_replicas
+
+            service = Service(spec, session, rules, limits, aliases, state_dir.resolve())
+            served = serving_replicas(service, replicas, host, port, certificate)
+        else:
+            served = _alone(
+                spec, not no_ray, host, port, certificate,
+                options=session, rules=rules, limits=limits, aliases=aliases, state=state_dir,
+            )  # fmt: skip
+        with served as url:
             end_politely()  # again: Ray has put a handler of its own there
-            app = application(captioner, session, rules, limits, served_model_name or (), state_dir)
-            with serving(app, host, port, certificate, limits.message_bytes, limits.places) as url:
-                print(f"Dragoman serves {url}v1   (Ctrl-C to end)", flush=True)
-                threading.Event().wait()
+            print(f"Dragoman serves {url}v1   (Ctrl-C to end)", flush=True)
+            threading.Event().wait()
     except KeyboardInterrupt:  # how a server ends
         pass
     return 0
+
+
+@contextmanager
+def _alone(
+    spec: ModelSpec,
+    ray: bool,
+    host: str,
+    port: int,
+    certificate: Certificate | None,
+    limits: Limits,
+    **of_app: Any,
+) -> Iterator[str]:
+    """Serves from this process while the context lasts, and gives its address."""
+    from dragoman.server.app import application
+
+    with Captioner(spec, ray=ray) as captioner:
+        app = application(captioner, limits=limits, **of_app)
+        with serving(app, host, port, certificate, limits.message_bytes, limits.places) as url:
+            yield url
+
+
+def _check_replicas(replicas: int | None, no_ray: bool, state: Path | None) -> None:
+    """Raises BadParameter, UsageError for replicas that could not work."""
+    if replicas is None:
+        return
+    if no_ray:
+        raise typer.BadParameter("--no-ray runs here, --replicas on Ray Serve: give one of them")
+    if state is None:
+        raise UsageError(
+            "replicas find each other's sessions in a folder that they share: name it with "
+            "--state-dir"
+        )
 
 
 def read_key(file: Path | None, host: str) -> str | None:

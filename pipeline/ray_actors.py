@@ -7,6 +7,7 @@ machine work in turns (:mod:`pipeline.turns`).
 
 import contextlib
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -235,7 +236,7 @@ def connect(address: str | None, processes: int) -> bool:
 
 def _start_own(processes: int, quiet: dict[str, Any]) -> None:
     try:
-        with _loopback():
+        with _loopback(), _without_hangup():
             ray.init(
                 address="local",
                 num_cpus=max(processes, os.cpu_count() or 1),
@@ -269,6 +270,20 @@ def _loopback() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextlib.contextmanager
+def _without_hangup() -> Iterator[None]:
+    """Lets processes that start meanwhile outlive a terminal that is closed: this one ends them."""
+    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
+    if hangup is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(hangup, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(hangup, before)
 
 
 def _check_gpus(stages: Sequence[Recipe]) -> None:

@@ -196,12 +196,12 @@ class _Connection:
         try:
             if not self._allowance.spend():
                 raise Refusal(429, "too_many_messages", "messages come too fast: join them")
-            message = _parsed(received)
+            message = _parsed(received, self._hub.limits.message_bytes)
             await self._do(message)
         except Exception as error:
             refusal = refusal_of(error)
             self._faults += 1
-            if refusal.status == 429 or self._faults > self._hub.limits.faults:
+            if refusal.status in (413, 429) or self._faults > self._hub.limits.faults:
                 await self._refuse(refusal)
                 return False
             self._hub.metrics.refused(refusal.code)
@@ -254,9 +254,11 @@ class _Connection:
             await run_in_threadpool(speaker.turn_to, "vllm", settings)
 
 
-def _parsed(received: Mapping[str, Any]) -> Message:
-    """A message as JSON has it; raises Refusal."""
+def _parsed(received: Mapping[str, Any], most: int) -> Message:
+    """A message of ``most`` bytes as JSON has it; raises Refusal."""
     text = received.get("text")
+    if len(text or received.get("bytes") or "") > most:  # not every server in front has the limit
+        raise Refusal(413, "too_large", f"a message has more than {most} bytes: send shorter ones")
     if text is None:
         raise invalid("a binary message: send JSON with the sound in base64", code="invalid_json")
     try:

@@ -94,7 +94,7 @@ def serving(
         thread.start()
         try:
             _wait(server, thread)
-            yield _address(host, listener.getsockname()[1], certificate is not None)
+            yield address_of(host, listener.getsockname()[1], certificate is not None)
         finally:
             server.should_exit = True
             thread.join(2 * END_S)
@@ -141,6 +141,7 @@ def _wait(server: uvicorn.Server, thread: threading.Thread) -> None:
         time.sleep(0.01)
 
 
-def _address(host: str, port: int, https: bool) -> str:
+def address_of(host: str, port: int, https: bool) -> str:
+    """Where what is served at ``host`` is reached from this machine."""
     name = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, host)
     return f"{'https' if https else 'http'}://{f'[{name}]' if ':' in name else name}:{port}/"

@@ -47,6 +47,7 @@ TIERS = {
         "pipeline/test_ray_of_our_own.py",
         "pipeline/test_start.py::test_a_model_of_the_hub",
         "pipeline/test_turns.py",
+        "server/test_replicas.py",
     ),
     "slow": (
         "benchmarks/",
@@ -62,6 +63,7 @@ TIERS = {
         "pipeline/test_opening.py::test_a_name_that_is_not_utf_8",
         "server/test_realtime.py",
         "server/test_replaced.py",
+        "server/test_replicas.py",
         "server/test_transcriptions.py",
         "stages/test_elastic.py",
         "stages/test_pictures.py",

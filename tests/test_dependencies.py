@@ -41,7 +41,10 @@ BESIDES_TORCH = {
     # What makes a model quick: for a CPU, and for a GPU, where it comes with torch.
     "kernels": {"llvmlite", "triton", "encoders", "decoder"},
 }
-ONLY_IN = {"ray": {"pipeline", "tests", "benchmarks"}, "transformers": {"tests", "benchmarks"}}
+ONLY_IN = {
+    "ray": {"pipeline", "server", "tests", "benchmarks"},
+    "transformers": {"tests", "benchmarks"},
+}
 
 
 def imports(path: Path) -> set[str]:
