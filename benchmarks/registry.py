@@ -13,6 +13,7 @@ from benchmarks import (
     llama,
     memory,
     realtime,
+    serve,
     text,
     updates,
 )
@@ -38,6 +39,7 @@ def _of(form: str) -> tuple[Measurement, ...]:
 MEASUREMENTS: tuple[Measurement, ...] = (
     *updates.MEASUREMENTS,
     *crowd.MEASUREMENTS,
+    *serve.MEASUREMENTS,
     *memory.MEASUREMENTS,
     *encoding.MEASUREMENTS,
     *(measurement for form in FORMS for measurement in _of(form)),
@@ -61,6 +63,7 @@ SECTIONS: tuple[tuple[str, tuple[Measurement, ...]], ...] = (
             *crowd.MEASUREMENTS,
         ),
     ),
+    ("Serving", serve.MEASUREMENTS),
     ("Memory and start", memory.MEASUREMENTS),
     ("On a GPU", gpu_rows.MEASUREMENTS),
 )

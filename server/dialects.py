@@ -171,7 +171,7 @@ class Transcription(Dialect):
             out.append(self._of_item(f"{BUFFER}.speech_started", audio_start_ms=_ms(caption.start)))
         self._open = caption
         if piece := self._growing.of(caption.segment, caption.transcript).text:
-            out.append(self._of_item(f"{HEARD}.delta", content_index=0, delta=piece))
+            out.append(self._delta(self._item, piece, caption))
         return out + (self._close() if caption.kind == "final" else [])
 
     def _in_turn(self, caption: Caption) -> list[Message]:
@@ -182,7 +182,12 @@ class Transcription(Dialect):
         if not piece.text:
             return []
         delta, self._open = piece.whole if self._open else piece.text, caption
-        return [self._of_item(f"{HEARD}.delta", self._item + 1, content_index=0, delta=delta)]
+        return [self._delta(self._item + 1, delta, caption)]
+
+    def _delta(self, item: int, text: str, caption: Caption) -> Message:
+        """New text, and how far the sound is that it was made with."""
+        told = {"content_index": 0, "delta": text, "audio_end_ms": _ms(caption.end)}
+        return self._of_item(f"{HEARD}.delta", item, **told)
 
     def _close(self) -> list[Message]:
         """Ends the open item, or one in which nothing was heard."""
