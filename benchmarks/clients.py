@@ -37,7 +37,7 @@ COMPLETED = "conversation.item.input_audio_transcription.completed"
 STOPPED = "input_audio_buffer.speech_stopped"
 CHUNK_S = CHUNK_SAMPLES / SAMPLE_RATE_HZ
 SILENCE_S = 2.0  # behind the speech: more than the pause that ends a segment
-PATIENCE_S = 5.0  # for what comes behind the last sound
+PATIENCE_S = 15.0  # for what comes behind the last sound
 AGAIN_S = 1.0
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 

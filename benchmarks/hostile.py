@@ -52,17 +52,17 @@ def stall(url: str, key: str, draw: random.Random) -> None:
             b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x"
         )
         time.sleep(draw.random())
-    lost = _open(url, key)
-    _append(lost, draw.random())
-    lost.socket.close()
+    with _open(url, key) as lost:
+        _append(lost, draw.random())
+        lost.socket.close()
 
 
 def strange(url: str, key: str, draw: random.Random) -> None:
     """Wrong keys, other origins, other paths."""
     told = {"Authorization": f"Bearer {key}", "Origin": "https://evil.example"}
     for headers in ({"Authorization": "Bearer x"}, told):
-        with suppress(InvalidStatus):
-            connect(_address(url), additional_headers=headers)
+        with suppress(InvalidStatus), connect(_address(url), additional_headers=headers):
+            pass
         httpx.post(f"{url}/v1/audio/transcriptions", headers=headers, content=bytes(9_999))
         httpx.get(f"{url}/captions/..%2f..%2fetc%2fpasswd", headers=headers)
 

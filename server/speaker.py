@@ -114,6 +114,8 @@ class Speaker:
                 return  # it is sent again by the one that took its place
             most = min(self._hub.limits.ahead_s, WAITING_S)
             if self.waiting_s > most:
+                for feed in self._feeds:  # else a flood would cost others what it takes to hear it
+                    feed.close()
                 raise Refusal(
                     429, "sound_too_far_ahead",
                     f"{most:.0f} s of sound wait to be heard: send it as it is spoken, or a file "

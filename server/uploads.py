@@ -15,7 +15,7 @@ from typing import IO
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from dragoman.server.limits import Limits
 from dragoman.server.refusals import Refusal, invalid
@@ -79,6 +79,8 @@ async def _form(request: Request, within_s: float) -> FormData:
         raise Refusal(
             408, "upload_too_slow", f"the file was not here after {within_s:.0f} s: send less"
         ) from None
+    except ClientDisconnect:  # nobody reads this, but it is counted, and the log stays short
+        raise Refusal(400, "upload_broken", "the connection ended before the file") from None
 
 
 def _check_room(folder: Path, size: int, room: int) -> None:

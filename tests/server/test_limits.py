@@ -5,6 +5,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
+import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -112,8 +113,8 @@ class Slow(FakeCaptioner):
         return self
 
 
-def test_sound_that_nobody_can_hear_in_time_is_refused_and_others_are_heard():
-    with Slow() as slow, served(slow, limits=Limits(ahead_s=2)) as url:
+def test_sound_that_nobody_can_hear_in_time_is_refused_and_others_are_heard(tmp_path):
+    with Slow() as slow, served(slow, limits=Limits(ahead_s=2), state=tmp_path) as url:
         flood, other = Socket(url, PATH), Socket(url, "/v1/realtime/translations?rate=16000")
         other.append(tone(SEGMENT_S), "session.")
         with suppress(ConnectionClosed):
@@ -122,6 +123,17 @@ def test_sound_that_nobody_can_hear_in_time_is_refused_and_others_are_heard():
         assert closed(flood) == (1013, "sound_too_far_ahead")
         written = text(other.until("session.closed"), "session.output_transcript.delta")
         assert written == "W0 W1 W2 W3 W4"
+        eventually(lambda: figure(url, 'dragoman_sessions{kind="live"}') == 0)
+        heard = figure(url, 'dragoman_heard_sound_seconds_total{kind="live"}')
+        kept = (tmp_path / flood.created["session"]["id"]).glob("*.pcm")
+        taken = sum(path.stat().st_size for path in kept) / 2 / 16_000
+        assert 0 < heard - SEGMENT_S < taken - 1.5  # what waited was not heard any more
+
+
+def figure(url: str, name: str) -> float:
+    """One line of the metrics."""
+    lines = httpx.get(f"{url}/metrics").text.splitlines()
+    return next(float(line.split()[-1]) for line in lines if line.startswith(name))
 
 
 def test_a_client_that_does_not_read_is_left_behind(fake):
