@@ -37,7 +37,7 @@ COMPLETED = "conversation.item.input_audio_transcription.completed"
 STOPPED = "input_audio_buffer.speech_stopped"
 CHUNK_S = CHUNK_SAMPLES / SAMPLE_RATE_HZ
 SILENCE_S = 2.0  # behind the speech: more than the pause that ends a segment
-PATIENCE_S = 15.0  # for what comes behind the last sound
+QUIET_S, PATIENCE_S = 10.0, 60.0  # after the last sound: nothing more comes; something is lost
 AGAIN_S = 1.0
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -152,7 +152,8 @@ class Client:
         """The text of all segments; where their number is not known, until nothing more comes."""
         texts: list[str] = []
         waiting: list[float] = []  # of a delta: what follows tells whether its caption is final
-        end = begin + CHUNK_S * len(self._pieces) + PATIENCE_S
+        patience_s = QUIET_S if self._segments is None else PATIENCE_S
+        end = begin + CHUNK_S * len(self._pieces) + patience_s
         while self._segments is None or len(texts) < self._segments:
             try:
                 async with asyncio.timeout(end - time.monotonic()):
