@@ -152,11 +152,18 @@ def _deployment(
         serve.run(deployed(service, replicas, gpus), name=NAME, logging_config=QUIET)
         yield
     except RuntimeError as error:
-        raise PipelineError(f"Ray Serve has no replicas: {error}") from error
+        raise PipelineError(f"the replicas did not start: {_why() or error}") from error
     finally:
         serve.delete(NAME)  # drains
         if not ours:
             serve.shutdown()
+
+
+def _why() -> str:
+    """What Serve knows of a deployment that failed: the last line of its traceback."""
+    found = serve.status().applications.get(NAME)
+    told = [each.message for each in found.deployments.values()] if found is not None else []
+    return next((text.strip().splitlines()[-1] for text in told if text.strip()), "")
 
 
 def _http(host: str, port: int, certificate: Certificate | None) -> HTTPOptions:
