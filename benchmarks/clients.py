@@ -27,7 +27,7 @@ import numpy as np
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from dragoman.server.access import KEY
+from dragoman.server.serving import KEY
 from dragoman.stages.messages import CHUNK_SAMPLES, SAMPLE_RATE_HZ
 
 ROOT = Path(__file__).resolve().parents[1]

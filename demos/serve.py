@@ -21,9 +21,8 @@ from dragoman.demos import options
 from dragoman.demos.browser import certificate_of, end_politely
 from dragoman.errors import UsageError
 from dragoman.pipeline.start import check, session_options
-from dragoman.server.access import KEY, Rules
 from dragoman.server.limits import Limits
-from dragoman.server.serving import Certificate, bind, serving
+from dragoman.server.serving import KEY, Certificate, bind, serving
 from dragoman.spec import ModelSpec
 
 DEFAULTS = Limits()
@@ -112,6 +111,8 @@ def serve(
     session = session_options(
         spec, language=language, target_language=target_language, prompt_style=prompt_style
     )
+    from dragoman.server.access import Rules
+
     rules = Rules(key, [host, *(allow_host or ())], allow_origin or ())
     aliases = tuple(served_model_name or ())
     if sys.stderr.isatty():

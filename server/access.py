@@ -21,7 +21,6 @@ from dragoman.server.guard import Body, Hosts, answering, same_origin
 from dragoman.server.metrics import Metrics
 from dragoman.server.refusals import CODES, Refusal
 
-KEY = "DRAGOMAN_API_KEY"  # where the environment has it
 PUBLIC = ("/health",)
 VIEWERS = ("/captions/", "/v1/captions/")
 UPLOADS = "/v1/audio/"

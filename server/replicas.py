@@ -23,10 +23,10 @@ from starlette.types import ASGIApp
 from dragoman.captioner import Captioner
 from dragoman.errors import DeviceError, PipelineError, UsageError
 from dragoman.pipeline.ray_actors import connect
-from dragoman.server.access import KEY, Rules
+from dragoman.server.access import Rules
 from dragoman.server.app import application
 from dragoman.server.limits import Limits
-from dragoman.server.serving import Certificate, address_of, bind
+from dragoman.server.serving import KEY, Certificate, address_of, bind
 from dragoman.spec import ModelSpec
 from dragoman.stages.messages import SessionOptions
 

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 
 from dragoman.errors import UsageError
 
+KEY = "DRAGOMAN_API_KEY"  # the variable with the key that clients must send
 log = logging.getLogger("uvicorn.error")
 START_S = 30.0
 END_S = 3  # for answers that are under way

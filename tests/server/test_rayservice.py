@@ -9,8 +9,8 @@ import yaml
 from ray.serve.schema import ServeDeploySchema
 
 from dragoman.errors import UsageError
-from dragoman.server.access import KEY
 from dragoman.server.replicas import build
+from dragoman.server.serving import KEY
 
 ROOT = Path(__file__).resolve().parents[2]
 CLAIM, SERVICE = yaml.safe_load_all((ROOT / "docs" / "rayservice.yaml").read_text("utf-8"))

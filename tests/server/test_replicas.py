@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from dragoman import errors
 from dragoman.demos import cli
 from dragoman.pipeline.media import read_audio
-from dragoman.server.access import KEY
+from dragoman.server.serving import KEY
 from tests.server.servers import Socket, client, text
 from tests.server.test_viewers import key, read, texts
 from tests.waiting import PATIENCE_S, eventually
