@@ -54,20 +54,21 @@ def memory() -> tuple[int, int] | None:
         return None
 
 
-def lock(file: int | FileIO, wait: bool = True) -> None:
+def lock(file: int | FileIO, wait: bool = True) -> bool:
     """Locks an open file against other processes, until :func:`unlock` or its end.
 
     Raises BlockingIOError when another process has it and ``wait`` is False. Where files cannot be
-    locked (some network file systems, Windows) nothing happens.
+    locked (some network file systems, Windows) nothing happens, and False comes back.
     """
     if fcntl is None:
-        return
+        return False
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         raise
     except OSError:
-        return
+        return False
+    return True
 
 
 def unlock(file: int | FileIO) -> None:
