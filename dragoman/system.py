@@ -10,6 +10,8 @@ import os
 import platform
 import sys
 import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
@@ -87,6 +89,21 @@ def shared_file(name: str) -> tuple[FileIO, str]:
         return file, f"/proc/{os.getpid()}/fd/{file.fileno()}"
     handle, path = tempfile.mkstemp(prefix=f"dragoman-{name}-")
     return FileIO(handle, "r+"), path
+
+
+@contextmanager
+def keeping_handler(number: int) -> Generator[None, None, None]:
+    """A signal is handled after the body as it was before, whatever a library did to that inside.
+
+    Python itself can do so in its main thread only. Where there is no C library nothing happens.
+    """
+    libc, action = _libc(), ctypes.create_string_buffer(1_024)  # more than any sigaction
+    known = libc is not None and libc.sigaction(number, None, action) == 0
+    try:
+        yield
+    finally:
+        if libc is not None and known:
+            libc.sigaction(number, action, None)
 
 
 def populate(mapped: mmap.mmap, start: int, size: int) -> None:

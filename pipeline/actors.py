@@ -21,6 +21,8 @@ from dragoman.pipeline.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 
+TRIES = 3  # of loading
+
 
 class Actor(ABC):
     """A `Runner` that takes one call after the other; ``alive`` is False once it is known dead."""
@@ -194,10 +196,19 @@ class ActorGroup:
         self._actors[actor].load()
 
     def load(self) -> None:
-        """Places and loads all actors at the same time. Raises PipelineError."""
-        self.place()
-        for loaded in [actor.load() for actor in self._actors]:
-            if isinstance(failure := loaded.result(), Failure):
+        """Places and loads all actors at the same time, anew where one ends meanwhile. Raises
+        PipelineError.
+        """
+        for left in reversed(range(TRIES)):
+            try:
+                self.place()
+                answers = [loaded.result() for loaded in [a.load() for a in self._actors]]
+                break
+            except ActorDied:
+                if not left:
+                    raise
+        for failure in answers:
+            if isinstance(failure, Failure):
                 raise failure.error()
 
     def place(self) -> None:

@@ -176,7 +176,8 @@ class OwnProcesses(Processes):
         if self._wanted and not self._over.is_set():
             self._wanted = False
             try:
-                self._start()
+                with system.keeping_handler(signal.SIGTERM):  # Ray would show a trace, and end
+                    self._start()
             except PipelineError as error:
                 self._failure = error
 

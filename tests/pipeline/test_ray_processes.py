@@ -1,12 +1,14 @@
 """Ray's own processes are killed: what runs there goes on in another Ray, and nothing is lost."""
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,7 @@ from dragoman.pipeline.session import Session
 from dragoman.stages.messages import CHUNK_SAMPLES
 from dragoman.stages.segment import SegmentStage
 from tests.pipeline.batches import batch, outputs, run, sound
-from tests.pipeline.fake_stages import Making, bare, bursts, fakes
+from tests.pipeline.fake_stages import CountingTokens, Making, bare, bursts, fakes
 from tests.pipeline.media_files import ROOT
 from tests.pipeline.slow_cli import Pausing
 from tests.waiting import eventually
@@ -65,9 +67,16 @@ def spoken(kill) -> Iterator[np.ndarray]:
         yield SOUND[start : start + CHUNK_SAMPLES]
 
 
+def handling(number: int) -> bytes:
+    """The function that handles a signal below Python, and what is masked meanwhile."""
+    action = ctypes.create_string_buffer(1_024)
+    assert ctypes.CDLL(None).sigaction(number, None, action) == 0
+    return action.raw[:16]  # behind it the mask has bytes that nobody writes
+
+
 @pytest.mark.parametrize("name", ["raylet", "gcs_server"])
 def test_a_session_loses_nothing_and_says_so_at_once(owned, graph, name):
-    said, before, folder = [], owned.pids(), folder_of(owned)
+    said, before, folder, handled = [], owned.pids(), folder_of(owned), handling(signal.SIGTERM)
 
     def warn(sentence: str) -> None:
         said.append((sentence, owned.number))
@@ -82,6 +91,28 @@ def test_a_session_loses_nothing_and_says_so_at_once(owned, graph, name):
     assert said and "nothing is lost" in said[0][0]
     assert owned.number == number + 1 and not set(before.values()) & set(owned.pids().values())
     assert not folder.exists() and graph.sessions() == []
+    assert handling(signal.SIGTERM) == handled
+
+
+@dataclass
+class DyingOnce:
+    """Makes a stage; the first process that does is gone."""
+
+    mark: Path
+
+    def __call__(self) -> CountingTokens:
+        if not self.mark.exists():
+            self.mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return CountingTokens()
+
+
+def test_a_process_that_is_killed_while_it_loads_is_replaced(owned, tmp_path):
+    segment, _, translate = fakes()
+    stages = (segment, Recipe("encode", DyingOnce(tmp_path / "mark")), translate)
+    with Chain.start(RayHost(), stages) as chain:
+        assert (tmp_path / "mark").exists()
+        assert len([*Session(chain, [SOUND], pace="fast")]) > 9
 
 
 def test_a_batch_loses_nothing(owned, graph, tmp_path):
