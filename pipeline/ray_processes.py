@@ -164,7 +164,8 @@ class OwnProcesses(Processes):
         while not self._over.wait(WATCH_S):
             if self._here and not self._dead():
                 continue
-            with self._changed:
+            # Ray takes SIGTERM for itself: to show a trace and end, or to end at once.
+            with self._changed, system.keeping_handler(signal.SIGTERM):
                 self._replace()
                 self._changed.notify_all()
 
@@ -176,8 +177,7 @@ class OwnProcesses(Processes):
         if self._wanted and not self._over.is_set():
             self._wanted = False
             try:
-                with system.keeping_handler(signal.SIGTERM):  # Ray would show a trace, and end
-                    self._start()
+                self._start()
             except PipelineError as error:
                 self._failure = error
 
