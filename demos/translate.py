@@ -5,7 +5,6 @@ is said at the end. Heavy imports wait until the command runs.
 """
 
 import json
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dragoman.demos import options
-from dragoman.demos.stdout import own_stdout
+from dragoman.demos.stdout import own_stdout, say
 from dragoman.errors import FAILED, INTERRUPTED, NO_INPUT, OK, DragomanError, exit_code
 from dragoman.pipeline.start import check, session_options
 from dragoman.spec import BATCH_SIZE, ModelSpec
@@ -260,15 +259,12 @@ def _report(results: "list[Result]", interrupted: bool) -> int:
     failed = [result for result in results if result.status == "failed"]
     if failed:
         count = f"{len(failed)} of {len(results)} inputs" if len(results) > 1 else "the input"
-        print(f"dragoman: {count} could not be translated:", file=sys.stderr)
+        say(f"dragoman: {count} could not be translated:")
     for result in failed:
         where = "" if str(result.path) in result.reason else f"{result.path}: "
-        print(f"  {where}{result.reason}", file=sys.stderr)
+        say(f"  {where}{result.reason}")
     if interrupted:
-        print(
-            "dragoman: interrupted; the same command goes on where this one stopped",
-            file=sys.stderr,
-        )
+        say("dragoman: interrupted; the same command goes on where this one stopped")
         return INTERRUPTED
     if any(not result.bad_input for result in failed):
         return FAILED
