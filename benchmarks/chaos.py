@@ -247,7 +247,9 @@ def table(report: dict[str, Any]) -> str:
         counts = (told["same"], told["different"], told["said"], len(told["lost"]))
         lines.append(f"| {name} | {' | '.join(map(str, counts))} |")
     kills = ", ".join(f"{count} {what}" for what, count in sorted(report["kills"].items()))
-    return "\n".join([*lines, "", f"Killed: {kills}."])
+    codes = ", ".join(f"{name} {told}" for name, told in report["codes"].items() if told)
+    ended = f"Exit codes of what was not killed: {codes or 'none'}."
+    return "\n".join([*lines, "", f"Killed: {kills}. {ended}"])
 
 
 def good(report: dict[str, Any]) -> bool:

@@ -25,6 +25,8 @@ from dragoman.stages.messages import SAMPLE_RATE_HZ
 ACTOR, RAYLET, HEAD = "ray::RayRunner", "raylet", "gcs_server"
 DRIVER, CLIENT = "driver", "client"
 PATIENCE_S = 180.0
+TRIES = 5  # of a batch that ends before its work
+GOES_ON = "the same command goes on"  # says a run that could not
 
 
 class Sound:
@@ -84,6 +86,7 @@ class Command(Part):
 
     kinds = (ACTOR, RAYLET, HEAD, DRIVER)
     process: subprocess.Popen[bytes]
+    _told: subprocess.Popen[bytes] | None = None  # the last whose code is kept
 
     def run(self, out: Path, *words: object) -> None:
         """Starts `dragoman WORDS`, whose stdout goes to the file ``out``."""
@@ -102,9 +105,10 @@ class Command(Part):
         return [pid for pid, name in processes.below(self.process.pid).items() if name == kind]
 
     def killed(self) -> bool | None:
-        """Whether the process was killed; None while it runs, a code of its own is kept."""
+        """Whether the process was killed; None while it runs, a code of its own is kept once."""
         code = self.process.poll()
-        if code is not None and code != -signal.SIGKILL:
+        if code is not None and code != -signal.SIGKILL and self.process is not self._told:
+            self._told = self.process
             self.codes.append(code)
         return None if code is None else code == -signal.SIGKILL
 
@@ -164,13 +168,20 @@ class Batch(Command):
         self._begin()
 
     def poll(self) -> bool:
-        if killed := self.killed():
+        killed = self.killed()
+        if killed is None:
+            return True
+        going_on = killed or (self._gave_up() and len(self.codes) < TRIES)
+        if going_on:
             self._begin()
-        return killed is not False
+        return going_on
 
-    def summary(self) -> dict[str, Any]:
-        """The document that the last process printed."""
-        return json.loads((self.folder / "summary.json").read_text())
+    def _gave_up(self) -> bool:
+        """Whether the last process ended before its work, so that the same command goes on."""
+        told = (self.folder / "summary.json").read_text()
+        return not told or any(
+            GOES_ON in file["reason"] for file in json.loads(told)["files"] if "reason" in file
+        )
 
     def _begin(self) -> None:
         self.run(self.folder / "summary.json", "translate", *self._words)

@@ -47,10 +47,11 @@ def test_the_report_tells_good_from_bad():
     report = {
         "parts": {"live": {**fine, "different": 1}, "batch": fine},
         "kills": {"raylet of live": 2},
+        "codes": {"live": [], "batch": [1, 0]},
         "older files as they were": True,
     }
     assert good(report) and "| live | 3 | 1 | 1 | 0 |" in table(report)
-    assert "2 raylet of live" in table(report)
+    assert "2 raylet of live" in table(report) and "batch [1, 0]" in table(report)
     assert not good({**report, "older files as they were": False})
     assert not good({**report, "parts": {**report["parts"], "live": {**fine, "lost": ["uno"]}}})
     assert not good({**report, "parts": {**report["parts"], "batch": {**fine, "different": 1}}})
