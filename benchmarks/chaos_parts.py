@@ -131,9 +131,10 @@ class Speaker(Command):
     def poll(self) -> bool:
         if self.killed() is None:
             return True
-        if not self._sound.over:
+        goes_on = len(self._sound.samples) - self._sound.now > SAMPLE_RATE_HZ
+        if goes_on:
             self._speak(self._sound.now)
-        return not self._sound.over
+        return goes_on
 
     def left(self) -> list[Left]:
         """What all its processes left."""
