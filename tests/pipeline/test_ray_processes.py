@@ -94,6 +94,22 @@ def test_a_session_loses_nothing_and_says_so_at_once(owned, graph, name):
     assert handling(signal.SIGTERM) == handled
 
 
+def test_where_no_other_ray_starts_sessions_end_with_the_reason_and_the_next_one_tries_again(
+    owned, graph, monkeypatch
+):
+    def no_room() -> None:
+        raise PipelineError("Ray did not start here (no memory)")
+
+    raylet = owned.pids()["raylet"]
+    with monkeypatch.context() as patched:
+        patched.setattr(owned, "_start", no_room)
+        session = Session(graph, spoken(lambda: os.kill(raylet, signal.SIGKILL)), pace="fast")
+        with pytest.raises(PipelineError, match="Ray did not start here"):
+            list(session)
+    assert owned.pids() == {}
+    assert len([c for c in Session(graph, [SOUND], pace="fast") if c.kind == "final"]) == 2
+
+
 @dataclass
 class DyingOnce:
     """Makes a stage; the first process that does is gone."""
