@@ -118,8 +118,7 @@ class OwnProcesses(Processes):
         self.users = 1
         self._cpus = max(processes, os.cpu_count() or 1)
         self._changed = threading.Condition(self.lock)  # of what follows
-        self._here = False
-        self._wanted = True
+        self._here = self._wanted = False
         self._failure: PipelineError | None = None  # why it is not here
         self._folder: RayFolder | None = None
         self._over = threading.Event()
@@ -132,6 +131,8 @@ class OwnProcesses(Processes):
         return {name: process.pid for name, process in self._watched()}
 
     def renew(self) -> None:
+        if self._here and not self._dead():
+            return
         self._failure, self._wanted = None, True
         while not self._here or self._dead():
             if self._failure is not None:
@@ -212,10 +213,12 @@ class OwnProcesses(Processes):
                     _temp_dir=str(folder.path),
                     **QUIET,
                 )
-        except Exception as error:
+        except BaseException as error:
             ray.shutdown()
             folder.remove()
-            raise _not_started(error) from error
+            if isinstance(error, Exception):
+                raise _not_started(error) from error
+            raise
         self._folder, self._here = folder, True
 
 
