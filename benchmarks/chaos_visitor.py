@@ -29,7 +29,9 @@ class Visitor:
         self.key = json.loads(self.ask("POST", "/api/visit"))["key"]
 
     def ask(self, method: str, path: str, body: bytes = b"") -> bytes:
-        """What the server answers; what is refused for now is asked again."""
+        """What the server answers, nothing where it has none; what is refused for now is asked
+        again.
+        """
         while True:
             connection = http.client.HTTPConnection(self._place.netloc, timeout=60)
             try:
@@ -40,6 +42,8 @@ class Visitor:
                 connection.close()
             if answer.status < 400:
                 return told
+            if answer.status == 404:
+                return b""
             if answer.status not in (429, 503):
                 raise RuntimeError(f"{method} {path}: {answer.status} {told[:200]!r}")
             time.sleep(0.5)
@@ -65,7 +69,8 @@ class Visitor:
         self.keep(out, ended=True)
 
     def keep(self, out: Path, ended: bool = False) -> None:
-        form: dict[str, Any] = json.loads(self.ask("GET", f"/api/live/{self.key}/live.json"))
+        told = self.ask("GET", f"/api/live/{self.key}/live.json")  # not before the first caption
+        form: dict[str, Any] = json.loads(told or b'{"segments": [], "warnings": []}')
         draft = out.with_suffix(".draft")
         draft.write_text(json.dumps({**form, "ended": ended}))
         draft.replace(out)

@@ -1,12 +1,20 @@
 """What the run of `make chaos` makes of files, and how it finds whom to kill; no run of it."""
 
+import contextlib
+import json
 import os
 import subprocess
 import sys
 
+import numpy as np
+
 from benchmarks import processes
 from benchmarks.chaos import Verdict, good, judge, table
 from benchmarks.chaos_parts import Left
+from benchmarks.chaos_visitor import Visitor
+from dragoman.demos.browser import serve
+from dragoman.stages.messages import SessionOptions
+from tests.demos.browsers import fake_chain
 from tests.waiting import eventually
 
 
@@ -68,3 +76,16 @@ def test_processes_below_one_are_found_by_name_with_their_memory():
         parent.kill()
         os.kill(found[0], 9)
     assert processes.below(parent.pid) == {} and processes.resident(parent.pid) == 0
+
+
+def test_a_visitor_keeps_what_the_page_has(tmp_path):
+    out, sound = tmp_path / "said.json", tmp_path / "sound.raw"
+    sound.write_bytes(np.full(16_000, 3_000, "<i2").tobytes())
+    with contextlib.contextmanager(fake_chain)() as chain, serve(chain, SessionOptions()) as page:
+        visitor = Visitor(page.url)
+        visitor.keep(out)
+        assert json.loads(out.read_text()) == {"segments": [], "warnings": [], "ended": False}
+        visitor.speak(sound.read_bytes(), out)
+        visitor.finish(out)
+    told = json.loads(out.read_text())
+    assert told["ended"] and [segment["start"] for segment in told["segments"]] == [0.0, 0.8]
