@@ -130,7 +130,9 @@ def _kill(parts: Sequence[Part], rng: random.Random) -> list[tuple[str, str]]:
     kind, end = rng.choice(KINDS), time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
         _poll(parts)
-        there = [(part.name, pid) for part in parts for pid in part.victims(kind)]
+        there = [
+            (part.name, pid) for part in parts if kind in part.kinds for pid in part.victims(kind)
+        ]
         if there:
             name, pid = rng.choice(there)
             os.kill(pid, signal.SIGKILL)
@@ -253,14 +255,15 @@ def table(report: dict[str, Any]) -> str:
 
 
 def good(report: dict[str, Any]) -> bool:
-    """Whether nothing was lost, no file of the batch is another, and nothing older was touched."""
-    parts = report["parts"].values()
-    files_differ = report["parts"]["batch"]["different"]
-    return (
-        report["older files as they were"]
-        and not files_differ
-        and not any(part["lost"] for part in parts)
-    )
+    """Whether nothing was lost, no file of the batch is another, and nothing older was touched.
+
+    A part that shows nothing, or visitors who ended by an error, have shown no such thing.
+    """
+    parts = report["parts"]
+    idle = [name for name, part in parts.items() if not part["same"] + part["different"]]
+    lost = [name for name, part in parts.items() if part["lost"]]
+    failed = parts["batch"]["different"] or any(report["codes"].get("visitors", ()))
+    return report["older files as they were"] and not (idle or lost or failed)
 
 
 def main() -> None:

@@ -61,6 +61,8 @@ def test_the_report_tells_good_from_bad():
     assert good(report) and "| live | 3 | 1 | 1 | 0 |" in table(report)
     assert "2 raylet of live" in table(report) and "batch [1, 0]" in table(report)
     assert not good({**report, "older files as they were": False})
+    assert not good({**report, "codes": {"visitors": [1]}})
+    assert not good({**report, "parts": {**report["parts"], "live": {**fine, "same": 0}}})
     assert not good({**report, "parts": {**report["parts"], "live": {**fine, "lost": ["uno"]}}})
     assert not good({**report, "parts": {**report["parts"], "batch": {**fine, "different": 1}}})
 
