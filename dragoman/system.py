@@ -106,6 +106,16 @@ def keeping_handler(number: int) -> Generator[None, None, None]:
             libc.sigaction(number, action, None)
 
 
+@contextmanager
+def ignoring(number: int) -> Generator[None, None, None]:
+    """This process, and those that it starts inside, ignore a signal; in any thread."""
+    libc, ignore = _libc(), ctypes.c_void_p(1)  # SIG_IGN
+    with keeping_handler(number):
+        if libc is not None:
+            libc.signal(number, ignore)
+        yield
+
+
 def populate(mapped: mmap.mmap, start: int, size: int) -> None:
     """Brings bytes of a mapped file into memory, in large pages, and out of this process again.
 

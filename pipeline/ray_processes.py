@@ -60,7 +60,7 @@ class Processes:
     def __init__(self, joined: bool = False) -> None:
         self.lock = threading.RLock()
         self.number = 0
-        self._joined = joined
+        self.joined = joined
         self._pending: set[Future] = set()
 
     def renew(self) -> None:
@@ -104,7 +104,7 @@ class Processes:
 
     def close(self) -> None:
         """Leaves it."""
-        if self._joined:
+        if self.joined:
             with self.lock:
                 ray.shutdown()
 
@@ -112,8 +112,8 @@ class Processes:
 class OwnProcesses(Processes):
     """A Ray that this process has started, and starts again where it ends by itself."""
 
-    def __init__(self, processes: int) -> None:
-        """For so many actors. Raises PipelineError."""
+    def __init__(self, processes: int, renewed: bool = True) -> None:
+        """For so many actors; ``renewed``: another takes its place. Raises PipelineError."""
         super().__init__(joined=True)
         self.users = 1
         self._cpus = max(processes, os.cpu_count() or 1)
@@ -123,7 +123,9 @@ class OwnProcesses(Processes):
         self._folder: RayFolder | None = None
         self._over = threading.Event()
         self._start()
-        threading.Thread(target=self._watch, name="ray-watch", daemon=True).start()
+        self._renewed = renewed
+        if renewed:
+            threading.Thread(target=self._watch, name="ray-watch", daemon=True).start()
         atexit.register(self._leave)  # before Ray itself does, which looks here like an accident
 
     def pids(self) -> dict[str, int]:
@@ -133,6 +135,8 @@ class OwnProcesses(Processes):
     def renew(self) -> None:
         if self._here and not self._dead():
             return
+        if not self._renewed:
+            raise PipelineError("Ray has ended (killed, or out of memory): start again")
         self._failure, self._wanted = None, True
         while not self._here or self._dead():
             if self._failure is not None:
@@ -239,9 +243,10 @@ _own: OwnProcesses | None = None
 _sharing = threading.RLock()  # of it, and of how many use it
 
 
-def connect(address: str | None, processes: int) -> Processes:
+def connect(address: str | None, processes: int, renewed: bool = True) -> Processes:
     """Starts a Ray for so many ``processes``, or joins one: the cluster at ``address``, else one
-    that this process has already. Raises PipelineError.
+    that this process has already. ``renewed``: one that is started is replaced where it ends, which
+    is of no use to who has more there than actors of ours. Raises PipelineError.
     """
     global _own
     with _sharing:
@@ -251,7 +256,7 @@ def connect(address: str | None, processes: int) -> Processes:
         if ray.is_initialized():
             return Processes()
         if address is None:
-            _own = OwnProcesses(processes)
+            _own = OwnProcesses(processes, renewed)
             return _own
         _join(address)
         return Processes(joined=True)

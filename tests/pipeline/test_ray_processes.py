@@ -74,6 +74,13 @@ def handling(number: int) -> bytes:
     return action.raw[:16]  # behind it the mask has bytes that nobody writes
 
 
+def ignores(pid: int, number: int) -> bool:
+    """Whether a process ignores a signal, by its mask in /proc."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    mask = next(line for line in status.splitlines() if line.startswith("SigIgn"))
+    return bool(int(mask.split()[1], 16) >> (number - 1) & 1)
+
+
 @pytest.mark.parametrize("name", ["raylet", "gcs_server"])
 def test_a_session_loses_nothing_and_says_so_at_once(owned, graph, name):
     said, before, folder, handled = [], owned.pids(), folder_of(owned), handling(signal.SIGTERM)
@@ -92,6 +99,8 @@ def test_a_session_loses_nothing_and_says_so_at_once(owned, graph, name):
     assert owned.number == number + 1 and not set(before.values()) & set(owned.pids().values())
     assert not folder.exists() and graph.sessions() == []
     assert handling(signal.SIGTERM) == handled
+    assert all(ignores(pid, signal.SIGHUP) for pid in owned.pids().values())
+    assert not ignores(os.getpid(), signal.SIGHUP)
 
 
 def test_where_no_other_ray_starts_sessions_end_with_the_reason_and_the_next_one_tries_again(
