@@ -12,7 +12,7 @@ SYSTEM_RUN := libportaudio2
 SYSTEM_TEST := chromium curl espeak-ng libespeak-ng1 libportaudio2 openssl pulseaudio pulseaudio-utils libasound2-plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast coverage fuzz check train finetune bench eval clean
+.PHONY: help run test test-fast coverage fuzz chaos check train finetune bench eval clean
 
 help:
 	@sed -n 's/^# //p' $(MAKEFILE_LIST)
@@ -53,6 +53,10 @@ coverage: .venv/ready
 fuzz: .venv/ready
 	@sh .ci/system $(SYSTEM_TEST)
 	FUZZ=$(CASES) $(BIN)/python -m pytest tests/fuzz --timeout=7200
+
+# everything at once while processes are killed; make chaos CHAOS="--minutes 1 --kills 3 --seed 7"
+chaos: .venv/ready
+	$(BIN)/python -m benchmarks.chaos $(CHAOS)
 
 check: .venv/ready
 	$(BIN)/ruff check .

@@ -23,7 +23,7 @@ from rich.console import Console
 from dragoman.demos.listening import announce, hearing, loss, told
 from dragoman.demos.loading import bar
 from dragoman.demos.score import word_error_rate
-from dragoman.demos.stdout import own_stdout
+from dragoman.demos.stdout import own_stdout, say
 from dragoman.demos.terminal import CaptionView, JsonLines, LiveView, PlainLines, clock
 from dragoman.errors import OK, InputError
 from dragoman.models import languages
@@ -131,7 +131,7 @@ def _run(asked: CaptionsOptions, reference: str | None, console: Console) -> int
             _say(saving.found)
         with closing(saving) if saving else nullcontext():
             if sys.stderr.isatty():
-                print(f"loading {asked.spec.model} ...", file=sys.stderr)
+                say(f"loading {asked.spec.model} ...")
             with start(asked) as chain:
                 return _caption(asked, source, chain, reference, console, saving)
 
@@ -392,4 +392,4 @@ def _read_reference(path: Path) -> str:
 
 def _say(line: str) -> None:
     with suppress(OSError):  # of a terminal that was closed
-        print(line, file=sys.stderr)
+        say(line)

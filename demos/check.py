@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dragoman.demos import options
+from dragoman.demos.stdout import say
 from dragoman.errors import FAILED, NO_INPUT, OK, InputError, UsageError
 from dragoman.models import languages
 
@@ -134,7 +135,7 @@ def _changes(film: Path) -> tuple[float, ...]:
 
     if not probe(film).has_video:
         raise InputError(f"{film} has no picture and so no shot changes: give the film")
-    return tuple(shot_changes(film, lambda told: print(f"dragoman: {told}", file=sys.stderr)))
+    return tuple(shot_changes(film, lambda told: say(f"dragoman: {told}")))
 
 
 def _codes(language: str) -> tuple[str, ...]:
@@ -151,12 +152,13 @@ def _show(verdict: Verdict) -> None:
     shown = verdict.path if verdict.fixed is None else verdict.fixed
     for fault in verdict.faults if verdict.fixed is None else verdict.left:
         at = f"cue {fault.cue}: " if fault.cue else ""
-        print(f"{shown}: {at}{fault.what}: got {fault.got}, allowed {fault.allowed}")
+        what = f"{fault.what}: got {fault.got}, allowed {fault.allowed}"
+        say(f"{shown}: {at}{what}", sys.stdout)
     if verdict.fixed is not None:
         count = f"{len(verdict.left)} of {len(verdict.faults)} faults are left"
-        print(f"{verdict.path}: mended in {verdict.fixed}: {count}")
+        say(f"{verdict.path}: mended in {verdict.fixed}: {count}", sys.stdout)
     if verdict.problem:
-        print(f"dragoman: {verdict.problem}", file=sys.stderr)
+        say(f"dragoman: {verdict.problem}")
 
 
 def _form(verdict: Verdict) -> dict[str, Any]:

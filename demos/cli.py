@@ -20,7 +20,7 @@ from dragoman.demos.check import check
 from dragoman.demos.doctor import doctor
 from dragoman.demos.finish import finish
 from dragoman.demos.serve import serve
-from dragoman.demos.stdout import escape_what_cannot_be_encoded
+from dragoman.demos.stdout import escape_what_cannot_be_encoded, say
 from dragoman.demos.translate import translate
 from dragoman.errors import FAILED, INTERRUPTED, OK, USAGE, DragomanError, exit_code
 from dragoman.spec import ModelSpec
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
             traceback.print_exc()
         message, code = explain(error)
         if message:
-            print(f"dragoman: {message}", file=sys.stderr)
+            say(f"dragoman: {message}")
         return code
 
 

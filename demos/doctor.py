@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dragoman.demos import options
-from dragoman.demos.stdout import own_stdout
+from dragoman.demos.stdout import own_stdout, say
 from dragoman.errors import FAILED, OK
 from dragoman.spec import ModelSpec
 
@@ -50,7 +50,7 @@ def doctor(
         for finding in examine(spec, ray=not no_ray, clip=clip):
             findings.append(finding)
             if not as_json:
-                print("\n".join(lines(finding)), file=out, flush=True)
+                say("\n".join(lines(finding)), out)
         well = all(finding.status != "failed" for finding in findings)
         if as_json:
             document = {"ok": well, "model": model, "checks": [asdict(one) for one in findings]}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dragoman.demos import options
+from dragoman.demos.stdout import say
 from dragoman.errors import OK, InputError
 from dragoman.pipeline.start import check
 from dragoman.spec import ModelSpec
@@ -167,13 +168,14 @@ def _report(
         return
     if captions is not live:
         _show(changes, totals)
-    print(*paths, *told, sep="\n", file=sys.stderr)
+    for line in (*paths, *told):
+        say(line)
 
 
 def _show(changes: "list[dict[str, Any]]", totals: "Mapping[str, Difference]") -> None:
     from dragoman.demos.terminal import clock
 
     for one in changes:
-        print(f"[{clock(one['start'])}] - {one['live']}\n{' ' * 9}+ {one['final']}")
+        say(f"[{clock(one['start'])}] - {one['live']}\n{' ' * 9}+ {one['final']}", sys.stdout)
     for name, d in totals.items():
         print(f"{name}: {d.changed} of {d.words} words of the live text have changed")

@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 import numpy as np
 
+from dragoman.demos.stdout import say
 from dragoman.demos.terminal import meter
 from dragoman.pipeline.devices import NONE_FOUND, Device, devices
 from dragoman.pipeline.microphone import QUIET_S, Microphone
@@ -21,9 +22,9 @@ def list_devices(as_json: bool) -> int:
     if as_json:
         print(json.dumps([asdict(device) for device in found], ensure_ascii=False))
     elif found:
-        print("\n".join(_device_lines(found)))
+        say("\n".join(_device_lines(found)), sys.stdout)
     if not found:
-        _say(NONE_FOUND)
+        say(NONE_FOUND)
     return 0
 
 
@@ -60,7 +61,7 @@ def _hint(microphone: Microphone) -> str:
 def announce(microphone: Microphone) -> None:
     """Says that now is the time to speak, and to what."""
     device = microphone.device
-    _say(f"listening to {device.name} ({device.rate_hz} Hz), Ctrl-C ends and saves")
+    say(f"listening to {device.name} ({device.rate_hz} Hz), Ctrl-C ends and saves")
 
 
 def told(microphone: Microphone) -> Iterator[np.ndarray]:
@@ -73,7 +74,7 @@ def told(microphone: Microphone) -> Iterator[np.ndarray]:
     for piece in microphone:
         if not (said or level.ever_heard) and level.quiet_s > QUIET_S:
             said = True
-            _say(f"{_hint(microphone)} ({device.name}; --list-devices shows others)")
+            say(f"{_hint(microphone)} ({device.name}; --list-devices shows others)")
         yield piece
 
 
@@ -91,7 +92,3 @@ def loss(live: Microphone | Stream) -> str:
     if microphone.overflows:
         parts.append(f"the sound system lost sound {microphone.overflows} times")
     return "; ".join(parts)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

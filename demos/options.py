@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from dragoman.demos.stdout import PrintableFormatter
 from dragoman.models import languages
 
 
@@ -150,11 +151,10 @@ def formats(asked: str | None) -> tuple[str, ...]:
 
 def log_to_stderr(debug: bool, most: int = logging.DEBUG) -> None:
     """Sets up logging: warnings, or with ``debug`` all from the level ``most`` up."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=most if debug else logging.WARNING,
-        format="%(levelname)s %(name)s: %(message)s" if debug else "dragoman: %(message)s",
-    )
+    form = "%(levelname)s %(name)s: %(message)s" if debug else "dragoman: %(message)s"
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PrintableFormatter(form))
+    logging.basicConfig(level=most if debug else logging.WARNING, handlers=[handler])
 
 
 def check_place(no_ray: bool, address: str | None) -> None:

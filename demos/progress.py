@@ -13,6 +13,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from dragoman.demos.stdout import printable, say
 from dragoman.demos.terminal import clock
 from dragoman.pipeline.batch_file import Advanced, Result
 from dragoman.stages.messages import SAMPLE_RATE_HZ
@@ -51,7 +52,7 @@ class Paths(BatchView):
 
     def show(self, result: Result) -> None:
         for path in result.outputs:
-            print(path, file=self._out, flush=True)
+            print(printable(path) if self._out.isatty() else path, file=self._out, flush=True)
 
 
 class Lines(BatchView):
@@ -62,10 +63,10 @@ class Lines(BatchView):
 
     def show(self, result: Result) -> None:
         self._shown += 1
-        print(f"[{self._shown}/{self._files}] {line(result)}", file=self._out, flush=True)
+        say(f"[{self._shown}/{self._files}] {line(result)}", self._out)
 
     def planned(self, to_do: Sequence[tuple[Path, float | None]]) -> None:
-        print(plan(to_do), file=self._out, flush=True)
+        say(plan(to_do), self._out)
 
 
 class Bars(BatchView):
@@ -103,7 +104,7 @@ class Bars(BatchView):
 
     def planned(self, to_do: Sequence[tuple[Path, float | None]]) -> None:
         if self._with_lines:
-            self._progress.console.print(plan(to_do), markup=False, highlight=False)
+            self._progress.console.print(printable(plan(to_do)), markup=False, highlight=False)
 
     def ready(self, workers: int) -> None:
         self._begin = time.monotonic()
@@ -112,7 +113,7 @@ class Bars(BatchView):
     def advance(self, event: Advanced) -> None:
         if event.path not in self._bars:
             self._bars[event.path] = self._progress.add_task(
-                event.path.name, total=event.duration_s, note=""
+                printable(event.path.name), total=event.duration_s, note=""
             )
         self._until[event.path] = event.until_s
         self._worked[event.path] = event.worked_s
@@ -128,7 +129,7 @@ class Bars(BatchView):
         if result.path in self._bars:
             self._progress.remove_task(self._bars.pop(result.path))
         if self._with_lines:
-            self._progress.console.print(line(result), markup=False, highlight=False)
+            self._progress.console.print(printable(line(result)), markup=False, highlight=False)
         self._show_total(self._speed())
 
     def _speed(self) -> str:

@@ -7,13 +7,40 @@ been shut down. Who has lost something by it says so in words of its own.
 
 import codecs
 import io
+import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import TextIO
 
 _ESCAPES = "dragoman.json-escapes"
+# C0 and C1 but for tab and newline, and what turns the direction of a line's letters.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: object) -> str:
+    """``text`` with its control codes spelt out, \\x1b: names of files, and what files and devices
+    say of themselves, come from others, and a terminal would obey them.
+    """
+    return _CONTROL.sub(lambda found: _spelt(ord(found[0])), str(text))
+
+
+def _spelt(code: int) -> str:
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+def say(text: object, file: TextIO | None = None) -> None:
+    """Prints ``text`` for people, on stderr unless there is another ``file``."""
+    print(printable(text), file=file or sys.stderr, flush=True)
+
+
+class PrintableFormatter(logging.Formatter):
+    """Lines of a log for people."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def escape_what_cannot_be_encoded() -> None:

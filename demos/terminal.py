@@ -5,7 +5,6 @@ scroll up, once and for good. What may still change is grey, and a word of which
 is dimmed. Where stdout is no terminal, only finished segments are printed.
 """
 
-import sys
 from collections.abc import Callable
 from types import TracebackType
 from typing import IO, Protocol, Self
@@ -15,6 +14,7 @@ from rich.live import Live
 from rich.text import Text as RichText
 
 from dragoman.demos.certainty import parts
+from dragoman.demos.stdout import printable, say
 from dragoman.pipeline.events import to_json, warning
 from dragoman.pipeline.session import Session
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Text
@@ -80,7 +80,7 @@ class PlainLines(_Plain):
             print(below, file=self._out, flush=True)
 
     def warn(self, message: str, session: Session) -> None:
-        print(message, file=sys.stderr, flush=True)
+        say(message)
 
 
 class LiveView:
@@ -115,10 +115,10 @@ class LiveView:
             self._live.console.print(lines(caption))
 
     def warn(self, message: str, session: Session) -> None:
-        self._live.console.print(RichText(message, style=WARNING_STYLE))
+        self._live.console.print(RichText(printable(message), style=WARNING_STYLE))
 
     def _render(self) -> Group:
-        status = RichText(self._status(), style="dim", overflow="ellipsis", no_wrap=True)
+        status = RichText(printable(self._status()), style="dim", overflow="ellipsis", no_wrap=True)
         return Group(status) if self._current is None else Group(lines(self._current), status)
 
 

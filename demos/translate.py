@@ -5,7 +5,6 @@ is said at the end. Heavy imports wait until the command runs.
 """
 
 import json
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -15,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dragoman.demos import options
-from dragoman.demos.stdout import own_stdout
-from dragoman.errors import FAILED, INTERRUPTED, NO_INPUT, OK
+from dragoman.demos.stdout import own_stdout, say
+from dragoman.errors import FAILED, INTERRUPTED, NO_INPUT, OK, DragomanError, exit_code
 from dragoman.pipeline.start import check, session_options
 from dragoman.spec import BATCH_SIZE, ModelSpec
 
@@ -155,7 +154,7 @@ def run(
     bars = not (as_json or quiet)
     results: list[Result] = []
     planned: list[tuple[Path, float | None]] = []
-    interrupted = False
+    interrupted, code = False, OK
     made = events_of(
         paths,
         options,
@@ -172,20 +171,38 @@ def run(
         try:
             with screen, own_stdout():  # the screen was handed it before
                 for event in events:
-                    if isinstance(event, Planned) and dry_run:
+                    if isinstance(event, Planned):
                         planned += event.to_do
+                    if isinstance(event, Planned) and dry_run:
                         screen.planned(event.to_do)
                     else:
                         _show(event, results, screen)
         except KeyboardInterrupt:
             interrupted = True
-    form = summary(results, time.monotonic() - begin, interrupted, planned)
+        except DragomanError as error:
+            if not planned:
+                raise
+            results += _given_up(planned, results, error)
+            code = exit_code(error)
+    form = summary(results, time.monotonic() - begin, interrupted, planned if dry_run else ())
     text = json.dumps(form, ensure_ascii=False, indent=1)
     if as_json:
         print(text)
     if summary_json is not None:
         write_whole(summary_json, text + "\n")
-    return _report(results, interrupted)
+    reported = _report(results, interrupted)
+    return code or reported
+
+
+def _given_up(
+    planned: "Sequence[tuple[Path, float | None]]", results: "list[Result]", error: DragomanError
+) -> "list[Result]":
+    """Results of what was planned and came to no end, as the run could not go on."""
+    from dragoman.pipeline.batch_file import Result
+
+    told = {result.path for result in results}
+    reason = f"{error}; the same command goes on where this one stopped"
+    return [Result(path, "failed", reason=reason) for path, _ in planned if path not in told]
 
 
 def summary(
@@ -242,15 +259,12 @@ def _report(results: "list[Result]", interrupted: bool) -> int:
     failed = [result for result in results if result.status == "failed"]
     if failed:
         count = f"{len(failed)} of {len(results)} inputs" if len(results) > 1 else "the input"
-        print(f"dragoman: {count} could not be translated:", file=sys.stderr)
+        say(f"dragoman: {count} could not be translated:")
     for result in failed:
         where = "" if str(result.path) in result.reason else f"{result.path}: "
-        print(f"  {where}{result.reason}", file=sys.stderr)
+        say(f"  {where}{result.reason}")
     if interrupted:
-        print(
-            "dragoman: interrupted; the same command goes on where this one stopped",
-            file=sys.stderr,
-        )
+        say("dragoman: interrupted; the same command goes on where this one stopped")
         return INTERRUPTED
     if any(not result.bad_input for result in failed):
         return FAILED

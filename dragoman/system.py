@@ -10,6 +10,8 @@ import os
 import platform
 import sys
 import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
@@ -54,20 +56,21 @@ def memory() -> tuple[int, int] | None:
         return None
 
 
-def lock(file: int | FileIO, wait: bool = True) -> None:
+def lock(file: int | FileIO, wait: bool = True) -> bool:
     """Locks an open file against other processes, until :func:`unlock` or its end.
 
     Raises BlockingIOError when another process has it and ``wait`` is False. Where files cannot be
-    locked (some network file systems, Windows) nothing happens.
+    locked (some network file systems, Windows) nothing happens, and False comes back.
     """
     if fcntl is None:
-        return
+        return False
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         raise
     except OSError:
-        return
+        return False
+    return True
 
 
 def unlock(file: int | FileIO) -> None:
@@ -86,6 +89,31 @@ def shared_file(name: str) -> tuple[FileIO, str]:
         return file, f"/proc/{os.getpid()}/fd/{file.fileno()}"
     handle, path = tempfile.mkstemp(prefix=f"dragoman-{name}-")
     return FileIO(handle, "r+"), path
+
+
+@contextmanager
+def keeping_handler(number: int) -> Generator[None, None, None]:
+    """A signal is handled after the body as it was before, whatever a library did to that inside.
+
+    Python itself can do so in its main thread only. Where there is no C library nothing happens.
+    """
+    libc, action = _libc(), ctypes.create_string_buffer(1_024)  # more than any sigaction
+    known = libc is not None and libc.sigaction(number, None, action) == 0
+    try:
+        yield
+    finally:
+        if libc is not None and known:
+            libc.sigaction(number, action, None)
+
+
+@contextmanager
+def ignoring(number: int) -> Generator[None, None, None]:
+    """This process, and those that it starts inside, ignore a signal; in any thread."""
+    libc, ignore = _libc(), ctypes.c_void_p(1)  # SIG_IGN
+    with keeping_handler(number):
+        if libc is not None:
+            libc.signal(number, ignore)
+        yield
 
 
 def populate(mapped: mmap.mmap, start: int, size: int) -> None:

@@ -21,6 +21,8 @@ from dragoman.pipeline.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 
+TRIES = 3  # of loading
+
 
 class Actor(ABC):
     """A `Runner` that takes one call after the other; ``alive`` is False once it is known dead."""
@@ -58,8 +60,15 @@ class Host(ABC):
     @abstractmethod
     def spawn(self, stages: Sequence[Recipe], successor: bool = False) -> Actor:
         """An actor for ``stages``, which are not loaded yet; does not wait. ``successor`` says that
-        it takes the place of one that has ended.
+        it takes the place of one that has ended. Raises ActorDied for such a one where it has to
+        wait for :meth:`recover`.
         """
+
+    def recover(self) -> None:
+        """Waits until actors can be spawned again, where what they live in had ended, too. Raises
+        PipelineError.
+        """
+        return
 
     @abstractmethod
     def place(self, actors: Sequence[Actor]) -> None:
@@ -136,7 +145,7 @@ class _Supervised:
     def living(self) -> Actor:
         """The actor; a new one, which loads its stages first, where the last is known dead.
 
-        Raises RuntimeError after :meth:`kill`.
+        Raises RuntimeError after :meth:`kill`, ActorDied where there is no room for another yet.
         """
         with self._replacing:
             if self._killed:
@@ -187,15 +196,29 @@ class ActorGroup:
         self._actors[actor].load()
 
     def load(self) -> None:
-        """Places and loads all actors at the same time. Raises PipelineError."""
-        self.place()
-        for loaded in [actor.load() for actor in self._actors]:
-            if isinstance(failure := loaded.result(), Failure):
+        """Places and loads all actors at the same time, anew where one ends meanwhile. Raises
+        PipelineError.
+        """
+        for left in reversed(range(TRIES)):
+            try:
+                self.place()
+                answers = [loaded.result() for loaded in [a.load() for a in self._actors]]
+                break
+            except ActorDied:
+                if not left:
+                    raise
+        for failure in answers:
+            if isinstance(failure, Failure):
                 raise failure.error()
 
     def place(self) -> None:
         """Waits until all actors have a process, also those whose last one has ended."""
+        self.recover()
         self._host.place([actor.living() for actor in self._actors])
+
+    def recover(self) -> None:
+        """Waits until actors whose process has ended can have another. Raises PipelineError."""
+        self._host.recover()
 
     def prepare(self) -> None:
         """Gets ready for the death of an actor, so that its successor is there soon."""

@@ -73,6 +73,11 @@ def find(
 
 def _expand(path: str, missing: list[Missing]) -> list[tuple[Path, Path]]:
     """Files, each with the folder below which its place is kept; reports closed folders."""
+    if "://" in path and not os.path.lexists(path):
+        raise InputError(
+            f"{path} is an address: `dragoman captions {path}` hears it; to translate it store it "
+            "as a file first"
+        )
     if os.path.isdir(path):
         inside = [(file, Path(path)) for file in _walk(Path(path), missing)]
         if not inside:

@@ -9,6 +9,7 @@ it is said through ``warn``.
 """
 
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 GAP_S = Fraction(1, 20)  # shorter holes are jitter of the container's time stamps
 LEAP_S = 3_600  # longer ones are broken time stamps
 INTEGERS = 100.0  # few float samples are as large, unless they stand for integers of 16 bits
+QUIET, NOTHING = 1e-2, 1e-4  # -40 and -80 dB: peaks of speech that is too quiet, and of no sound
 MANY = 0.1  # of a frame's samples; a damaged file has single ones
 BLOCK_SAMPLES = SAMPLE_RATE_HZ  # silence is put in by the second
 SHORT_BY_S = 1.0  # a file that ends this much before its header says is called truncated
@@ -214,10 +216,17 @@ class _Damage:
     heard_until_s: float = 0.0  # the latest time stamp of any track
     leaps_s: list[tuple[float, float]] = field(default_factory=list)  # at, by
     integers: bool = False
+    peak: float = 0.0  # of what was given out
 
     def sentences(self, path: Path, duration_s: float | None) -> Iterator[str]:
         if self.integers:
             yield f"{path} has float samples in the range of 16-bit integers: they were scaled"
+        if NOTHING < self.peak < QUIET:
+            peak_db = 20 * math.log10(self.peak)
+            yield (
+                f"{path} is very quiet (its peak is at {peak_db:.0f} dB), so words may be missed "
+                "or wrong: raise its level"
+            )
         for at, by in self.leaps_s:
             yield (
                 f"{path}: its time stamps leap by {by / 3_600:.1f} h at {at:.1f} s: left out, so "
@@ -312,6 +321,7 @@ class Mixer:
 
     def _out(self, samples: np.ndarray) -> Iterator[np.ndarray]:
         if len(samples):
+            self.damage.peak = max(self.damage.peak, float(np.abs(samples).max()))
             self.given += len(samples)
             yield samples
 

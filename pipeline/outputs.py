@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from dragoman.errors import UsageError
+from dragoman.errors import InputError, UsageError
 from dragoman.models import confidence
 from dragoman.pipeline.films import Film
 from dragoman.pipeline.formats import ALL, JSON, known
@@ -22,6 +22,8 @@ from dragoman.pipeline.muxing import suffix_of
 from dragoman.pipeline.rules import Rules
 from dragoman.pipeline.subtitles import RULES, TEXTS, Which, cues, write, write_whole
 from dragoman.stages.messages import Caption, SessionOptions
+
+NAME_BYTES = 240  # disks take 255; a file that is being written has a few more
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,9 @@ def planned(
     texts: Sequence[Which] = TEXTS,
     rules: Rules = RULES,
 ) -> list[Output]:
-    """The files for a source called ``name``, in the order in which they are shown."""
+    """The files for a source called ``name``, in the order in which they are shown. Raises
+    InputError where it is too long for that.
+    """
     codes = _codes(options)
     out: list[Output] = []
     for form in known():
@@ -62,7 +66,17 @@ def planned(
             out += [
                 Output(f"{name}.{'-'.join(codes[which])}.{form}", which, rules) for which in shown
             ]
+    _check_names(name, out)
     return out
+
+
+def _check_names(name: str, outputs: Sequence[Output]) -> None:
+    """Raises InputError for names that no disk takes, before there is anything to write."""
+    if any(len(os.fsencode(output.file)) > NAME_BYTES for output in outputs):
+        raise InputError(
+            f"the files about {name[:40]}... would have names of more than {NAME_BYTES} bytes: "
+            "give the source a shorter name"
+        )
 
 
 def films(

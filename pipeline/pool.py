@@ -142,6 +142,7 @@ class Pool:
             log.warning("a worker process ended: a new one takes its place")
             job.deaths += 1
             if job.deaths < TRIES:
+                self._actors.recover()
                 self._suspects[replica].append(job)
                 return []
             message = (

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 
 from dragoman.captioner import Captioner
 from dragoman.errors import DeviceError, PipelineError, UsageError
-from dragoman.pipeline.ray_actors import connect
+from dragoman.pipeline.ray_processes import connect
 from dragoman.server.access import Rules
 from dragoman.server.app import application
 from dragoman.server.limits import Limits
@@ -124,7 +124,7 @@ def serving_replicas(
 
     Raises PipelineError, DeviceError, UsageError.
     """
-    ours = connect(service.spec.address, replicas)
+    processes = connect(service.spec.address, replicas, renewed=False)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     try:
         if serve.status().proxies:
@@ -136,11 +136,10 @@ def serving_replicas(
         if port == 0:
             with bind(host, 0) as free:
                 port = free.getsockname()[1]
-        with _deployment(service, replicas, gpus, _http(host, port, certificate), ours):
+        with _deployment(service, replicas, gpus, _http(host, port, certificate), processes.joined):
             yield address_of(host, port, certificate is not None)
     finally:
-        if ours:
-            ray.shutdown()
+        processes.close()
 
 
 @contextmanager

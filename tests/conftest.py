@@ -45,6 +45,7 @@ TIERS = {
         "pipeline/test_pool.py",
         "pipeline/test_ray_actors.py",
         "pipeline/test_ray_of_our_own.py",
+        "pipeline/test_ray_processes.py",
         "pipeline/test_start.py::test_a_model_of_the_hub",
         "pipeline/test_turns.py",
         "server/test_replicas.py",

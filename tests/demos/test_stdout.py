@@ -1,5 +1,6 @@
 import io
 import json
+import logging
 import subprocess
 import sys
 import textwrap
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from dragoman import errors
-from dragoman.demos.stdout import own_stdout
+from dragoman.demos import cli
+from dragoman.demos.stdout import PrintableFormatter, own_stdout, printable
 from tests.pipeline import media_files
 from tests.pipeline.fake_stages import CHUNKS_A_SEGMENT, POISON, tone
 from tests.waiting import PATIENCE_S
@@ -84,3 +86,24 @@ def test_letters_that_an_encoding_lacks_are_written_as_json_writes_them(encoding
     said = done.stdout.decode(encoding)
     assert json.loads(said) == LETTERS and ("ñ" in said) == (encoding != "ascii")
     assert "ma" in done.stderr.decode(encoding)
+
+
+@pytest.mark.parametrize(
+    "args", [("captions", "--file"), ("captions",), ("translate",), ("check",), ("finish",)]
+)
+@pytest.mark.parametrize("code", ["\x1b[31m", "\x9b31m", "\u202e"])
+def test_control_codes_in_names_of_files_are_never_printed(args, code, tmp_path, capsys):
+    path = tmp_path / f"a{code}b.{'srt' if args == ('check',) else 'wav'}"
+    path.write_bytes(b"nothing")
+    assert cli.main([*args, str(path)]) != errors.OK
+    out, err = capsys.readouterr()
+    assert code not in out + err and f"a\\{'u202e' if code == chr(0x202E) else 'x'}" in out + err
+
+
+def test_control_codes_in_a_log_are_spelt_out():
+    record = logging.LogRecord("a", logging.INFO, "", 0, "track %s\n", ("\x1b[2J",), None)
+    assert PrintableFormatter("%(message)s").format(record) == "track \\x1b[2J\n"
+
+
+def test_what_is_no_control_code_stays():
+    assert printable("mañana\t日本 🙂\nعربي") == "mañana\t日本 🙂\nعربي"

@@ -223,6 +223,31 @@ def test_a_failure_that_is_not_the_inputs_is_another_code(command, tmp_path, cap
     assert json.loads((tmp_path / "a.json").read_text())["segments"]
 
 
+def test_where_ray_cannot_go_on_the_document_gives_the_reason(
+    command, tmp_path, capsys, monkeypatch
+):
+    sound(tmp_path / "done.wav")
+    assert command(tmp_path, "-q") == errors.OK
+    sound(tmp_path / "a.wav")
+    (tmp_path / "bad.mp4").write_text("no film")
+    capsys.readouterr()
+
+    def no_ray(*_):
+        raise errors.PipelineError("Ray did not start here")
+
+    monkeypatch.setattr("dragoman.pipeline.pool.Pool.start", no_ray)
+    assert command(tmp_path, "--json") == errors.FAILED
+    out, err = capsys.readouterr()
+    told = {Path(file["path"]).name: file for file in json.loads(out)["files"]}
+    assert {name: file["status"] for name, file in told.items()} == {
+        "done.wav": "skipped",
+        "bad.mp4": "failed",
+        "a.wav": "failed",
+    }
+    assert "Ray did not start here; the same command goes on" in told["a.wav"]["reason"]
+    assert "Ray did not start here" in err and "2 of 3 inputs" in err
+
+
 def test_nothing_to_do_says_so_before_anything_is_loaded(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("dragoman.pipeline.pool.Pool.start", no_pool)
     assert cli.main(["translate", str(tmp_path)]) == errors.NO_INPUT

@@ -36,6 +36,12 @@ def test_patterns_are_searched_when_no_file_has_that_name(tmp_path, monkeypatch)
     assert list(named(["in/*"])) == ["in/[1].wav", "in/a.wav", "in/b.mp3", "in/x/c.wav"]
 
 
+def test_an_address_is_called_so_and_not_searched_for():
+    sources, (missing,) = find(["https://example.org/talk.mp3"])
+    assert sources == [] and missing.reason.startswith("https://example.org/talk.mp3 is an address")
+    assert "dragoman captions https://example.org/talk.mp3" in missing.reason
+
+
 def test_what_is_not_there_is_told_and_the_rest_is_found(tmp_path):
     touch(tmp_path, "a.wav", "empty/readme.txt")
     names = ["none.mp4", "*.mkv", "empty", "a.wav"]

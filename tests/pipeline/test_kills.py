@@ -6,13 +6,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 
 from benchmarks.kills import compare
 from dragoman.demos.browser_runs import PageSession
@@ -136,25 +135,30 @@ def test_a_spare_process_takes_the_place_of_one_that_has_models_to_load():
     kill, warm = killing(graph), []
     for _ in range(2):  # the second time there is another
         graph.prepare()
-        ray.get(host.warm)
+        assert host.warm is not None
+        host.warm.result(PATIENCE_S)
         kill(TRANSLATE)
         warm += [c.size for c in Session(graph, [SOUND], pace="fast") if c.kind == "final"]
     graph.stop()
     assert len(warm) > 2 and set(warm) == {"True"}
 
 
-def test_of_two_processes_that_end_at_once_one_has_the_spare(monkeypatch):
+class SlowlyDone(Future):
+    """Whoever asks learns of it late."""
+
+    def done(self) -> bool:
+        time.sleep(0.3)
+        return super().done()
+
+
+def test_of_two_processes_that_end_at_once_one_has_the_spare():
     stages = [Recipe("translate", Making(Telling()), threads=1)]
-    host, wait = RayHost(), ray.wait
+    host = RayHost()
     host.fit(stages)
     host.prepare()
-    ray.get(host.warm)
-
-    def slow_wait(*args, **kwargs):
-        time.sleep(0.3)
-        return wait(*args, **kwargs)
-
-    monkeypatch.setattr(ray, "wait", slow_wait)
+    assert host.warm is not None
+    warm, host.warm = host.warm, SlowlyDone()
+    host.warm.set_result(warm.result(PATIENCE_S))
     with ThreadPoolExecutor() as threads:
         made = [*threads.map(lambda _: host.spawn(stages, successor=True), range(2))]
     host.place(made)

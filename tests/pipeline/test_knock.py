@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from dragoman.pipeline.knock import _header, knock
-from tests.pipeline.clusters import TOKEN, head, without_ray
+from tests.pipeline.batches import ray_of_our_own
+from tests.pipeline.clusters import TOKEN, free_port, head, without_ray
 from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,13 +23,13 @@ def driver(address: str | None, **environment: str) -> list[str]:
     script = f"""
         import time
         import ray
-        from dragoman.pipeline import knock, ray_actors
+        from dragoman.pipeline import knock, ray_processes
         knock.KNOCK_S = 1.0
         begin = time.monotonic()
         try:
-            ray_actors.connect({address!r}, 1)
+            ray_processes.connect({address!r}, 1)
             print(ray.get_runtime_context().gcs_address)
-        except ray_actors.PipelineError as error:
+        except ray_processes.PipelineError as error:
             print(error)
         print("soon" if time.monotonic() - begin < 10 else "late")
     """
@@ -121,6 +122,23 @@ def test_lengths_are_written_as_http_wants_them():
     assert _header("te", "trailers") == b"\0\2te\x08trailers"
     assert _header("a", "x" * 1337) == b"\0\1a" + bytes([127, 128 + 58, 9]) + b"x" * 1337
     assert _header("a", "x" * 127) == b"\0\1a" + bytes([127, 0]) + b"x" * 127
+
+
+def test_auto_joins_neither_a_private_ray_nor_one_that_has_gone(tmp_path):
+    with ray_of_our_own():
+        said, soon = driver("auto", RAY_TMPDIR=str(tmp_path))
+        assert said.startswith("no Ray cluster at 'auto' (none was started here") and soon == "soon"
+        gone = tmp_path / "ray" / "ray_current_cluster"
+        gone.parent.mkdir(exist_ok=True)
+        gone.write_text(f"127.0.0.1:{free_port()}")
+        said, soon = driver("auto", RAY_TMPDIR=str(tmp_path))
+    assert said.startswith("no Ray cluster at 'auto'") and "refused" in said and soon == "soon"
+
+
+def test_auto_joins_what_ray_start_has_left_word_of(cluster, tmp_path):
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
+    joined, soon = driver("auto", RAY_ADDRESS=cluster, **token)
+    assert joined.partition(":")[2] == cluster.partition(":")[2] and soon == "soon"
 
 
 def test_a_home_where_ray_cannot_keep_its_token_says_what_to_do():

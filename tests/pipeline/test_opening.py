@@ -95,6 +95,18 @@ def test_floats_in_the_range_of_integers_are_scaled(tmp_path):
     assert "range of 16-bit integers" in warnings[0]
 
 
+@pytest.mark.parametrize(
+    "level_db, said", [(-6, None), (-36, None), (-50, "its peak is at -50 dB"), (-200, None)]
+)
+def test_what_is_very_quiet_is_called_so(tmp_path, level_db, said):
+    x = media_files.speech(1.0)
+    x *= 10 ** (level_db / 20) / np.abs(x).max()
+    _, warnings = read(media_files.write(tmp_path / "quiet.wav", x, "pcm_s16le"))
+    assert [said in sentence and "raise its level" in sentence for sentence in warnings] == (
+        [True] if said else []
+    )
+
+
 def test_a_leap_of_a_day_is_left_out(tmp_path):
     path, x = tmp_path / "leap.mkv", media_files.speech(4.0)
     with av.open(str(path), "w") as container:

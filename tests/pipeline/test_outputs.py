@@ -2,9 +2,20 @@
 
 from dataclasses import replace
 
+import pytest
+
+from dragoman.errors import InputError
 from dragoman.pipeline.documents import asked, document
-from dragoman.pipeline.outputs import confident, guarded, presented
+from dragoman.pipeline.outputs import NAME_BYTES, confident, guarded, planned, presented
 from dragoman.stages.messages import Caption, SessionOptions, Text
+
+
+@pytest.mark.parametrize("letter", ["x", "ñ"])
+def test_a_name_that_is_too_long_for_outputs_is_refused_before_the_work(letter):
+    most = (NAME_BYTES - len(".es-en.srt")) // len(letter.encode())
+    assert len(planned(letter * most, SessionOptions(), ["srt", "json"])) == 4
+    with pytest.raises(InputError, match=r"(xxx|ñññ).*more than 240 bytes.*a shorter name"):
+        planned(letter * (most + 1), SessionOptions(), ["srt"])
 
 
 def final(segment, confidences=()):

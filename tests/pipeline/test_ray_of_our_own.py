@@ -13,7 +13,7 @@ from tests.waiting import PATIENCE_S
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
     import json, os, time
-    from dragoman.pipeline.ray_actors import connect
+    from dragoman.pipeline.ray_processes import connect
     import ray
 
     def processes():
