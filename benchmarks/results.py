@@ -66,7 +66,8 @@ def merge(
 def _kept(row: Row, before: Mapping[str, Any], missed: Mapping[str, str]) -> dict[str, Any]:
     """A row that has no new figures."""
     kept = {**unmeasured(row), **before, "this_run": False}
-    kept.pop("missed", None)
+    if kept["dragoman"] is not None:
+        kept.pop("missed", None)  # that is of the run before
     kept.pop("note", None)
     if row.target is not None:
         kept["target"] = row.target

@@ -75,6 +75,7 @@ def test_a_row_that_could_not_be_measured_says_why_and_keeps_its_figures():
     assert "missed" not in second["short"]
     third = merge(second, ROWS, [], {}, NEW)
     assert "missed" not in third["fast"] and third["fast"]["this_run"] is False
+    assert merge(first, ROWS, [], {}, NEW)["short"]["missed"] == "no llama", "it has no figures yet"
 
 
 def test_a_changed_target_counts_for_old_figures_too():
