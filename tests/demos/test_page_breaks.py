@@ -8,6 +8,7 @@ import pytest
 from dragoman.demos.browser import serve
 from dragoman.stages.messages import SessionOptions
 from tests.demos.browsers import chromium, fake_chain, page_of, playwright, speak
+from tests.waiting import eventually
 
 __all__ = ["chromium", "playwright"]  # fixtures
 BACK = "() => dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))"
@@ -44,7 +45,7 @@ def test_a_page_that_comes_back_to_a_server_that_forgot_it_says_so(playwright, c
         with served.visitors._lock:
             served.visitors._open.pop(gone).close()
         page.evaluate(BACK)
-        page.wait_for_function("(gone) => sessionStorage.getItem('dragoman-key') !== gone", arg=gone)
+        eventually(lambda: page.wait_for_timeout(20) or key(page) != gone)
         page.unroute("**/api/state/**")
         page.locator("#dg-mic", has_text="does not know this page").wait_for()
         assert page.locator(".dg-final").count()
