@@ -101,7 +101,8 @@ class Viewers:
         except Refusal as refused:
             if "text/html" not in request.headers.get("accept", ""):
                 raise
-            return HTMLResponse(OVER.format(message=escape(refused.message)), refused.status)
+            text = OVER.format(message=escape(refused.message))
+            return HTMLResponse(text, refused.status, refused.headers)
         code = code_of(str(request.url.replace(query="")))
         text = (HERE / "viewer.html").read_text(encoding="utf-8").replace("{qr}", code)
         return HTMLResponse(text)
