@@ -8,7 +8,8 @@ const TICKS = [0.2, 0.5, 1, 2, 5]; // seconds between two marks
 const MARKS = 12;
 
 let known = ""; // what the list was made of
-let looked = null; // the number of the sentence that is shown
+let looked; // the number of the sentence that is wanted
+let pictured; // that of the picture, which comes later, or not where the connection breaks
 let follows = true; // the newest one is shown
 
 const isOpen = () => part("dg-inside")?.offsetParent;
@@ -32,7 +33,8 @@ const refresh = async () => {
   const numbers = told.map((segment) => segment.number);
   document.querySelector("#dg-inside .dg-empty").hidden = told.length > 0;
   if (!numbers.includes(looked)) follows = true;
-  if (follows && numbers[0] !== looked) await look(numbers[0]);
+  if (follows) looked = numbers[0];
+  if (looked !== pictured) await look(looked);
   part("dg-segments").replaceChildren(...told.map(choice));
 };
 
@@ -43,6 +45,7 @@ const choice = ({ number, text }) => {
   button.addEventListener("click", async () => {
     follows = number === Number(part("dg-segments").firstChild.dataset.number);
     await look(number).catch((error) => {
+      known = ""; // it is asked for again
       if (!(error instanceof Broken)) throw error;
     });
     for (const other of part("dg-segments").children)
@@ -54,13 +57,18 @@ const choice = ({ number, text }) => {
 
 const look = async (number) => {
   looked = number;
-  if (number === undefined) return part("dg-picture").replaceChildren();
+  if (number === undefined) return draw(number);
   const answer = await fetch(address("inside", number)).catch(() => {
     throw new Broken();
   });
   if (!answer.ok) return;
   const told = await read(answer);
-  if (looked === number) part("dg-picture").replaceChildren(picture(told), table(told));
+  if (looked === number) draw(number, picture(told), table(told));
+};
+
+const draw = (number, ...parts) => {
+  part("dg-picture").replaceChildren(...parts);
+  pictured = number;
 };
 
 // The rows of the picture, each with a name and a track; `place` maps seconds to shares of it.

@@ -7,7 +7,9 @@ import { choose, drawChoices } from "./browser_choices.js";
 import { drawSegments } from "./browser_inside.js";
 import { keys } from "./browser_keys.js";
 import { drawShared, share } from "./browser_share.js";
-import { explain, halt, listen, recording, whenRecordingBegins } from "./browser_sound.js";
+import {
+  explain, explains, halt, listen, recording, whenRecordingBegins,
+} from "./browser_sound.js";
 import { drawVideo, holds, watch, working } from "./browser_video.js";
 
 const BUSY_MS = 300;
@@ -90,20 +92,38 @@ const look = async () => {
   if (answer.status === 403) return forget();
   if (!answer.ok) return;
   const told = await read(answer);
+  if (explains("unanswered")) explain("");
   drawLive(told.live);
   drawVideo(told.video);
 };
 
-// The server knows the page no more: it gets a new name, unless something would be lost by that.
+// The server knows the page no more: it goes on by a new name, unless something would be lost by
+// that.
 const forget = async () => {
-  if (!has.rows && !recording()) {
-    has = { era: -1, rows: 0 };
-    await visit();
-    return drawChoices();
-  }
+  if (loses()) return end();
+  await visit();
+  begin();
+};
+
+const loses = () => has.rows || recording();
+
+const begin = () => {
+  has = { era: -1, rows: 0 };
+  drawChoices();
+};
+
+const end = () => {
   forgotten = true;
   if (recording()) halt();
   explain("forgotten");
+};
+
+// Back out of the browser's memory: by another name if the server has forgotten it meanwhile.
+const back = async () => {
+  const had = address("state");
+  if ((await visit()) || address("state") === had) return;
+  if (loses()) end();
+  else begin();
 };
 
 const poll = async () => {
@@ -119,9 +139,14 @@ const poll = async () => {
 };
 
 const clear = async () => {
-  const loses = has.rows > saved;
-  if (loses && !confirm("Forget this transcript? It was not downloaded.")) return;
-  await ask("clear", {}, { method: "POST" });
+  const unsaved = has.rows > saved;
+  if (unsaved && !confirm("Forget this transcript? It was not downloaded.")) return;
+  try {
+    await ask("clear", {}, { method: "POST" });
+  } catch (error) {
+    if (!(error instanceof Broken)) throw error;
+    explain("unanswered");
+  }
   wake();
 };
 
@@ -139,7 +164,7 @@ const start = async () => {
     if (recording() || working() || has.rows > saved) event.preventDefault();
   });
   window.addEventListener("pagehide", leave);
-  window.addEventListener("pageshow", (event) => event.persisted && visit()); // back again
+  window.addEventListener("pageshow", (event) => event.persisted && back());
   for (let problem; (problem = await visit()); await wait(IDLE_MS)) {
     text("dg-problem", problem);
     part("dg-problem").hidden = false;

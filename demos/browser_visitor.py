@@ -180,8 +180,9 @@ class Visitor:
         return Recorded(self.folder / f"{secrets.token_hex(4)}.pcm", self._has_room)
 
     def _told(self) -> None:
-        if self.shared is not None:
-            self.shared.bell.ring()
+        shared = self.shared  # which another thread may end meanwhile
+        if shared is not None:
+            shared.bell.ring()
 
     def close(self) -> None:
         self.unshare()

@@ -103,9 +103,9 @@ class Visitors:
         """What was shared by ``key``, and its languages; raises Refusal."""
         with self._lock:
             for visitor in self._open.values():
-                if visitor.shared is not None and visitor.shared.key == key:
-                    options = visitor.options
-                    return visitor.shared, (options.language, options.target_language)
+                shared, options = visitor.shared, visitor.options
+                if shared is not None and shared.key == key:
+                    return shared, (options.language, options.target_language)
         raise Refusal(404, "session_not_found", "nobody speaks here any more: ask for a new link")
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cache
+from html import escape
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +33,11 @@ STALLED_S = 30.0
 ALIVE_S = 15.0  # after which a comment shows that the stream is there
 HISTORY = 50  # segments that a viewer gets who comes late
 REMEMBERED = 256  # events made for all
+OVER = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Live captions</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="stylesheet" href="assets/viewer.css"></head>
+<body><main><h1>Live captions</h1><p>{message}</p></main></body></html>"""
 KINDS = {"viewer.js": "text/javascript", "viewer.css": "text/css"}
 
 
@@ -87,8 +93,16 @@ class Viewers:
         self._made: OrderedDict[tuple[str, int, str], str] = OrderedDict()
 
     async def page(self, key: str, request: Request) -> HTMLResponse:
-        """The page of a session, with a QR code of its own address."""
-        await self._watched(key)
+        """The page of a session, with a QR code of its own address; who opens it in a browser when
+        the session is over is told so in words.
+        """
+        try:
+            await self._watched(key)
+        except Refusal as refused:
+            if "text/html" not in request.headers.get("accept", ""):
+                raise
+            text = OVER.format(message=escape(refused.message))
+            return HTMLResponse(text, refused.status, refused.headers)
         code = code_of(str(request.url.replace(query="")))
         text = (HERE / "viewer.html").read_text(encoding="utf-8").replace("{qr}", code)
         return HTMLResponse(text)

@@ -185,6 +185,12 @@ def test_what_is_not_there_is_explained(url, path, code):
     socket.socket.close()
 
 
+def test_a_link_that_has_ended_tells_a_person_so_in_words(url):
+    answer = httpx.get(f"{url}/captions/nobody", headers={"Accept": "text/html,*/*;q=0.8"})
+    assert answer.status_code == 404 and answer.headers["content-type"].startswith("text/html")
+    assert "ask for a new link" in answer.text and "{" not in answer.text
+
+
 def test_an_event_of_too_long_a_number_is_refused(url):
     with Socket(url, PATH) as socket:
         link = f"{url}/v1/captions/{key(socket)}"
