@@ -10,6 +10,7 @@ machine.
 """
 
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -18,6 +19,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 os.environ["XDG_CACHE_HOME"] = str(ROOT / "build" / "cache")
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
+# Under nohup, or in the background of a script, these are ignored, and by what tests start as well.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # How long an example takes is no property: the machine may be busy.
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
