@@ -104,12 +104,13 @@ def test_languages_and_size_of_the_next_recording_are_chosen_in_the_page(
         page.locator("#dg-size").select_option("half")
         page.locator("#dg-language").select_option("French")
         eventually(lambda: page.wait_for_timeout(20) or len(shown(page, "dg-target")) == 2)
+        before = page.locator(".dg-final").count()
         page.reload()  # it is the visitor's choice
         page.locator("#dg-language:enabled").wait_for()
         assert page.locator("#dg-language").input_value() == "fr"
         visitor = served.visitors.get(page.evaluate("sessionStorage.getItem('dragoman-key')"))
         assert (visitor.options.language, visitor.options.size) == ("fr", "half")
-        before = page.locator(".dg-final").count()
+        eventually(lambda: page.wait_for_timeout(20) or page.locator(".dg-final").count() == before)
         speak(page, before + 1)
         assert page.locator(".dg-final .dg-transcript[lang=es]").count() == before
         assert page.locator(".dg-final .dg-transcript[lang=fr]").count()

@@ -15,8 +15,9 @@ from dragoman.demos.score import word_error_rate
 from dragoman.pipeline import batch as batch_module
 from dragoman.pipeline.batch_file import Advanced
 from dragoman.pipeline.frames import read_frames
+from dragoman.pipeline.pool import QUEUED
 from dragoman.pipeline.recipes import Recipe, look_recipe, recipes
-from dragoman.spec import ModelSpec
+from dragoman.spec import BATCH_SIZE, ModelSpec
 from tests.pipeline import media_files
 from tests.pipeline.batches import batch, outputs, records, run, sound, workers
 from tests.pipeline.chains import in_process, pool_of
@@ -212,9 +213,10 @@ def test_pixels_are_kept_for_the_segments_that_wait_and_no_longer(pool, tmp_path
 
     monkeypatch.setattr(batch_module, "read_frames", slides)
     assert run(films([video(tmp_path / "talk.mp4", 300)]), pool)["talk.mp4"].segments == 60
-    # Two for each of four segments given out and one that is cut; eight that the segmenter
+    # Two for each segment that a worker has and one that is cut; eight that the segmenter
     # remembers; a few that are read ahead.
-    assert len(alive) == 90 and 8 <= max(alive) <= 2 * 5 + 8 + 5
+    most = len(pool) * QUEUED * BATCH_SIZE
+    assert len(alive) == 90 and 8 <= max(alive) <= 2 * (most + 1) + 8 + 5 < 90
 
 
 def test_a_model_with_a_vision_tower_sees(seeing_folder, tmp_path):
