@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import apart, crowd, llama, memory, registry
+from benchmarks import apart, crowd, llama, memory, registry, serve
 from benchmarks.__main__ import run
 from benchmarks.context import Bench
 from benchmarks.ours import FORMS
@@ -18,6 +18,7 @@ APART = {
     "live_e2b_int8_graph",
     *(measurement.name for measurement in memory.MEASUREMENTS),
     *(measurement.name for measurement in llama.MEASUREMENTS.values()),
+    *(measurement.name for measurement in serve.MEASUREMENTS),  # in `test_serve.py`, in short
 }
 HERE = [m for m in registry.MEASUREMENTS if m.name not in APART]
 
