@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
+from dragoman.demos.browser import serve
 from dragoman.demos.browser_live import Live
 from dragoman.demos.browser_recorded import Recorded
 from dragoman.demos.browser_runs import PageSession
@@ -55,6 +56,18 @@ def fake_chain():
     chain.model = "nano"
     yield chain
     chain.stop()
+
+
+@pytest.fixture(scope="module")
+def local():
+    yield from fake_chain()
+
+
+@pytest.fixture(scope="module")
+def served(local):
+    """The page on that chain."""
+    with serve(local, SessionOptions()) as page:
+        yield page
 
 
 def live_on(chain, free: threading.Semaphore | None = None) -> Live:

@@ -16,21 +16,21 @@ import pytest
 from playwright.sync_api import TimeoutError
 
 from dragoman.demos import browser_live, browser_visitor
-from dragoman.demos.browser import serve
 from dragoman.demos.browser_live import Live
 from dragoman.pipeline.inputs import MEDIA_SUFFIXES
 from dragoman.pipeline.runner import ActorDied
-from dragoman.stages.messages import CHUNK_SAMPLES, Caption, SessionOptions
+from dragoman.stages.messages import CHUNK_SAMPLES, Caption
 from tests.demos.browsers import (
     MICROPHONE,
     TWO,
     chromium,
-    fake_chain,
+    local,
     opened,
     page_of,
     playwright,
     press,
     problems,
+    served,
     speak,
     status,
     texts,
@@ -38,7 +38,7 @@ from tests.demos.browsers import (
 )
 from tests.waiting import PATIENCE_S, eventually
 
-__all__ = ["chromium", "playwright"]  # fixtures
+__all__ = ["chromium", "local", "playwright", "served"]  # fixtures
 # A browser that asks takes its time to answer.
 ASKING = """() => {
   const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
@@ -49,17 +49,6 @@ ASKING = """() => {
     return ask(wanted);
   };
 }"""
-
-
-@pytest.fixture(scope="module")
-def local():
-    yield from fake_chain()
-
-
-@pytest.fixture(scope="module")
-def served(local):
-    with serve(local, SessionOptions()) as page:
-        yield page
 
 
 def dialogs(page, answer: bool) -> list[str]:

@@ -3,26 +3,11 @@
 On the chain of `test_page.py`, which says a word a chunk.
 """
 
-import pytest
-
-from dragoman.demos.browser import serve
-from dragoman.stages.messages import SessionOptions
-from tests.demos.browsers import chromium, fake_chain, page_of, playwright, speak
+from tests.demos.browsers import chromium, local, page_of, playwright, served, speak
 from tests.waiting import eventually
 
-__all__ = ["chromium", "playwright"]  # fixtures
+__all__ = ["chromium", "local", "playwright", "served"]  # fixtures
 BACK = "() => dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))"
-
-
-@pytest.fixture(scope="module")
-def local():
-    yield from fake_chain()
-
-
-@pytest.fixture(scope="module")
-def served(local):
-    with serve(local, SessionOptions()) as page:
-        yield page
 
 
 def key(page) -> str:

@@ -10,26 +10,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dragoman.demos.browser import serve
 from dragoman.demos.browser_choices import Choices
-from dragoman.stages.messages import SessionOptions
 from tests.demos.browsers import (
     MICROPHONE,
     chromium,
-    fake_chain,
     fake_microphone,
+    local,
     opened,
     page_of,
     playwright,
     press,
     problems,
+    served,
     speak,
     texts,
     wait_for_status,
 )
 from tests.waiting import PATIENCE_S, eventually
 
-__all__ = ["chromium", "playwright"]  # fixtures
+__all__ = ["chromium", "local", "playwright", "served"]  # fixtures
 MANY = Choices("many", (("es", "en"), ("en", "es"), ("fr", "en"), ("fr", "es")), ("full", "half"))
 # A browser whose sound runs at another rate.
 AT_RATE = """() => {
@@ -56,17 +55,6 @@ HELD = """() => {
   navigator.mediaDevices.getUserMedia = async (wanted) => (window.held = await ask(wanted));
 }"""
 HAPPENS = "(name) => window.held.getAudioTracks()[0].dispatchEvent(new Event(name))"
-
-
-@pytest.fixture(scope="module")
-def local():
-    yield from fake_chain()
-
-
-@pytest.fixture(scope="module")
-def served(local):
-    with serve(local, SessionOptions()) as page:
-        yield page
 
 
 def shown(page, id: str) -> list[str]:
