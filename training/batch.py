@@ -27,6 +27,8 @@ from training.nano import LANGUAGES
 CHUNK_SAMPLES = 2_560
 UNHEARD_SAMPLES = 1_088  # the end of the newest chunk that its soft token does not depend on
 MARGIN_SAMPLES = 480  # a word is expected once it ended this long before what was heard
+LATE_TOKENS = 2  # a causal encoder may tell so much later what was said
+SLOW_SAMPLES = 1_600  # the most that a character takes; what is longer is a pause before the word
 LETTERS = " abcdefghijklmnopqrstuvwxyzáàâãäçéèêëíìîïñóòôõöúùûüœ'"
 IGNORE = -100
 PADDING = -1  # before a prompt that is shorter than another
@@ -61,7 +63,8 @@ class Batch:
     before: int [B, P], prompts, PADDING in front. answers: int [B, L], padded with IGNORE; targets:
     the same, IGNORE also where nothing is to be learnt. letters: int [B, N] and letter_counts: int
     [B] for CTC; lettered: bool [B], rows whose letters are known. features: float [B, K, D] instead
-    of audio, where the encoder has been run beforehand.
+    of audio, where the encoder has been run beforehand. places: int [B, L, 2], the first and last
+    soft token that may hold each token of the answers, -1 where it is said nowhere.
     """
 
     audio: Tensor
@@ -73,6 +76,7 @@ class Batch:
     letter_counts: Tensor
     lettered: Tensor
     features: Tensor | None = None
+    places: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch elsewhere."""
@@ -93,6 +97,7 @@ class Row(NamedTuple):
     given: int
     letters: list[int]
     lettered: bool
+    places: Sequence[tuple[int, int]] = ()
 
 
 def heard_words(word_ends: Sequence[int], tokens: int) -> int:
@@ -142,18 +147,6 @@ class Batcher:
             place[: len(samples)] = samples
         return replace(self._batch(rows), audio=audio)
 
-    def encoded(
-        self, spoken: Sequence[Spoken], features: Sequence[Tensor], rng: random.Random
-    ) -> Batch:
-        """The same of utterances that are encoded already: ``features`` float [K, D] each."""
-        wholes = [len(one) - rng.randrange(2) for one in features]
-        pairs = zip(spoken, wholes, strict=True)
-        batch = self._batch([self._row(one, whole, rng) for one, whole in pairs])
-        padded = torch.zeros(len(spoken), int(batch.tokens.max()), features[0].shape[1])
-        for row, one, tokens in zip(padded, features, batch.tokens.tolist(), strict=True):
-            row[:tokens] = one[:tokens]
-        return replace(batch, features=padded)
-
     def written(self, texts: Sequence[tuple[str, str, str, str]], rng: random.Random) -> Batch:
         """A batch without audio, of (language, target, text, translation)."""
         rows = []
@@ -183,7 +176,21 @@ class Batcher:
         )
         direction = one.language, one.target
         answer = self.answer(direction, *said)
-        return Row(one.samples, tokens, direction, answer, 0, letters(transcript), one.known)
+        where = self._places(one, n, tokens) if one.expected else ()
+        return Row(one.samples, tokens, direction, answer, 0, letters(transcript), one.known, where)
+
+    def _places(self, one: Spoken, words: int, tokens: int) -> list[tuple[int, int]]:
+        """Where the tokens of the first ``words`` are, in ``tokens`` soft tokens."""
+        text = " ".join(one.words[:words])
+        times = _character_times(one.words[:words], one.word_ends)
+        places, at = [], 0
+        for token in self._tokenizer.encode(text):
+            end = min(at + len(self._tokenizer.piece(token)), len(text))
+            first = times[min(at, len(text) - 1)] // CHUNK_SAMPLES
+            last = (times[end] + UNHEARD_SAMPLES) // CHUNK_SAMPLES + LATE_TOKENS
+            places.append((min(first, tokens - 1), min(last, tokens - 1)))
+            at = end
+        return places
 
     def _batch(self, rows: Sequence[Row]) -> Batch:
         answers = _padded([row.answer for row in rows], IGNORE)
@@ -201,6 +208,7 @@ class Batcher:
             letters=_padded([row.letters for row in rows], 0),
             letter_counts=torch.tensor([len(row.letters) for row in rows]),
             lettered=torch.tensor([row.lettered for row in rows]),
+            places=_placed(rows, answers.shape[1]),
         )
 
 
@@ -213,6 +221,24 @@ def letters(text: str) -> list[int]:
         if bare in LETTERS:
             found.append(LETTERS.index(bare) + 1)
     return found
+
+
+def _character_times(words: Sequence[str], ends: Sequence[int]) -> list[int]:
+    """When each character of the words, joined by spaces, begins, in samples; then the last end."""
+    times, before = [], 0
+    for word, end in zip(words, ends, strict=False):
+        start = max(before, end - len(word) * SLOW_SAMPLES)
+        times += [start + (end - start) * i // len(word) for i in range(len(word))] + [end]
+        before = end
+    return times
+
+
+def _placed(rows: Sequence[Row], length: int) -> Tensor:
+    places = torch.full((len(rows), length, 2), -1)
+    for place, row in zip(places, rows, strict=True):
+        if row.places:
+            place[: len(row.places)] = torch.tensor(row.places)
+    return places
 
 
 def _padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from dragoman.decoder import LanguageModel, Slice, TextConfig
+from dragoman.decoder.config import FULL
 from dragoman.encoders import AudioConfig, AudioEncoder, LogMel, MultimodalEmbedder
 from training.batch import LETTERS, Batch
+from training.guide import Guide
 from training.listener import Listener
 
 BRANCH_GAIN = 0.1
@@ -25,15 +27,19 @@ BRANCH_GAIN = 0.1
 @dataclass(frozen=True)
 class Losses:
     """Means over a batch: ``answer`` in nats a token, ``letters`` in nats a letter, ``gathered`` in
-    nats a frame (what a soft token does not know of its four frames' letters).
+    nats a frame (what a soft token does not know of its four frames' letters), ``placed`` in nats a
+    token of the transcripts (how little some heads look at where it was said).
     """
 
     answer: Tensor
     letters: Tensor
     gathered: Tensor
+    placed: Tensor
 
-    def total(self, letters_weight: float) -> Tensor:
-        return self.answer + letters_weight * (self.letters + self.gathered)
+    def total(self, letters_weight: float, placed_weight: float = 0.0) -> Tensor:
+        """What is made smaller."""
+        hearing = letters_weight * (self.letters + self.gathered)
+        return self.answer + hearing + placed_weight * self.placed
 
 
 class Nano(Listener):
@@ -62,6 +68,7 @@ class Nano(Listener):
         self.gathered = skip_init(nn.Linear, audio["hidden_size"], reduction * (len(LETTERS) + 1))
         for parameter in self.gathered.parameters():
             nn.init.zeros_(parameter)
+        self.guide = Guide(self.language_model, guided_heads(text))
         ease(self.audio_tower)
         soften(self.language_model)
         self.reduction = reduction
@@ -83,8 +90,8 @@ class Nano(Listener):
         """
         nothing = torch.zeros((), device=self.device)
         if batch.features is not None or not batch.audio.shape[1]:
-            answer = self.answer_loss(self.heard(batch), batch, size, forget)
-            return Losses(answer, nothing, nothing)
+            answer, placed = self._answered(self.heard(batch), batch, size, forget)
+            return Losses(answer, nothing, nothing, placed)
         with torch.no_grad():
             mel = self.mel(batch.audio)
         if mel_mask is not None:
@@ -94,9 +101,20 @@ class Nano(Listener):
         letters = self._letters_loss(scores, batch)
         gathered = self._gathered_loss(frames, scores.detach(), batch)
         if hearing_only:
-            return Losses(nothing, letters, gathered)
+            return Losses(nothing, letters, gathered, nothing)
         soft = self.embed_audio.soft(frames[:, :: self.reduction])
-        return Losses(self.answer_loss(soft, batch, size, forget), letters, gathered)
+        answer, placed = self._answered(soft, batch, size, forget)
+        return Losses(answer, letters, gathered, placed)
+
+    def _answered(
+        self, soft: Tensor, batch: Batch, size: Slice | None, forget: float
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of the answers, and of where the guided heads look meanwhile."""
+        if batch.places is None or not soft.shape[1]:
+            return self.answer_loss(soft, batch, size, forget), torch.zeros((), device=self.device)
+        self.guide.begin()
+        answer = self.answer_loss(soft, batch, size, forget)
+        return answer, self.guide.loss(batch.places, batch.before.shape[1])
 
     def _letters_loss(self, scores: Tensor, batch: Batch) -> Tensor:
         """CTC (Graves et al., 2006) on log probabilities [B, T', letters and blank]."""
@@ -121,6 +139,15 @@ class Nano(Listener):
         places = torch.arange(1, 1 + kept.shape[1], device=kept.device)
         counts = places < batch.tokens[:, None]
         return (loss * counts).sum() / counts.sum().clamp(min=1)
+
+
+def guided_heads(config: TextConfig) -> list[tuple[int, int]]:
+    """Two heads of the last layer with keys of the whole context, and one of the last layer that
+    uses them again.
+    """
+    full = [i for i, kind in enumerate(config.layer_kinds) if kind == FULL]
+    own = [i for i in full if i <= config.last_kv_owner][-1:]
+    return [(i, head) for i in own for head in (0, 1)] + [(i, 0) for i in full[-1:] if i not in own]
 
 
 @torch.no_grad()

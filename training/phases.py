@@ -1,19 +1,17 @@
-"""The three phases of a run, and the second one's data.
+"""The three phases of a run.
 
-First the encoder learns letters alone. Then the decoder learns to read what the encoder writes: the
-encoder stands still, so on a CPU its output is computed once and a step takes half the time. Then
-both go on together. Trained together from the start, the decoder first learns to guess its own next
-word, and has not begun to listen when the time is over.
+First the encoder learns letters alone. Then the decoder learns to read what the encoder writes,
+which stands still meanwhile. Then both go on together. Trained together from the start, the decoder
+first learns to guess its own next word, and has not begun to listen when the time is over.
 """
 
-import random
-from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch.compiler import set_stance
 
-from training.batch import CHUNK_SAMPLES, Batch, Batcher, Spoken
+from training.batch import Batch
 from training.model import Nano
 
 HEARING, READING, TOGETHER = "hearing", "reading", "together"
@@ -50,43 +48,9 @@ def current(plan: tuple[Phase, ...], share: float) -> tuple[Phase, float]:
     raise ValueError("a plan has at least one phase")
 
 
-Pack = tuple[list[Spoken], list[Tensor]]  # utterances without samples, and their features
-
-
-class Encoded:
-    """An endless stream of batches of utterances that the encoder has heard already.
-
-    packs: utterances of about the same length, which come together again.
-    """
-
-    def __init__(self, packs: Sequence[Pack]) -> None:
-        self._packs = packs
-
-    def __len__(self) -> int:
-        return sum(len(spoken) for spoken, _ in self._packs)
-
-    def batches(self, batcher: Batcher, rng: random.Random) -> Iterator[Batch]:
-        """Each time with other cuts."""
-        while True:
-            spoken, features = rng.choice(self._packs)
-            yield batcher.encoded(spoken, [one.float() for one in features], rng)
-
-
-@torch.no_grad()
-def encode(model: Nano, spoken: Sequence[Spoken]) -> Pack:
-    """Features float16 [K, D] of each utterance on the CPU, one chunk of silence included."""
-    counts = [-(-len(one.samples) // CHUNK_SAMPLES) + 1 for one in spoken]
-    audio = torch.zeros(len(spoken), max(counts) * CHUNK_SAMPLES)
-    for row, one in zip(audio, spoken, strict=True):
-        row[: len(one.samples)] = one.samples
-    with torch.autocast(model.device.type, torch.bfloat16):
-        features = model.features(audio.to(model.device)).half().cpu()
-    kept = [row[:count].clone() for row, count in zip(features, counts, strict=True)]
-    return [replace(one, samples=torch.empty(0)) for one in spoken], kept
-
-
 @torch.no_grad()
 def encoded(model: Nano, batch: Batch) -> Batch:
     """The batch with features for its audio, of an encoder that stands still."""
-    with torch.autocast(model.device.type, torch.bfloat16):
+    eager = set_stance("force_eager") if model.device.type == "cpu" else nullcontext()
+    with eager, torch.autocast(model.device.type, torch.bfloat16):  # no second set of programs
         return replace(batch, features=model.features(batch.audio))

@@ -26,7 +26,6 @@ from training.nano import LANGUAGES
 from training.speech_parts import SAMPLE_RATE_HZ, Example, Speech
 from training.text import Texts
 
-POOL_SECONDS = 480.0  # drawn at once and sorted by length, so that little is padding
 SHORTEST = 6  # soft tokens of a batch
 CLEAN_SHARE = 0.3
 CLEAN_START = 12_000  # utterances until clean ones have become that rare
@@ -121,15 +120,6 @@ class Source:
         babble = [_level(self._speech(self.rng)) for _ in range(BABBLE)]
         self._augmenter = Augmenter(self.rng.randrange(2**31), babble)
 
-    def pool(self) -> list[list[Spoken]]:
-        """Rows of a few batches, in random order; in each, utterances of much the same length."""
-        drawn: list[Spoken] = []
-        while sum(len(one.samples) for one in drawn) < POOL_SECONDS * SAMPLE_RATE_HZ:
-            drawn.append(self.spoken())
-        batches = packed(drawn, round(self._stream.seconds * SAMPLE_RATE_HZ))
-        self.rng.shuffle(batches)
-        return batches
-
     def spoken(self) -> Spoken:
         """One utterance as it is heard, or what stands for none."""
         rng, self._seen = self.rng, self._seen + 1 / self._stream.share
@@ -195,16 +185,6 @@ class _Workers(IterableDataset):
 
     def __iter__(self) -> Iterator[Batch]:
         return self._batches()
-
-
-def packed(spoken: list[Spoken], samples: int) -> list[list[Spoken]]:
-    """Batches of neighbours in length; padded, each has at most so many samples (or one row)."""
-    batches: list[list[Spoken]] = [[]]
-    for one in sorted(spoken, key=lambda one: len(one.samples)):
-        if batches[-1] and (len(batches[-1]) + 1) * len(one.samples) > samples:
-            batches.append([])
-        batches[-1].append(one)
-    return batches
 
 
 def target_of(language: str, rng: random.Random) -> str:

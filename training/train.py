@@ -35,22 +35,21 @@ from training.compiling import compile_parts
 from training.growth import take, weights_of
 from training.model import Nano
 from training.optimizing import agreed, optimizers, rate, set_rate, share_gradients
-from training.phases import HEARING, READING, Encoded, Phase, current, encode, encoded, phases
+from training.phases import HEARING, READING, Phase, current, encoded, phases
 from training.progress import Evaluator
 from training.run import Average, Progress, Run, export
-from training.speech_parts import SAMPLE_RATE_HZ
-from training.stream import Source, Stream, loader
+from training.stream import Stream, loader
 from training.text import LANGUAGES, Texts
 
 log = logging.getLogger(__name__)
 
 LETTERS_WEIGHT = 0.5
+PLACED_WEIGHT = 0.3
 FORGET_SHARE = 0.35  # of the answer's words, at the start; it falls to nothing with time
 FORGET_READ_SHARE = 0.1  # of a text that is to be translated
 WRITTEN_EVERY = (6, 3, 6)  # one step in so many of each phase is text alone
 WRITTEN_ROWS = 16
 MASK_SHARE = 0.5
-ENCODED_SECONDS = 20_000.0  # of speech for the second phase
 VOCABULARY_DRAWS = 20_000
 SAVE_EVERY_S = 120
 EVALUATE_EVERY_S = 360
@@ -138,16 +137,7 @@ class Trainer:
     def batches(self, phase: Phase) -> Iterator[Batch]:
         """What a phase hears: nothing again, and as noisy as it was at last."""
         self.stream.seen, self.stream.seed = self.now.utterances, self.rng.randrange(2**31)
-        if phase.name != READING or self.args.workers:
-            return loader(self.stream.heard, self.args.workers)
-        source = Source(self.stream, f"{self.rng.random()}-encoded")
-        wanted, packs, heard = ENCODED_SECONDS * self.stream.share, [], 0.0
-        while heard < min(wanted, self.args.minutes * 400):
-            pool = source.pool()
-            heard += sum(len(one.samples) for pack in pool for one in pack) / SAMPLE_RATE_HZ
-            with set_stance("force_eager"):  # each pack has a shape of its own
-                packs += [encode(self.model, pack) for pack in pool]
-        return Encoded(packs).batches(self.stream.batcher, self.rng)
+        return loader(self.stream.heard, self.args.workers)
 
     def step(self, batch: Batch, phase: Phase, over: float, reads: bool) -> None:
         """One step of both optimizers, and its line in the log."""
@@ -162,12 +152,12 @@ class Trainer:
         forget = FORGET_SHARE * (1 - now.seconds / (self.args.minutes * 60))
         if reads:
             forget = FORGET_READ_SHARE
-        elif phase.name == READING and batch.features is None:  # where encoding takes no time
+        elif phase.name == READING:
             batch = encoded(self.model, batch)
         with torch.autocast(model.device.type, torch.bfloat16):
             hears_only = phase.name == HEARING and not reads
             losses = model.losses(batch, mask, size, hears_only, forget)
-        losses.total(LETTERS_WEIGHT).backward()
+        losses.total(LETTERS_WEIGHT, PLACED_WEIGHT).backward()
         share_gradients(model)
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         if torch.isfinite(norm):
@@ -184,7 +174,8 @@ class Trainer:
             now.utterances += len(batch.tokens) * self.args.processes
         if self.rank == 0 and now.step % 10 in (0, 5):
             told = {"reads": losses.answer} if reads else {
-                "answer": losses.answer, "letters": losses.letters, "gathered": losses.gathered
+                "answer": losses.answer, "letters": losses.letters, "gathered": losses.gathered,
+                "placed": losses.placed,
             }  # fmt: skip
             self.run.log(
                 **asdict(now), rate=share, norm=norm.item(), whole=size is None, waited=self.waited,

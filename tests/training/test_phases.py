@@ -1,14 +1,9 @@
-"""The plan of a run, and batches of what is encoded already."""
-
-import random
+"""The plan of a run."""
 
 import pytest
-import torch
 
-from tests import nano_like
-from tests.training.test_model import LONG, SHORT, utterance
 from training.optimizing import WARMUP_STEPS, rate
-from training.phases import HEARING, READING, TOGETHER, Encoded, current, encode, phases
+from training.phases import HEARING, READING, TOGETHER, current, phases
 
 PLAN = phases(0.25, 0.6)
 
@@ -37,17 +32,3 @@ def test_a_phase_warms_up_and_falls():
     falling = [rate(phase, over / 10, WARMUP_STEPS) for over in range(11)]
     assert falling == sorted(falling, reverse=True)
     assert falling[-1] / falling[0] == pytest.approx(phase.last / phase.first)
-
-
-def test_encoded_batches_are_endless_and_repeatable(tiny_folder, tokenizer, batcher):
-    torch.manual_seed(0)
-    model = nano_like.module(tokenizer).eval()
-    spoken = [SHORT, LONG, utterance(3, 5, "Una casa", "A house")]
-    encoded = Encoded([encode(model, spoken[:2]), encode(model, spoken[2:])])
-    assert len(encoded) == 3
-    streams = [encoded.batches(batcher, random.Random(5)) for _ in range(2)]
-    for _ in range(4):
-        a, b = (next(stream) for stream in streams)
-        assert a.features is not None and b.features is not None
-        assert a.features.shape[:2] == (len(a.tokens), int(a.tokens.max()))
-        assert torch.equal(a.features, b.features) and torch.equal(a.answers, b.answers)

@@ -17,7 +17,6 @@ from training.stream import (
     Stream,
     augmented,
     loader,
-    packed,
     plain,
     shelf_of,
     target_of,
@@ -30,11 +29,6 @@ def folders(tmp_path_factory):
     return write_speech(folder / "speech"), write_text(folder / "text")
 
 
-@pytest.fixture(autouse=True)
-def small_pools(monkeypatch):
-    monkeypatch.setattr(streams, "POOL_SECONDS", 20.0)
-
-
 @pytest.fixture
 def stream(folders, batcher) -> Stream:
     return Stream(folders[0], folders[1], batcher, seconds=4.0, seed=3, seen=100_000)
@@ -42,15 +36,6 @@ def stream(folders, batcher) -> Stream:
 
 def spoken_of(seconds: float) -> Spoken:
     return Spoken(torch.zeros(round(seconds * SAMPLE_RATE_HZ)), [], [], "es", "en", "")
-
-
-def test_a_batch_holds_so_many_seconds_padding_included():
-    lengths = [1.0, 5.0, 1.2, 0.4, 3.0, 1.1, 30.0]
-    batches = packed([spoken_of(s) for s in lengths], 4 * SAMPLE_RATE_HZ)
-    seconds = [[len(one.samples) / SAMPLE_RATE_HZ for one in batch] for batch in batches]
-    assert sorted(itertools.chain(*seconds)) == sorted(lengths)
-    assert all(len(batch) * max(batch) <= 4 or len(batch) == 1 for batch in seconds)
-    assert seconds[0] == [0.4, 1.0, 1.1]
 
 
 def test_batches_have_few_shapes_and_lose_no_row(batcher):
