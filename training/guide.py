@@ -24,7 +24,8 @@ class Guide:
 
     def __init__(self, model: LanguageModel, heads: Sequence[tuple[int, int]]) -> None:
         self._seen: list[Tensor] | None = None
-        for number in sorted({layer for layer, _ in heads}):
+        self.layers = frozenset(layer for layer, _ in heads)
+        for number in self.layers:
             layer = model.layers[number]
             assert isinstance(layer, DecoderLayer) and not layer.sliding
             own = [head for other, head in heads if other == number]
@@ -40,13 +41,12 @@ class Guide:
         the position of the first soft token. In nats a token, a mean over the heads that ran.
         """
         seen, self._seen = self._seen or [], None
-        told = places[..., 0] >= 0
-        losses = [
-            -(_inside(found, places, start) * told[:, None]).sum() / told.sum().clamp(min=1)
-            / found.shape[1]
-            for found in seen
-        ]  # fmt: skip
-        return torch.stack(losses).mean() if losses else torch.zeros((), device=places.device)
+        told, L = places[..., 0] >= 0, places.shape[1]  # the answers come last
+        found = [_inside(one[:, :, -L:], places, start) for one in seen]
+        if not found:
+            return torch.zeros((), device=places.device)
+        each = torch.cat(found, dim=1).mean(1)
+        return -(each * told).sum() / told.sum().clamp(min=1)
 
     def _watch(self, heads: list[int], module: nn.Module, inputs: tuple, output: Tensor) -> None:
         if self._seen is None:

@@ -147,7 +147,8 @@ def guided_heads(config: TextConfig) -> list[tuple[int, int]]:
     """
     full = [i for i, kind in enumerate(config.layer_kinds) if kind == FULL]
     own = [i for i in full if i <= config.last_kv_owner][-1:]
-    return [(i, head) for i in own for head in (0, 1)] + [(i, 0) for i in full[-1:] if i not in own]
+    heads = range(min(2, config.num_attention_heads))
+    return [(i, head) for i in own for head in heads] + [(i, 0) for i in full[-1:] if i not in own]
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from dragoman.models.tokenizer import Tokenizer
 from training.tokenizer import AUDIO_ROWS, IMAGE_ROWS, SOFT_ROWS
 
 TEXT_VOCAB = 4_096
+SPARSITY = 0.9  # of the feed-forward of the first third of the layers
 LANGUAGES = ("en", "es", "fr", "it", "pt")
 DIRECTIONS = tuple(
     pair for other in LANGUAGES[1:] for pair in ((other, "en"), ("en", other))
@@ -29,9 +30,9 @@ class Shape:
     audio_blocks: int = 6
     audio_channels: tuple[int, int] = (32, 16)
     width: int = 256
-    layers: int = 10
-    shared: int = 5
-    ffn: int = 1_024
+    layers: int = 6
+    shared: int = 3
+    ffn: int = 512
     told: int = 16  # width of the per-layer embeddings
 
 
@@ -61,7 +62,9 @@ def config(tokenizer: Tokenizer, shape: Shape = SHAPE) -> dict[str, Any]:
 
 
 def _text(shape: Shape, vocabulary: int, pad: int, eos: int, bos: int) -> dict[str, Any]:
-    kinds = ["full_attention" if i % 5 == 4 else "sliding_attention" for i in range(shape.layers)]
+    period = 5 if shape.layers % 5 == 0 else 3  # the last one of each sees the whole context
+    full = [i % period == period - 1 for i in range(shape.layers)]
+    sparse = shape.layers // 3
     return {
         "model_type": "gemma3n_text",
         "vocab_size": vocabulary + 2 * SOFT_ROWS,
@@ -82,7 +85,7 @@ def _text(shape: Shape, vocabulary: int, pad: int, eos: int, bos: int) -> dict[s
             "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
         },
         "sliding_window": 64,
-        "layer_types": kinds,
+        "layer_types": ["full_attention" if one else "sliding_attention" for one in full],
         "final_logit_softcapping": 30.0,
         "altup_active_idx": 0,
         "altup_coef_clip": 120.0,
@@ -90,7 +93,7 @@ def _text(shape: Shape, vocabulary: int, pad: int, eos: int, bos: int) -> dict[s
         "altup_num_inputs": 2,
         "num_kv_shared_layers": shape.shared,
         "laurel_rank": 16,
-        "activation_sparsity_pattern": [0.95 if i < 3 else 0.0 for i in range(shape.layers)],
+        "activation_sparsity_pattern": [SPARSITY] * sparse + [0.0] * (shape.layers - sparse),
         "pad_token_id": pad,
         "eos_token_id": eos,
         "bos_token_id": bos,

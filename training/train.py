@@ -84,7 +84,7 @@ class Trainer:
         model = Nano(config, prompt.after, tokenizer.special("<audio_soft_token>"))
         if args.start_from and not run.exists:
             new = take(model, weights_of(args.start_from))
-            log.info("taken from %s; new: %s", args.start_from, ", ".join(new) or "nothing")
+            log.info("taken from %s; %d weights are new", args.start_from, len(new))
         model.to(args.device)
         made = optimizers(model, args.muon)
         average = Average(model, 0.998)

@@ -40,7 +40,7 @@ def test_every_mechanism_is_on(folder):
     assert text.num_kv_shared_layers > 0
     shared = [source for i, source in enumerate(kv_sources(text)) if source != i]
     assert {text.layer_kinds[i] for i in shared} == {"sliding_attention", "full_attention"}
-    assert text.layer_kinds[:5] == ("sliding_attention",) * 4 + ("full_attention",)
+    assert text.layer_kinds[:3] == ("sliding_attention",) * 2 + ("full_attention",)
     assert text.hidden_size_per_layer_input > 0 and text.final_logit_softcapping == 30.0
     assert text.vocab_size == text.vocab_size_per_layer_input + 2 * tokenizers.SOFT_ROWS
     assert audio.conf_reduction_factor == 4 and audio.history == 12

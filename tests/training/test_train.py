@@ -9,7 +9,7 @@ from safetensors import safe_open
 
 from dragoman.models.checkpoint import Checkpoint
 from tests.training.corpus_like import write_speech, write_text
-from training import nano, progress, stream
+from training import nano, progress
 from training import train as training
 from training.export import export_run
 from training.run import Progress
@@ -31,7 +31,6 @@ def command(folders, tmp_path, monkeypatch):
     monkeypatch.setattr(nano, "TEXT_VOCAB", 640)
     monkeypatch.setattr(nano, "SHAPE", TINY)
     monkeypatch.setattr(training, "VOCABULARY_DRAWS", 20)
-    monkeypatch.setattr(stream, "POOL_SECONDS", 20.0)
     monkeypatch.setattr(progress, "ANSWERED", 1)
     monkeypatch.setattr(progress, "LONGEST", 8)
     ticks = itertools.count()
