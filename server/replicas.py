@@ -23,6 +23,7 @@ from starlette.types import ASGIApp
 from dragoman.captioner import Captioner
 from dragoman.errors import DeviceError, PipelineError, UsageError
 from dragoman.pipeline.ray_processes import connect
+from dragoman.server import backpressure
 from dragoman.server.access import Rules
 from dragoman.server.app import application
 from dragoman.server.limits import Limits
@@ -68,7 +69,8 @@ class Replica:
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         of = self._service
-        return application(self._captioner, of.options, of.rules, of.limits, of.aliases, of.state)
+        app = application(self._captioner, of.options, of.rules, of.limits, of.aliases, of.state)
+        return backpressure.Telling(app)
 
     def __del__(self) -> None:
         self._captioner.__exit__(None, None, None)
@@ -124,6 +126,7 @@ def serving_replicas(
 
     Raises PipelineError, DeviceError, UsageError.
     """
+    backpressure.use()
     processes = connect(service.spec.address, replicas, renewed=False)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     try:

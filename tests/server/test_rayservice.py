@@ -9,6 +9,7 @@ import yaml
 from ray.serve.schema import ServeDeploySchema
 
 from dragoman.errors import UsageError
+from dragoman.server.backpressure import HOOK, middlewares
 from dragoman.server.replicas import build
 from dragoman.server.serving import KEY
 
@@ -43,6 +44,13 @@ def test_all_pods_have_the_folder_and_the_key():
         assert KEY in [entry["name"] for entry in container["env"]]
         claims = [v["persistentVolumeClaim"]["claimName"] for v in pod["volumes"]]
         assert claims == [CLAIM["metadata"]["name"]]
+
+
+def test_all_proxies_hold_back_who_floods():
+    for pod in PODS:
+        environment = {entry["name"]: entry.get("value") for entry in pod["containers"][0]["env"]}
+        module, _, name = environment[HOOK].rpartition(".")
+        assert getattr(importlib.import_module(module), name) is middlewares
 
 
 def test_the_version_of_ray_is_ours():

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -219,7 +221,7 @@ def test_files_are_answered_as_by_a_server_alone(url):
 
 
 def test_a_flood_ends_and_leaves_no_memory_behind(url, state):
-    """The proxy of Serve reads ahead of the session, which ends at the first of its limits."""
+    """The session ends at the first of its limits."""
 
     before = proxies_bytes()
     for _ in range(3):
@@ -229,6 +231,67 @@ def test_a_flood_ends_and_leaves_no_memory_behind(url, state):
                 socket.append(bytes(320_000), "session.")
             raise AssertionError("a flood is not refused")
     assert before > 0 and proxies_bytes() - before < 200 * 2**20
+
+
+def test_a_flood_is_held_back_while_its_replica_does_nothing(url, state):
+    with Socket(url, PATH, compression=None) as socket:
+        with stopped([holder(state, socket)]):
+            flood = Flood(socket.socket.send, "x" * 2**17, 2**26)
+            assert 0 < eventually(flood.held) < 2**25
+        with pytest.raises(ConnectionClosed, match="1008"):  # as such messages make no sense
+            while True:
+                socket.receive()
+
+
+def test_a_file_is_held_back_while_the_replicas_do_nothing(url, state):
+    """And taken as soon as they go on."""
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+    end, size = b"\r\n--x--\r\n", 2**26
+    connection = HTTPConnection(url.removeprefix("http://"), timeout=PATIENCE_S)
+    with stopped(holders(url, state)):
+        connection.putrequest("POST", "/v1/audio/transcriptions")
+        connection.putheader("Content-Type", "multipart/form-data; boundary=x")
+        connection.putheader("Content-Length", str(len(head) + size + len(end)))
+        connection.endheaders(head)
+        flood = Flood(connection.send, bytes(2**20), size)
+        assert 0 < eventually(flood.held) < 2**25
+    flood.join(PATIENCE_S)
+    assert flood.sent == size
+    connection.send(end)
+    answer = connection.getresponse()
+    assert answer.status == 400 and b"invalid_file" in answer.read()
+
+
+class Flood(threading.Thread):
+    """Sends ``piece`` by ``send`` until it fails, or ``size`` bytes are sent."""
+
+    def __init__(self, send: Callable, piece: str | bytes, size: int) -> None:
+        super().__init__(daemon=True)
+        self._send, self._piece, self._size = send, piece, size
+        self.sent, self._at = 0, time.monotonic()
+        self.start()
+
+    def run(self) -> None:
+        with suppress(ConnectionClosed, OSError):
+            while self.sent < self._size:
+                self._send(self._piece)
+                self.sent, self._at = self.sent + len(self._piece), time.monotonic()
+
+    def held(self) -> int:
+        """What was sent, when for a while no more has been; else 0."""
+        return self.sent if time.monotonic() - self._at > 2 else 0
+
+
+@contextmanager
+def stopped(processes: Collection[int]) -> Iterator[None]:
+    """Processes that do nothing meanwhile."""
+    try:
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        yield
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
 
 
 def proxies_bytes() -> int:
