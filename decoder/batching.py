@@ -59,12 +59,12 @@ def _resumed(decoding: Decoding[Result], answer: Tensor | Exception | None) -> R
 def _answers(
     model: LanguageModel, requests: dict[int, Request]
 ) -> dict[int, Tensor | Exception | None]:
-    """The logits for each request: one pass for each size of the model among them."""
-    sizes: dict[object, list[int]] = {}
+    """The answer to each request: one pass for each size of the model and each set of heads."""
+    alike: dict[object, list[int]] = {}
     for number, request in requests.items():
-        sizes.setdefault(request.cache.plan, []).append(number)
+        alike.setdefault((request.cache.plan, request.heads), []).append(number)
     answers: dict[int, Tensor | Exception | None] = {}
-    for numbers in sizes.values():
+    for numbers in alike.values():
         asked = [requests[number] for number in numbers]
         answers |= zip(numbers, _pass(model, asked), strict=True)
     return answers
@@ -73,6 +73,8 @@ def _answers(
 def _pass(model: LanguageModel, requests: list[Request]) -> Sequence[Tensor | Exception]:
     """One pass for all; where that fails, one for each, so that only the bad fail."""
     try:
+        if requests[0].heads:
+            return model.watch(requests)
         if len(requests) > 1:
             return model.answer_together(requests)
         (only,) = requests

@@ -7,15 +7,16 @@ logits nobody wants are dropped, and what layers are told about each token is ma
 run. That is exact, since nothing reads the rest; it makes prefill and training cheaper.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dragoman.decoder.alignment import Noted, up_to
 from dragoman.decoder.cache import KVCache
-from dragoman.decoder.config import TextConfig, kv_sources
+from dragoman.decoder.config import SLIDING, TextConfig, kv_sources
 from dragoman.decoder.layers import (
     TINY,
     DecoderLayer,
@@ -26,10 +27,10 @@ from dragoman.decoder.layers import (
     View,
     rotary_tables,
 )
-from dragoman.decoder.packed import Caches, Request, Rows, places
+from dragoman.decoder.packed import Caches, Request, Rows, in_a_row, places
 from dragoman.decoder.slices import Plan, Slice, plan
 
-Views = dict[bool, View]  # by whether the layer slides
+Views = Mapping[bool, View]  # by whether the layer slides
 
 
 class LanguageModel(nn.Module):
@@ -183,14 +184,8 @@ class LanguageModel(nn.Module):
         The caches are of one size and one row, and none comes twice. Raises ValueError, where
         `answer` would for one of them, before anything is done.
         """
-        for request in requests:
-            self._admit(request.embeddings, request.ids, request.cache)
-        if len({id(request.cache) for request in requests}) < len(requests):
-            raise ValueError("a cache came twice in one pass: ask its second request in the next")
-        if len({request.cache.plan for request in requests}) > 1:
-            raise ValueError("caches of several sizes came in one pass: make one for each size")
-        embeddings = torch.cat([request.embeddings for request in requests], dim=1)
-        ids = torch.cat([request.ids for request in requests], dim=1)
+        self._admit_all(requests)
+        embeddings, ids = in_a_row(requests)
         caches, answered = Caches(requests), places(requests)
         views, outputs = self._rows(requests, [request.length for request in requests]), None
         narrowed = views
@@ -202,7 +197,35 @@ class LanguageModel(nn.Module):
         caches.advance()  # last: where anything above fails, no cache has changed
         return list(torch.split(logits, [request.wanted for request in requests]))
 
-    def _rows(self, requests: Sequence[Request], counts: Sequence[int]) -> Views:
+    @torch.inference_mode()
+    def watch(self, requests: Sequence[Request]) -> list[Tensor]:
+        """What the heads of the requests, the same of all, see from the last `wanted` positions of
+        each: float32 [heads, wanted, S], shares of the S positions that its cache would hold then.
+
+        No cache changes. Raises ValueError as `answer_together`.
+        """
+        self._admit_all(requests)
+        embeddings, ids = in_a_row(requests)
+        caches, heads = Caches(requests), requests[0].heads
+        how = up_to(caches.plan, max(layer for layer, _ in heads))
+        views = self._rows(requests, [request.length for request in requests])
+        noted: list[Noted] = [{} for _ in requests]
+        for sliding, rows in views.items():
+            layers = [i for i, _ in how.steps if (self.config.layer_kinds[i] == SLIDING) == sliding]
+            views[sliding] = rows.watching(layers, requests, noted)
+        self._run(embeddings, ids, views, views, None, how, caches)
+        return [torch.stack([one[head] for head in heads]) for one in noted]
+
+    def _admit_all(self, requests: Sequence[Request]) -> None:
+        """Make room in all caches; raises ValueError where one pass cannot be over all of them."""
+        for request in requests:
+            self._admit(request.embeddings, request.ids, request.cache)
+        if len({id(request.cache) for request in requests}) < len(requests):
+            raise ValueError("a cache came twice in one pass: ask its second request in the next")
+        if len({request.cache.plan for request in requests}) > 1:
+            raise ValueError("caches of several sizes came in one pass: make one for each size")
+
+    def _rows(self, requests: Sequence[Request], counts: Sequence[int]) -> dict[bool, Rows]:
         """Views for the last so many of each request's positions."""
         views: dict[int, Views] = {}
         for place, (request, count) in enumerate(zip(requests, counts, strict=True)):

@@ -7,13 +7,14 @@ together.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dragoman.decoder.alignment import Heads, Noted, Watching
 from dragoman.decoder.cache import KVCache
 from dragoman.decoder.layers import View
 
@@ -23,12 +24,15 @@ class Request:
     """New positions of one sequence, of which the last ``wanted`` are to be answered.
 
     cache: of one row; ids: int [1, L]; embeddings: float [1, L, D].
+    heads: where there are any, the answer is not logits but what these heads see (see
+        `LanguageModel.watch`), and the cache stays as it is.
     """
 
     cache: KVCache
     ids: Tensor
     embeddings: Tensor
     wanted: int
+    heads: Heads = ()
 
     @property
     def length(self) -> int:
@@ -86,6 +90,22 @@ class Rows(View):
             for piece, (place, view) in zip(pieces, self.views, strict=True)
         ]
         return torch.cat(mixed, dim=2)
+
+    def watching(
+        self, layers: Sequence[int], requests: Sequence[Request], noted: Sequence[Noted]
+    ) -> "Rows":
+        """The same for ``layers``, where the heads of each request are ``noted``."""
+        views = tuple(
+            (at, Watching.of(view, layers, requests[at].heads, requests[at].wanted, noted[at]))
+            for at, view in self.views
+        )
+        return replace(self, views=views)
+
+
+def in_a_row(requests: Sequence[Request]) -> tuple[Tensor, Tensor]:
+    """All new positions behind one another: embeddings [1, sum of L, D], ids [1, sum of L]."""
+    embeddings = torch.cat([request.embeddings for request in requests], dim=1)
+    return embeddings, torch.cat([request.ids for request in requests], dim=1)
 
 
 def places(requests: Sequence[Request]) -> list[int]:

@@ -17,7 +17,7 @@ from dragoman.encoders import AudioConfig, VisionConfig, vision
 from dragoman.encoders import config as audio_config
 from dragoman.encoders.vision import RESOLUTION, RESOLUTIONS
 from dragoman.errors import CheckpointError, TokenizerError
-from dragoman.models import confidence
+from dragoman.models import alignment, confidence
 from dragoman.models.hub import name_of
 from dragoman.models.reading import read_json
 from dragoman.models.tokenizer import Tokenizer
@@ -41,6 +41,7 @@ _KEYS = {
     "model_type", "text_config", "audio_config", "vision_config", "tie_word_embeddings",
     "eos_token_id", "audio_soft_tokens_per_image", "vision_soft_tokens_per_image",
     "quantization_config", "language_pairs", confidence.TEMPERATURE, confidence.LEAST,
+    alignment.HEADS, alignment.DELAY,
     *filter(None, SPECIALS.values()),
 }
 _IGNORED = {
@@ -132,6 +133,17 @@ class Configuration:
     @property
     def name(self) -> str:
         return name_of(self.folder)
+
+    @property
+    def alignment_heads(self) -> tuple[tuple[int, int], ...]:
+        """The heads that look at the sound of what they write; none where none are known."""
+        text = self.text_config
+        return alignment.heads(self.config, text.num_hidden_layers, text.num_attention_heads)
+
+    @property
+    def alignment_delay_ms(self) -> int:
+        """How much later than the middle of a word's sound they look."""
+        return alignment.delay_ms(self.config)
 
     @property
     def confidence_temperature(self) -> float:

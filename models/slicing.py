@@ -19,7 +19,7 @@ import torch
 from dragoman.decoder import LanguageModel, Slice, TextConfig, unused_tensor_names
 from dragoman.decoder.slices import runs
 from dragoman.errors import CheckpointError
-from dragoman.models import shards, weights
+from dragoman.models import alignment, shards, weights
 from dragoman.models.checkpoint import Checkpoint
 from dragoman.models.reading import GROUPS, TOKEN_TABLE, Progress, Stored
 from dragoman.models.shards import Part, Ranges
@@ -56,6 +56,10 @@ def write_slice(
     config = dict(checkpoint.config)
     sliced = size.config(checkpoint.text_config).to_dict()
     config["text_config"] = config["text_config"] | {key: sliced[key] for key in CHANGED}
+    if alignment.HEADS in config:
+        places = {layer: place for place, layer in enumerate(size.layers)}
+        looking = [[places[i], head] for i, head in checkpoint.alignment_heads if i in places]
+        config[alignment.HEADS] = looking
     with appearing(folder, sum(part.bytes for part in parts.values())) as building:
         shards.write(building, parts, shard_bytes, progress)
         for path in companions(checkpoint.folder):

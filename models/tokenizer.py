@@ -8,7 +8,7 @@ and nothing is cleaned up. And it needs none of the library's tables, of which a
 
 import unicodedata
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -92,6 +92,15 @@ class Tokenizer:
     def _library(self) -> _Tokenizer:
         self._whole = self._whole or self._read()
         return self._whole
+
+
+def whole_words(ids: Sequence[int], count: int, begins_word: Callable[[int], bool]) -> int:
+    """How many of the first ``count`` of ``ids`` are whole words: the next id begins another. There
+    must be one, so ``count`` is below the number of ids.
+    """
+    while count > 0 and not begins_word(ids[count]):
+        count -= 1
+    return max(count, 0)
 
 
 class Pieces:

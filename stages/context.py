@@ -76,6 +76,15 @@ class Context:
         embeddings, ids = zip(*parts, strict=True)
         return torch.cat(embeddings, dim=1), torch.cat(ids, dim=1)
 
+    def answered(
+        self, prompt: Prompt, missing: int, answer: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """All that stands behind the audio, and an ``answer`` to it, as `question` gives it."""
+        nothing = torch.zeros(0, self._model.config.hidden_size)
+        embeddings, ids = self.question(nothing, prompt, missing)
+        said = self._row(answer)
+        return torch.cat((embeddings, self._model.embed(said)), 1), torch.cat((ids, said), 1)
+
     def _filled(self, missing: int) -> tuple[Tensor, Tensor]:
         """What the reference processor shows in place of audio that there is not."""
         rows = self._embedder.hard(self._row([self._filling] * missing))

@@ -11,12 +11,12 @@ takes no pass of its own. Then our own separator asks for the translation.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from os.path import commonprefix
 
 from dragoman.decoder.batching import Decoding
 from dragoman.decoder.speculation import Lookahead
 from dragoman.models.answers import Part
 from dragoman.models.prompt import Prompt
-from dragoman.stages.policies.commit import CommitPolicy
 from dragoman.stages.spoken import Reader
 
 
@@ -24,24 +24,24 @@ from dragoman.stages.spoken import Reader
 class Hypothesis:
     """The current best tokens of one text, of which the first ``committed`` are promised;
     ``shown`` is what people were promised of their text. ``chances`` says how probable each token
-    was when the model was last asked.
+    was when the model was last asked, ``ages`` how many updates in a row have had it, with all
+    before it.
     """
 
     ids: list[int] = field(default_factory=list[int])
     committed: int = 0
     shown: str = ""
     chances: list[float] = field(default_factory=list[float])
+    ages: list[int] = field(default_factory=list[int])
 
     def updated(
         self,
         cut: list[int],
         found: Sequence[int],
         chances: Callable[[list[int]], Sequence[float | None]],
-        policy: CommitPolicy,
-        final: bool,
     ) -> "Hypothesis":
         """The hypothesis after a new decoding gave ``found``, of which only ``cut`` is text; what
-        is committed stays in any case. A final one is committed whole.
+        is committed stays in any case, and no more is committed yet.
 
         chances: of the new ids; None for one that was given, which keeps the chance that it had.
         """
@@ -50,8 +50,9 @@ class Hypothesis:
             self.chances[place] if chance is None else chance
             for place, chance in enumerate(chances(ids))
         ]
-        committed = len(ids) if final else policy(self.ids, ids, self.committed)
-        return Hypothesis(ids, committed, self.shown, known)
+        stayed = len(commonprefix((self.ids, ids)))
+        ages = [age + 1 for age in self.ages[:stayed]] + [1] * (len(ids) - stayed)
+        return Hypothesis(ids, self.committed, self.shown, known, ages)
 
 
 @dataclass(frozen=True)

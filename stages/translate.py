@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from dragoman.decoder import KVCache, LanguageModel, Slice
+from dragoman.decoder.alignment import Heads
 from dragoman.decoder.batching import Decoding, alone, together
 from dragoman.decoder.packed import Request
 from dragoman.decoder.speculation import Lookahead
@@ -37,6 +38,7 @@ from dragoman.models.words import words
 from dragoman.stages.confidence import word_confidences
 from dragoman.stages.context import Context
 from dragoman.stages.hypothesis import Answering, Hypothesis
+from dragoman.stages.looks import Looks
 from dragoman.stages.messages import (
     SAMPLE_RATE_HZ,
     Caption,
@@ -46,7 +48,7 @@ from dragoman.stages.messages import (
     Text,
     VideoFrame,
 )
-from dragoman.stages.policies.commit import CommitPolicy, policy, without_loop
+from dragoman.stages.policies.commit import CommitPolicy, Seen, policy, watches, without_loop
 from dragoman.stages.policies.elastic import Pressure, Sizes
 from dragoman.stages.spoken import Reader
 
@@ -84,6 +86,7 @@ class TranslateState:
     reader: Reader
     sizes: Sizes
     commit: CommitPolicy
+    watches: bool = False  # the policy wants to know where the model looks
     pressure: Pressure = field(default_factory=Pressure)
     cache: KVCache | None = None
     style: str = prompts.SHORT
@@ -110,10 +113,14 @@ class TranslateStage:
         embedder: MultimodalEmbedder,
         tokenizer: Tokenizer,
         temperature: float = 1.0,
+        heads: Heads = (),
     ) -> None:
-        """``temperature``: what logits are divided by for the confidences of words."""
+        """``temperature``: what logits are divided by for the confidences of words; ``heads`` look
+        where what they write is said.
+        """
         self.model, self.embedder, self.tokenizer = model, embedder, tokenizer
         self.context = Context(model, embedder, tokenizer)
+        self.looks = Looks(self.context, heads)
         self.temperature = temperature
         # Whether the logits of an update are so large that memory is worth giving back after it.
         self.leaves_holes = model.config.vocab_size >= LARGE_VOCABULARY
@@ -134,6 +141,7 @@ class TranslateStage:
             checkpoint.embedder("audio", weights, device),
             tokenizer,
             checkpoint.confidence_temperature,
+            checkpoint.alignment_heads,
         )
 
     def init_state(self, options: SessionOptions) -> TranslateState:
@@ -146,7 +154,8 @@ class TranslateStage:
         commit = policy(options.commit_policy, self.tokenizer.begins_word)
         self.context.instruction(prompt.before, sizes.draft or sizes.steps[0])
         reader = Reader(self.tokenizer, *languages)
-        return TranslateState(options, prompt, reader, sizes, commit, style=options.prompt_style)
+        asks, style = watches(commit), options.prompt_style
+        return TranslateState(options, prompt, reader, sizes, commit, asks, style=style)
 
     @torch.inference_mode()
     def step(self, item: SoftTokens, state: TranslateState) -> tuple[list[Caption], TranslateState]:
@@ -196,6 +205,7 @@ class TranslateStage:
             state.reader,
             state.sizes,
             state.commit,
+            state.watches,
             state.pressure,
             cache,
             state.style,
@@ -230,6 +240,18 @@ class TranslateStage:
         if item.closes:
             self._note(answers, item, state)
         state.transcript, state.translation = texts
+        looks = (yield from self._looks(state)) if state.watches else ((), ())
+        for text, looked in zip(texts, looks, strict=True):
+            seen = Seen(text.ids, text.committed, text.ages, state.audio, looked)
+            text.committed = len(text.ids) if item.closes else state.commit(seen)
+
+    def _looks(self, state: TranslateState) -> Decoding[list[list[int]]]:
+        """Which soft token each id of the two texts looks at."""
+        assert state.cache is not None
+        missing = max(0, AUDIO_TOKENS - state.audio) if state.options.pad_audio else 0
+        texts = state.transcript.ids, state.translation.ids
+        found = yield from self.looks.at(state.cache, state.audio, state.prompt, missing, texts)
+        return found
 
     def _asked_again(
         self, texts: Sequence[Hypothesis], item: SoftTokens, state: TranslateState
@@ -273,15 +295,13 @@ class TranslateStage:
             state.reader.transcript(heard),
             heard,
             partial(ahead.chances, 0),
-            state.commit,
-            item.closes,
         )
         text, found, chances = [], last.ids[: last.committed], _unknown
         if state.reader.has_words(transcript.ids):
             found = yield from answer.translation(last, transcript.ids)
             text = without_loop(found)
             chances = partial(ahead.chances, len(transcript.ids) + len(prompt.separator))
-        translation = last.updated(text, found, chances, state.commit, item.closes)
+        translation = last.updated(text, found, chances)
         yield from ahead.keep(len(fresh))
         state.fresh = []
         return (transcript, translation), (heard, found)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import dragoman
-from dragoman.errors import UsageError
 from dragoman.models import languages
 from dragoman.models.prompt import prompt_text
 from dragoman.pipeline import formats
@@ -64,18 +63,6 @@ def test_the_policies_that_there_are_hold_back_less_and_more(talk):
         assert finals and all(not caption.transcript.tail for caption in finals)
         tails[name] = sum(len(caption.transcript.tail) for caption in found)
     assert len(set(tails.values())) == len(tails) > 1
-
-
-def test_an_unknown_policy_is_refused_with_a_choice():
-    with pytest.raises(UsageError, match="no commit policy 'none': choose one of local-agreement"):
-        commit.policy("none", lambda token: True)
-
-
-def test_hold_keeps_the_last_words_back():
-    hold = commit.Hold(lambda token: token >= 0, words=2)
-    assert hold([], [1, -1, 2, 3, -1], 0) == 2  # two words are held, a piece of one counts to it
-    assert hold([], [1], 0) == 0
-    assert hold([], [1, 2, 3], 3) == 3  # never less than what was promised
 
 
 def test_a_source(talk):
