@@ -9,7 +9,9 @@ them. A script tells, not a language, so what mixes both is counted by both rule
 """
 
 import unicodedata
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 import regex
 
@@ -74,6 +76,26 @@ def normalized(text: str) -> str:
     """
     kept = (" " if unicodedata.category(c)[0] in "PS" else c for c in text.lower())
     return " ".join(_COMPARED.findall("".join(kept)))
+
+
+def pieces_of(said: Sequence[str], pieces: Sequence[str]) -> list[tuple[int, int] | None]:
+    """The first and the last of ``pieces`` in which each word of ``said`` stands, which come in
+    this order in the joined pieces; None for one that does not stand there as it is.
+
+    Pieces and words do not share borders: punctuation is a piece of its own and part of a word, and
+    a piece may hold the end of one word and the beginning of the next.
+    """
+    written, ends = "".join(pieces), list(accumulate(map(len, pieces)))
+    places: list[tuple[int, int] | None] = []
+    at = 0
+    for word in said:
+        found = written.find(word, at)
+        if found < 0:
+            places.append(None)
+            continue
+        at = found + len(word)
+        places.append((bisect_right(ends, found), bisect_right(ends, at - 1)))
+    return places
 
 
 def begins_word(text: str) -> bool:

@@ -2,10 +2,9 @@
 
 After the final captions, before `pipeline.outputs`. A batch has a segment's sound and no updates:
 there the time in which somebody speaks is shared by the lengths of the words. A live session has
-no sound any more when a caption is final, but it knows by which update each word had been heard.
-
-What is unusual: the model itself tells no times. To ask it, the transcript would have to be read
-again behind every prefix of the sound, which costs more than to transcribe it.
+no sound any more when a caption is final. There the model has told the times, by where it looked
+(:mod:`stages.spans`), or, where nobody knows which of its heads do, the updates tell them by which
+each word had been heard.
 """
 
 from collections.abc import Sequence
@@ -58,6 +57,7 @@ class Heard:
     def note(self, caption: Caption) -> Caption:
         """``caption``, a final one with the spans of its words: one ends where the first update
         ended since which it and all before it stayed as they are, however they are punctuated.
+        Times that the model itself has found (:mod:`stages.spans`) are better, and stay.
         """
         if caption.segment != self._segment:
             self._segment, self._said, self._ends = caption.segment, [], []
@@ -66,7 +66,7 @@ class Heard:
         kept = len(commonprefix((said, self._said)))
         self._ends = [*self._ends[:kept], *[caption.end] * (len(said) - kept)]
         self._said = said
-        if caption.kind == "partial":
+        if caption.kind == "partial" or caption.transcript.spans:
             return caption
         return timed(caption, self._spans(shown, caption.start))
 

@@ -7,9 +7,9 @@ and markup are not (:mod:`models.answers`), so words are looked for in what was 
 """
 
 import math
-from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
+
+from dragoman.models.words import pieces_of
 
 
 def word_confidences(
@@ -23,15 +23,7 @@ def word_confidences(
     """
     if len(pieces) != len(chances):
         raise ValueError(f"{len(pieces)} pieces have {len(chances)} chances: give one for each")
-    written, ends = "".join(pieces), list(accumulate(map(len, pieces)))
-    confidences: list[float] = []
-    at = 0
-    for word in words:
-        found = written.find(word, at)
-        if found < 0:
-            confidences.append(min(chances, default=0.0))
-            continue
-        at = found + len(word)
-        first, last = bisect_right(ends, found), bisect_right(ends, at - 1)
-        confidences.append(math.prod(chances[first : last + 1]))
-    return tuple(confidences)
+    return tuple(
+        math.prod(chances[place[0] : place[1] + 1]) if place else min(chances, default=0.0)
+        for place in pieces_of(words, pieces)
+    )

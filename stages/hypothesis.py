@@ -25,7 +25,7 @@ class Hypothesis:
     """The current best tokens of one text, of which the first ``committed`` are promised;
     ``shown`` is what people were promised of their text. ``chances`` says how probable each token
     was when the model was last asked, ``ages`` how many updates in a row have had it, with all
-    before it.
+    before it; ``looks`` which soft token each looks at, where somebody wants to know.
     """
 
     ids: list[int] = field(default_factory=list[int])
@@ -33,6 +33,7 @@ class Hypothesis:
     shown: str = ""
     chances: list[float] = field(default_factory=list[float])
     ages: list[int] = field(default_factory=list[int])
+    looks: list[int] = field(default_factory=list[int])
 
     def updated(
         self,

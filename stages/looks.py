@@ -11,6 +11,8 @@ it. Each head has the same say, however much of its attention is on the audio at
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from dragoman.decoder import KVCache
 from dragoman.decoder.alignment import Heads, present
 from dragoman.decoder.batching import Decoding
@@ -41,12 +43,20 @@ class Looks:
         """
         transcript, translation = texts
         answer = [*transcript, *prompt.separator, *translation]
-        if not transcript:
-            return [[], []]
+        if not transcript or not audio:
+            return [[0] * len(text) for text in texts]
+        shares = yield from self.shares(cache, audio, prompt, missing, answer)
+        places = [int(place) for place in shares.sum(0).argmax(-1)]
+        return [places[: len(transcript)], places[len(answer) - len(translation) :]]
+
+    def shares(
+        self, cache: KVCache, audio: int, prompt: Prompt, missing: int, answer: Sequence[int]
+    ) -> Decoding[Tensor]:
+        """How each head shares its attention among the soft tokens: float32 [heads, L, K] for an
+        ``answer`` of L ids; the K of a row sum to 1.
+        """
         embeddings, ids = self.context.answered(prompt, missing, answer[:-1])
         heads = present(self.heads, cache.plan, cache.config)
         seen = yield Request(cache, ids, embeddings, len(answer), heads)
         seen = seen[..., cache.length - audio : cache.length]
-        shares = seen / seen.sum(-1, keepdim=True).clamp(min=TINY)
-        places = [int(place) for place in shares.sum(0).argmax(-1)]
-        return [places[: len(transcript)], places[len(answer) - len(translation) :]]
+        return seen / seen.sum(-1, keepdim=True).clamp(min=TINY)

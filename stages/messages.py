@@ -161,7 +161,8 @@ class Text:
 
     ``confidences`` are the probabilities that the words are right, as the model sees it: one for
     each word of ``whole`` as :mod:`models.words` counts them, or none where they are not known.
-    ``spans`` are when the words were spoken, once :mod:`pipeline.word_times` has found out.
+    ``spans`` are when the words of a final text were spoken, once :mod:`stages.spans` or
+    :mod:`pipeline.word_times` has found out.
     Texts that say the same are equal whatever these are: the last digits depend on who shared a
     pass.
     """

@@ -50,6 +50,7 @@ from dragoman.stages.messages import (
 )
 from dragoman.stages.policies.commit import CommitPolicy, Seen, policy, watches, without_loop
 from dragoman.stages.policies.elastic import Pressure, Sizes
+from dragoman.stages.spans import spans
 from dragoman.stages.spoken import Reader
 
 log = logging.getLogger(__name__)
@@ -114,13 +115,15 @@ class TranslateStage:
         tokenizer: Tokenizer,
         temperature: float = 1.0,
         heads: Heads = (),
+        delay_ms: int = 0,
     ) -> None:
         """``temperature``: what logits are divided by for the confidences of words; ``heads`` look
-        where what they write is said.
+        where what they write is said, so much later; none: nobody knows which do.
         """
         self.model, self.embedder, self.tokenizer = model, embedder, tokenizer
         self.context = Context(model, embedder, tokenizer)
         self.looks = Looks(self.context, heads)
+        self._delay = delay_ms * SAMPLE_RATE_HZ // 1000
         self.temperature = temperature
         # Whether the logits of an update are so large that memory is worth giving back after it.
         self.leaves_holes = model.config.vocab_size >= LARGE_VOCABULARY
@@ -142,6 +145,7 @@ class TranslateStage:
             tokenizer,
             checkpoint.confidence_temperature,
             checkpoint.alignment_heads,
+            checkpoint.alignment_delay_ms,
         )
 
     def init_state(self, options: SessionOptions) -> TranslateState:
@@ -240,18 +244,22 @@ class TranslateStage:
         if item.closes:
             self._note(answers, item, state)
         state.transcript, state.translation = texts
-        looks = (yield from self._looks(state)) if state.watches else ((), ())
-        for text, looked in zip(texts, looks, strict=True):
-            seen = Seen(text.ids, text.committed, text.ages, state.audio, looked)
+        times = item.closes and self.looks.heads and not state.options.finals_only
+        if state.watches or times:
+            yield from self._look(state)
+        for text in texts:
+            seen = Seen(text.ids, text.committed, text.ages, state.audio, text.looks)
             text.committed = len(text.ids) if item.closes else state.commit(seen)
 
-    def _looks(self, state: TranslateState) -> Decoding[list[list[int]]]:
-        """Which soft token each id of the two texts looks at."""
+    def _look(self, state: TranslateState) -> Decoding[None]:
+        """Notes which soft token each id of the two texts looks at."""
         assert state.cache is not None
         missing = max(0, AUDIO_TOKENS - state.audio) if state.options.pad_audio else 0
-        texts = state.transcript.ids, state.translation.ids
-        found = yield from self.looks.at(state.cache, state.audio, state.prompt, missing, texts)
-        return found
+        texts = state.transcript, state.translation
+        ids = [text.ids for text in texts]
+        found = yield from self.looks.at(state.cache, state.audio, state.prompt, missing, ids)
+        for text, looks in zip(texts, found, strict=True):
+            text.looks = looks
 
     def _asked_again(
         self, texts: Sequence[Hypothesis], item: SoftTokens, state: TranslateState
@@ -315,12 +323,16 @@ class TranslateStage:
         for flag in sorted(flags):
             log.warning("segment %d: the model gave a %s, which is not shown", item.segment, flag)
 
-    def _text(self, said: Hypothesis, part: Part, state: TranslateState) -> Text:
+    def _text(self, said: Hypothesis, part: Part, item: SoftTokens, state: TranslateState) -> Text:
         text = state.reader.text(said.ids, said.committed, said.shown, part)
         said.shown = text.committed
         pieces = [self.tokenizer.piece(token) for token in said.ids]
-        confidences = word_confidences(words(text.whole), pieces, said.chances)
-        return replace(text, confidences=confidences)
+        shown, times = words(text.whole), ()
+        confidences = word_confidences(shown, pieces, said.chances)
+        if item.closes and self.looks.heads and said.looks:
+            heard, in_order = (item.start, item.end), part is Part.TRANSCRIPT
+            times = spans(shown, pieces, said.looks, heard, self._delay, in_order)
+        return replace(text, confidences=confidences, spans=times)
 
     def _captions(self, item: SoftTokens, state: TranslateState) -> list[Caption]:
         state.shown = state.shown or state.reader.has_words(state.transcript.ids)
@@ -334,8 +346,8 @@ class TranslateStage:
                 end=item.end,
                 language=state.options.language,
                 target_language=state.options.target_language,
-                transcript=self._text(state.transcript, Part.TRANSCRIPT, state),
-                translation=self._text(state.translation, Part.TRANSLATION, state),
+                transcript=self._text(state.transcript, Part.TRANSCRIPT, item, state),
+                translation=self._text(state.translation, Part.TRANSLATION, item, state),
                 frames=state.frames,
                 size=state.size,
                 guards=tuple(sorted(state.guards)),
