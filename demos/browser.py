@@ -51,6 +51,8 @@ def demo(
     draft_size: options.DraftSize = "",
     pad_audio: options.PadAudio = False,
     prompt_style: options.PromptStyle = "short",
+    latency: options.Latency = None,
+    policy: options.Policy = None,
     threads: options.Threads = None,
     address: options.Address = None,
     no_ray: options.NoRay = False,
@@ -78,6 +80,8 @@ def demo(
         target_language=target_language,
         pad_audio=pad_audio,
         prompt_style=prompt_style,
+        latency=latency,
+        commit_policy=policy,
     )
     if sys.stderr.isatty():
         print(f"loading {model} ...", file=sys.stderr)

@@ -32,6 +32,7 @@ from dragoman.pipeline.chain import Chain
 from dragoman.pipeline.devices import choose, devices
 from dragoman.pipeline.formats import JSON, USUAL
 from dragoman.pipeline.frames import read_frames
+from dragoman.pipeline.lateness import Lateness
 from dragoman.pipeline.media import read_audio
 from dragoman.pipeline.microphone import Microphone
 from dragoman.pipeline.outputs import guarded, make_writable
@@ -67,6 +68,8 @@ class CaptionsOptions:
     prompt_style: str = "short"
     min_confidence: float | None = None
     endpoint_ms: int | None = None
+    latency: str | None = None
+    commit_policy: str | None = None
     overwrite: bool = False
     track: int | None = None
     channel: int | None = None
@@ -84,6 +87,8 @@ class CaptionsOptions:
             prompt_style=self.prompt_style,
             min_confidence=self.min_confidence,
             endpoint_ms=self.endpoint_ms,
+            latency=self.latency,
+            commit_policy=self.commit_policy,
         )
 
 
@@ -218,6 +223,7 @@ def _caption(
         finally:
             ending.saving = True
             _finish(source, saving, session.heard_s, early)
+    view.summarize(kept.lateness, session)
     if live is not None and (lost := loss(live)):
         _say(lost)
     if saving is None and (told := guarded(kept.finals)):
@@ -258,7 +264,8 @@ class _Kept:
 
     def __init__(self, session: Session, saving: Saving | None) -> None:
         self._session, self._saving = session, saving
-        self._captions = map(Heard().note, session)
+        self.lateness = Lateness()
+        self._captions = map(self.lateness.note, map(Heard().note, session))
         self.finals: list[Caption] = []
 
     def __iter__(self) -> "_Kept":

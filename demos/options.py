@@ -25,6 +25,15 @@ def _style(said: str) -> str:
     return style_of(said)
 
 
+def _policy(said: str | None) -> str | None:
+    """A commit policy, as sessions take it; raises UsageError."""
+    if said is not None:
+        from dragoman.stages.policies.commit import policy
+
+        policy(said, lambda token: True)
+    return said
+
+
 Language = Annotated[
     str, typer.Option(callback=_code, help="Language that is spoken: a code or an English name.")
 ]
@@ -77,6 +86,24 @@ Endpoint = Annotated[
         max=5_000,
         metavar="MS",
         help="Silence that ends a segment; one of more than 4 s needs less.",
+        show_default=False,
+    ),
+]
+Latency = Annotated[
+    Literal["low", "balanced", "quality"] | None,
+    typer.Option(
+        help="How soon words are shown and committed, against how sure they are: a preset of "
+        "--policy, --endpoint and how often captions are made anew; else balanced.",
+        show_default=False,
+    ),
+]
+Policy = Annotated[
+    str | None,
+    typer.Option(
+        callback=_policy,
+        metavar="NAME[:N]",
+        help="When words are committed: local-agreement:UPDATES, hold-n:WORDS, wait-k:WORDS, or "
+        "align-att:TOKENS, by where the model looks.",
         show_default=False,
     ),
 ]

@@ -42,6 +42,8 @@ def serve(
     size: options.Size = "",
     draft_size: options.DraftSize = "",
     prompt_style: options.PromptStyle = "short",
+    latency: options.Latency = None,
+    policy: options.Policy = None,
     threads: options.Threads = None,
     address: options.Address = None,
     no_ray: options.NoRay = False,
@@ -109,7 +111,12 @@ def serve(
         idle_s=idle_seconds,
     )
     session = session_options(
-        spec, language=language, target_language=target_language, prompt_style=prompt_style
+        spec,
+        latency=latency,
+        language=language,
+        target_language=target_language,
+        prompt_style=prompt_style,
+        commit_policy=policy,
     )
     from dragoman.server.access import Rules
 

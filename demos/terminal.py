@@ -15,7 +15,8 @@ from rich.text import Text as RichText
 
 from dragoman.demos.certainty import parts
 from dragoman.demos.stdout import printable, say
-from dragoman.pipeline.events import to_json, warning
+from dragoman.pipeline.events import summary, to_json, warning
+from dragoman.pipeline.lateness import Lateness, told
 from dragoman.pipeline.session import Session
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Text
 
@@ -45,6 +46,10 @@ class CaptionView(Protocol):
         """Tells what has happened to the session, whose captions go on."""
         ...
 
+    def summarize(self, lateness: Lateness, session: Session) -> None:
+        """Tells, once the session is over, how late its words were."""
+        ...
+
 
 class _Plain:
     """What the views without a screen share: a stream, and nothing to open or to close."""
@@ -68,6 +73,10 @@ class JsonLines(_Plain):
     def warn(self, message: str, session: Session) -> None:
         print(warning(session.name, session.heard_s, message), file=self._out, flush=True)
 
+    def summarize(self, lateness: Lateness, session: Session) -> None:
+        line = summary(session.name, session.heard_s, lateness.summary())
+        print(line, file=self._out, flush=True)
+
 
 class PlainLines(_Plain):
     """Finished segments: a line of transcript, a line of translation."""
@@ -81,6 +90,9 @@ class PlainLines(_Plain):
 
     def warn(self, message: str, session: Session) -> None:
         say(message)
+
+    def summarize(self, lateness: Lateness, session: Session) -> None:
+        _say_summary(lateness)
 
 
 class LiveView:
@@ -117,9 +129,17 @@ class LiveView:
     def warn(self, message: str, session: Session) -> None:
         self._live.console.print(RichText(printable(message), style=WARNING_STYLE))
 
+    def summarize(self, lateness: Lateness, session: Session) -> None:
+        _say_summary(lateness)
+
     def _render(self) -> Group:
         status = RichText(printable(self._status()), style="dim", overflow="ellipsis", no_wrap=True)
         return Group(status) if self._current is None else Group(lines(self._current), status)
+
+
+def _say_summary(lateness: Lateness) -> None:
+    if line := told(lateness.summary()):
+        say(line)
 
 
 def lines(caption: Caption) -> Group:

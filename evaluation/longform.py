@@ -13,7 +13,6 @@ real-time factor is an upper bound: `cpu_factor` counts the processor's time ins
 
 import json
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,13 +21,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jiwer
+
+from dragoman.models.words import normalized
+from dragoman.pipeline.lateness import lags
 from dragoman.pipeline.logs import SimulstreamLog, evaluation
-from dragoman.stages.messages import Caption
+from dragoman.pipeline.session import Pace
+from dragoman.stages.messages import Caption, SessionOptions
 from evaluation.noise import pieces
 from evaluation.talk import SAMPLE_RATE_HZ, Talk
 
-MINUTES = (1, 5, 10)  # at which the lag is told
-NEAR_S = 15  # around such a minute
 SCORES = {
     "LongYAAL (CU)": "longyaal_cu_ms",
     "LongYAAL (CA)": "longyaal_ca_ms",
@@ -44,25 +46,34 @@ class ScorerError(RuntimeError):
     """A tool that scores failed, or is not installed."""
 
 
-def heard(captioner: Any, talk: Talk, target_language: str) -> Iterator[Caption]:
+def heard(
+    captioner: Any, talk: Talk, options: SessionOptions, pace: Pace = "real-time"
+) -> Iterator[Caption]:
     """The talk's captions, as they come. ``captioner``: a `dragoman.Captioner` in use."""
-    import dragoman
-
-    options = dragoman.Options(language=talk.language, target_language=target_language)
-    yield from captioner.caption(pieces(talk.samples), options, pace="real-time")
+    yield from captioner.caption(pieces(talk.samples), options, pace=pace)
 
 
-def measure(captioner: Any, talk: Talk, target_language: str) -> dict[str, Any]:
-    """All scores of one talk. Raises ScorerError."""
+def measure(
+    captioner: Any,
+    talk: Talk,
+    target_language: str,
+    options: SessionOptions | None = None,
+    pace: Pace = "real-time",
+) -> dict[str, Any]:
+    """All scores of one talk, heard with ``options``. Raises ScorerError."""
+    options = options or SessionOptions(talk.language, target_language)
     begun = time.process_time()
-    captions = list(heard(captioner, talk, target_language))
+    captions = list(heard(captioner, talk, options, pace))
     spent = time.process_time() - begun
+    said = " ".join(c.transcript.whole for c in captions if c.kind == "final")
+    truth = " ".join(sentence.texts[talk.language] for sentence in talk.sentences)
     return {
         "voice": talk.voice,
         "minutes": round(talk.seconds / 60, 2),
         "captions": len(captions),
         "committed": scored(captions, talk, target_language, committed_only=True),
         "shown": scored(captions, talk, target_language, committed_only=False),
+        "wer": round(jiwer.wer(normalized(truth), normalized(said)), 4),
         "lag_ms": lags(captions),
         "cpu_factor": round(spent / talk.seconds, 3),
     }
@@ -87,18 +98,6 @@ def scored(
         (folder / "eval.yaml").write_text(evaluation(target_language), encoding="utf-8")
         _write_references(folder, talk, target_language)
         return {**_omnisteval(folder), **_stream_laal(folder), **_stats(folder)}
-
-
-def lags(captions: Iterable[Caption]) -> dict[str, int | None]:
-    """By minute: the median time from a sound to the caption that rests on it, in ms, of the
-    captions up to `NEAR_S` before it; None where there are none.
-    """
-    waits = [(c.end / SAMPLE_RATE_HZ, c.latency["partial_ms"]) for c in captions if c.latency]
-    found = {}
-    for minute in MINUTES:
-        near = [wait for at, wait in waits if minute * 60 - NEAR_S < at <= minute * 60]
-        found[str(minute)] = round(statistics.median(near)) if near else None
-    return found
 
 
 def _write_references(folder: Path, talk: Talk, target_language: str) -> None:

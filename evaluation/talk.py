@@ -6,12 +6,14 @@ A synthesizer speaks it once and it is kept; all directions of its language use 
 import json
 import os
 import random
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from training import grammar
 from training.speech_parts import SAMPLE_RATE_HZ
 from training.synthesizers import open_synthesizer
 from training.text import Texts
@@ -45,36 +47,62 @@ class Talk:
         return len(self.samples) / SAMPLE_RATE_HZ
 
 
-def talk(folder: Path, language: str, minutes: float, synthesizer: str | None = None) -> Talk:
-    """The talk kept in ``folder``, or a new one. Raises what its synthesizer raises."""
+def talk(
+    folder: Path,
+    language: str,
+    minutes: float,
+    synthesizer: str | None = None,
+    sentences: Sequence[Mapping[str, str]] | None = None,
+) -> Talk:
+    """The talk kept in ``folder``, or a new one, of the test split's sentences or of ``sentences``
+    by language. Raises what its synthesizer raises.
+    """
     path = folder / f"{language}-{minutes:g}min.safetensors"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        _save(_spoken(language, minutes, synthesizer), path)
+        _save(_spoken(language, minutes, synthesizer, sentences), path)
     return _load(path)
 
 
-def _spoken(language: str, minutes: float, synthesizer: str | None) -> Talk:
-    """Sentences of the test split in random order, until the talk is long enough."""
+def grammar_sentences(minutes: float) -> list[dict[str, str]]:
+    """Sentences of the test split of `training.grammar`, which the first bundled model knows; more
+    than fill so many minutes.
+    """
+    rng, found = random.Random("talk"), []
+    while len(found) < 40 * minutes:
+        sentence = grammar.sample(rng)
+        if grammar.split(sentence) == "test":
+            found.append({"es": sentence.spanish, "en": sentence.english})
+    return found
+
+
+def _spoken(
+    language: str,
+    minutes: float,
+    synthesizer: str | None,
+    sentences: Sequence[Mapping[str, str]] | None,
+) -> Talk:
+    """Sentences in random order, until the talk is long enough."""
     rng = random.Random(f"talk {language}")
     name = synthesizer or _speaker(language)
-    speaker, texts = open_synthesizer(name), Texts()
+    speaker = open_synthesizer(name)
     voice = speaker.draw(rng, language, "test")
-    said = rng.sample(texts.held_out("test"), len(texts.held_out("test")))
-    pieces, sentences, length = [_pause(rng)], [], 0
+    known = sentences or [sentence.texts for sentence in Texts().held_out("test")]
+    said = rng.sample(known, len(known))
+    pieces, spoken_so_far, length = [_pause(rng)], list[Sentence](), 0
     while length < minutes * 60 * SAMPLE_RATE_HZ:
         length = sum(map(len, pieces))
-        sentence = said.pop()
+        texts = dict(said.pop())
         try:
-            spoken = speaker.speak(sentence.texts[language], voice).samples
+            spoken = speaker.speak(texts[language], voice).samples
         except (RuntimeError, ValueError):
             continue  # it cannot say this one
-        sentences.append(Sentence(length, length + len(spoken), sentence.texts))
+        spoken_so_far.append(Sentence(length, length + len(spoken), texts))
         pieces += [spoken.astype(np.float32) / 2**15, _pause(rng)]
         length += len(pieces[-1]) + len(pieces[-2])
     samples = np.concatenate(pieces)
     samples += np.random.default_rng(1).normal(0, ROOM, len(samples)).astype(np.float32)
-    return Talk(samples, language, f"{name} {voice}", sentences)
+    return Talk(samples, language, f"{name} {voice}", spoken_so_far)
 
 
 def _speaker(language: str) -> str:

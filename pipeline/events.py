@@ -5,7 +5,9 @@ order. Screens and files rely on this; a stage that breaks it is an error, not a
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from dragoman.errors import PipelineError
 from dragoman.models.words import one_line, spaced_words, words
@@ -23,6 +25,12 @@ def warning(session: str, time_s: float, message: str) -> str:
     """A line of the event stream that tells what happened when ``time_s`` had been heard."""
     event = {"session": session, "kind": "warning", "time": round(time_s, 3), "message": message}
     return json.dumps(event, ensure_ascii=False)
+
+
+def summary(session: str, time_s: float, lateness: Mapping[str, Any]) -> str:
+    """The last line of the event stream: how late words were (:mod:`pipeline.lateness`)."""
+    event = {"session": session, "kind": "summary", "time": round(time_s, 3), **lateness}
+    return json.dumps(event)
 
 
 class Ledger:

@@ -85,7 +85,8 @@ class Session:
     """One stream through a chain, to be iterated over once.
 
     Unless the pace is "fast" every caption carries `partial_ms`, from the arrival of the last chunk
-    it has heard to its own arrival here, and a final one `response_ms`, from the arrival of the
+    it has heard to its own arrival here, `lag_ms`, the same from when that chunk was due, so with
+    all that it had to wait for a place; and a final one `response_ms`, from the arrival of the
     chunk that closed its segment, or of the first that was sent together with it. Raises
     PipelineError when the session fails, or what the source raised (after the captions of what
     could be read). Where the process of an actor ends ``warn`` is told, by the caller's thread, and
@@ -124,6 +125,7 @@ class Session:
         self._held: list[Speech] = []
         self._held_since = self._heard_at = 0.0
         self._arrivals: dict[int, float] = {}  # of chunks
+        self._begun = 0.0  # the arrival of the first one
         self._stopping = threading.Event()
         self._abandoned = False
 
@@ -208,6 +210,8 @@ class Session:
         heard = self._arrivals.get((caption.end - 1) // CHUNK_SAMPLES)
         if heard is not None:
             latency["partial_ms"] = round(1000 * (batch.time - heard))
+            due = self._begun + (caption.end - 1) // CHUNK_SAMPLES * CHUNK_MS / 1000
+            latency["lag_ms"] = max(latency["partial_ms"], round(1000 * (batch.time - due)))
         if caption.kind == "final":
             latency["response_ms"] = round(1000 * (batch.time - batch.since))
         return latency
@@ -245,6 +249,7 @@ class Session:
                 if self._abandoned:
                     return
                 self._heard_at = self._arrivals[number] = time.monotonic()
+                self._begun = self._begun or self._heard_at
                 self._arrivals.pop(number - REMEMBERED_CHUNKS, None)
                 self.heard_samples += len(chunk.samples)
             yield chunk

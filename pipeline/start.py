@@ -84,14 +84,18 @@ def host(ray: bool, address: str | None = None, processes: int = 3) -> "Host":
     return InProcess()
 
 
-def session_options(spec: ModelSpec, **fields: Any) -> "SessionOptions":
-    """What a session asks for: ``fields`` of SessionOptions, None for their defaults, and the sizes
-    that ``spec`` names.
+def session_options(
+    spec: ModelSpec, *, latency: str | None = None, **fields: Any
+) -> "SessionOptions":
+    """What a session asks for: ``fields`` of SessionOptions, None for those of the preset
+    ``latency`` or else their defaults, and the sizes that ``spec`` names. Raises UsageError.
     """
     from dragoman.stages.messages import SessionOptions
+    from dragoman.stages.policies.presets import BALANCED, preset
 
     given = {name: value for name, value in fields.items() if value is not None}
-    return SessionOptions(size=spec.size, draft_size=spec.draft_size, **given)
+    asked = {**preset(latency or BALANCED), **given}
+    return SessionOptions(size=spec.size, draft_size=spec.draft_size, **asked)
 
 
 def locate(spec: ModelSpec, bars: bool = False) -> ModelSpec:

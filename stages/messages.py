@@ -22,6 +22,7 @@ CHUNK_MS = 160
 CHUNK_SAMPLES = SAMPLE_RATE_HZ * CHUNK_MS // 1000  # 2 560: what one soft token stands for
 
 Span = tuple[int, int]  # first sample, and that past the last
+Timing = tuple[int, int, int]  # ms of the sound's clock: heard, shown, committed
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,8 @@ class Text:
     each word of ``whole`` as :mod:`models.words` counts them, or none where they are not known.
     ``spans`` are when the words of a final text were spoken, once :mod:`stages.spans` or
     :mod:`pipeline.word_times` has found out.
+    ``timing`` says of them how much had been heard when they came, when they were shown and when
+    committed, once :mod:`pipeline.lateness` has noted it.
     Texts that say the same are equal whatever these are: the last digits depend on who shared a
     pass.
     """
@@ -171,6 +174,7 @@ class Text:
     tail: str = ""
     confidences: tuple[float, ...] = field(default=(), compare=False)
     spans: tuple[Span, ...] = field(default=(), compare=False)
+    timing: tuple[Timing, ...] = field(default=(), compare=False)
 
     @property
     def whole(self) -> str:
@@ -188,7 +192,8 @@ class Text:
         return sum(self.confidences) / len(self.confidences) if self.confidences else None
 
     def to_event(self) -> dict[str, Any]:
-        return {"committed": self.committed, "tail": self.tail, "confidence": self.rounded}
+        event = {"committed": self.committed, "tail": self.tail, "confidence": self.rounded}
+        return event | ({"timing": [list(times) for times in self.timing]} if self.timing else {})
 
     @property
     def rounded(self) -> list[float]:

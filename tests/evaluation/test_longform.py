@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dragoman.stages.messages import Caption, Text
-from evaluation.longform import lags, scored
+from evaluation.longform import scored
 from evaluation.talk import Sentence, Talk, talk
 
 SECOND = 16_000
@@ -65,17 +65,6 @@ def test_what_is_taken_back_is_erasure(made_up, tools):
 def test_a_talk_in_which_nothing_was_understood_has_no_scores(made_up):
     silent = [Caption("final", 0, 0, SECOND, "es", "en", Text(), Text())]
     assert scored(silent, made_up, "en", committed_only=True) == {}
-
-
-def test_the_lag_is_that_around_a_minute():
-    def at(seconds, wait_ms):
-        latency = {"partial_ms": wait_ms}
-        return Caption(
-            "partial", 0, 0, seconds * SECOND, "es", "en", Text(), Text(), latency=latency
-        )
-
-    found = lags([at(10, 1), at(50, 100), at(55, 300), at(60, 200), at(61, 9), at(299, 700)])
-    assert found == {"1": 200, "5": 700, "10": None}
 
 
 def test_a_talk_is_spoken_once(tmp_path):
