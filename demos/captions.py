@@ -33,6 +33,7 @@ from dragoman.pipeline.devices import choose, devices
 from dragoman.pipeline.formats import JSON, USUAL
 from dragoman.pipeline.frames import read_frames
 from dragoman.pipeline.lateness import Lateness
+from dragoman.pipeline.logs import check_log, logged
 from dragoman.pipeline.media import read_audio
 from dragoman.pipeline.microphone import Microphone
 from dragoman.pipeline.outputs import guarded, make_writable
@@ -70,6 +71,8 @@ class CaptionsOptions:
     endpoint_ms: int | None = None
     latency: str | None = None
     commit_policy: str | None = None
+    log: Path | None = None
+    log_format: str = "events"
     overwrite: bool = False
     track: int | None = None
     channel: int | None = None
@@ -121,6 +124,7 @@ class AudioSource:
 
 def run(asked: CaptionsOptions) -> int:
     """Captions from start to end; returns the exit code, raises what the command line explains."""
+    check_log(asked.log)
     check(asked.spec, asked.language, asked.target_language)
     reference = None if asked.reference is None else _read_reference(asked.reference)
     with own_stdout() as out:
@@ -214,7 +218,8 @@ def _caption(
     with _Ending(session.stop if live is None else live.stop) as ending:
         kept = _Kept(session, saving)
         try:
-            _show(kept, view, status, ending)
+            with logged(asked.log, asked.log_format, source.name) as log:
+                _show(map(log, kept), view, status, ending)
             if live is None and ending.signal:
                 early = f"it was ended by {ending.name} at {session.heard_s:.1f} s"
         except BaseException as error:
@@ -280,7 +285,7 @@ class _Kept:
         return caption
 
 
-def _show(kept: _Kept, view: CaptionView, status: "_Status", ending: "_Ending") -> None:
+def _show(kept: Iterable[Caption], view: CaptionView, status: "_Status", ending: "_Ending") -> None:
     """Shows all captions as they come; where the terminal is closed meanwhile, the rest is kept."""
     try:
         with view:

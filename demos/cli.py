@@ -19,6 +19,7 @@ from dragoman.demos.browser import demo
 from dragoman.demos.check import check
 from dragoman.demos.doctor import doctor
 from dragoman.demos.finish import finish
+from dragoman.demos.replay import replay
 from dragoman.demos.serve import serve
 from dragoman.demos.stdout import escape_what_cannot_be_encoded, say
 from dragoman.demos.translate import translate
@@ -196,6 +197,8 @@ def captions(
     endpoint: options.Endpoint = None,
     latency: options.Latency = None,
     policy: options.Policy = None,
+    log: options.LogFile = None,
+    log_format: options.LogFormat = "events",
     audio_track: options.AudioTrack = None,
     channel: options.Channel = None,
     threads: options.Threads = None,
@@ -243,6 +246,8 @@ def captions(
             endpoint_ms=endpoint,
             latency=latency,
             commit_policy=policy,
+            log=log,
+            log_format=log_format,
             overwrite=overwrite,
             track=audio_track,
             channel=channel,
@@ -255,6 +260,7 @@ def captions(
 app.command()(translate)
 app.command()(check)
 app.command()(finish)
+app.command()(replay)
 app.command()(demo)
 app.command()(serve)
 app.command()(doctor)

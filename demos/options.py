@@ -5,6 +5,7 @@ Nothing heavy is imported here: `--help` answers at once.
 
 import logging
 import sys
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -106,6 +107,19 @@ Policy = Annotated[
         "align-att:TOKENS, by where the model looks.",
         show_default=False,
     ),
+]
+LogFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--log",
+        metavar="FILE",
+        help="Write the session down while it runs, for `dragoman replay` or a scorer.",
+        show_default=False,
+    ),
+]
+LogFormat = Annotated[
+    Literal["events", "simulstream", "simuleval"],
+    typer.Option(help="What --log writes: events are for replay, the others are scored."),
 ]
 OutputFormat = Annotated[
     str | None,

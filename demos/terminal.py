@@ -17,7 +17,6 @@ from dragoman.demos.certainty import parts
 from dragoman.demos.stdout import printable, say
 from dragoman.pipeline.events import summary, to_json, warning
 from dragoman.pipeline.lateness import Lateness, told
-from dragoman.pipeline.session import Session
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Text
 
 METER_FLOOR_DBFS, METER_CELLS = -60, 10
@@ -26,6 +25,16 @@ TAIL_STYLE = "bright_black"
 UNSURE_STYLE = "dim"
 WARNING_STYLE = "yellow"
 TRANSLATION_STYLE = "bold"
+
+
+class Listening(Protocol):
+    """A session, or one that is shown again: its name, and how much of it has been heard."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def heard_s(self) -> float: ...
 
 
 class CaptionView(Protocol):
@@ -42,11 +51,11 @@ class CaptionView(Protocol):
 
     def show(self, caption: Caption) -> None: ...
 
-    def warn(self, message: str, session: Session) -> None:
+    def warn(self, message: str, session: Listening) -> None:
         """Tells what has happened to the session, whose captions go on."""
         ...
 
-    def summarize(self, lateness: Lateness, session: Session) -> None:
+    def summarize(self, lateness: Lateness, session: Listening) -> None:
         """Tells, once the session is over, how late its words were."""
         ...
 
@@ -70,10 +79,10 @@ class JsonLines(_Plain):
     def show(self, caption: Caption) -> None:
         print(to_json(caption), file=self._out, flush=True)
 
-    def warn(self, message: str, session: Session) -> None:
+    def warn(self, message: str, session: Listening) -> None:
         print(warning(session.name, session.heard_s, message), file=self._out, flush=True)
 
-    def summarize(self, lateness: Lateness, session: Session) -> None:
+    def summarize(self, lateness: Lateness, session: Listening) -> None:
         line = summary(session.name, session.heard_s, lateness.summary())
         print(line, file=self._out, flush=True)
 
@@ -88,10 +97,10 @@ class PlainLines(_Plain):
             below = f"{' ' * (len(time) + 3)}{caption.translation.whole}"
             print(below, file=self._out, flush=True)
 
-    def warn(self, message: str, session: Session) -> None:
+    def warn(self, message: str, session: Listening) -> None:
         say(message)
 
-    def summarize(self, lateness: Lateness, session: Session) -> None:
+    def summarize(self, lateness: Lateness, session: Listening) -> None:
         _say_summary(lateness)
 
 
@@ -126,10 +135,10 @@ class LiveView:
         if caption.kind == "final" and caption.transcript.whole:
             self._live.console.print(lines(caption))
 
-    def warn(self, message: str, session: Session) -> None:
+    def warn(self, message: str, session: Listening) -> None:
         self._live.console.print(RichText(printable(message), style=WARNING_STYLE))
 
-    def summarize(self, lateness: Lateness, session: Session) -> None:
+    def summarize(self, lateness: Lateness, session: Listening) -> None:
         _say_summary(lateness)
 
     def _render(self) -> Group:

@@ -3,8 +3,9 @@
     python -m evaluation.curves --minutes 2
 
 One talk is heard as fast as possible once for each setting, so lateness is that of the sound alone
-(CU). The presets of :mod:`stages.policies.presets` are chosen from its table; what they cost in
-real time is `python -m evaluation --only presets`.
+(CU). The presets of :mod:`stages.policies.presets` are chosen from its table. With `--presets
+--real-time --minutes 10` they are heard as they would be spoken, and what a listener waits (CA) and
+the lag at minute 10 are told as well.
 """
 
 import argparse
@@ -12,9 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dragoman.pipeline.session import Pace
 from dragoman.pipeline.start import session_options
 from dragoman.spec import ModelSpec
-from dragoman.stages.messages import SessionOptions
+from dragoman.stages.messages import CHUNK_MS, SessionOptions
 from dragoman.stages.policies.presets import PRESETS
 from evaluation.longform import measure
 from evaluation.talk import Talk, grammar_sentences, talk
@@ -30,12 +32,14 @@ SETTINGS = [
     *(("local-agreement:2", 2, endpoint) for endpoint in (400, 800)),
 ]
 HEAD = (
-    "policy", "updates every, ms", "endpoint, ms", "LongYAAL CU, s", "StreamLAAL CU, s",
-    "normalized erasure", "WER", "chrF", "processor time",
+    "policy", "updates every, ms", "endpoint, ms", "LongYAAL CU / CA, s", "StreamLAAL CU / CA, s",
+    "normalized erasure", "WER", "chrF", "lag at minute 10, ms", "processor time",
 )  # fmt: skip
 
 
-def rows(captioner: Any, said: Talk, target: str, settings: list[tuple]) -> Iterator[list[str]]:
+def rows(
+    captioner: Any, said: Talk, target: str, settings: list[tuple], pace: Pace
+) -> Iterator[list[str]]:
     """A row of the table for each setting. Raises ScorerError."""
     for policy, every, endpoint in settings:
         options = SessionOptions(
@@ -45,20 +49,24 @@ def rows(captioner: Any, said: Talk, target: str, settings: list[tuple]) -> Iter
             update_chunks=every,
             endpoint_ms=endpoint,
         )
-        found = measure(captioner, said, target, options, "fast")
-        yield [policy, str(every * 160), str(endpoint), *_cells(found)]
+        found = measure(captioner, said, target, options, pace)
+        yield [policy, str(every * CHUNK_MS), str(endpoint), *_cells(found, pace)]
 
 
-def _cells(found: dict[str, Any]) -> list[str]:
+def _cells(found: dict[str, Any], pace: Pace) -> list[str]:
     sure, shown = found["committed"], found["shown"]
     if not sure:
-        return [""] * 6
+        return [""] * (len(HEAD) - 3)
+    kinds = ("cu",) if pace == "fast" else ("cu", "ca")
     return [
-        f"{sure['longyaal_cu_ms'] / 1000:.2f}",
-        f"{sure['streamlaal_cu_ms'] / 1000:.2f}",
+        *(
+            " / ".join(f"{sure[f'{name}_{kind}_ms'] / 1000:.2f}" for kind in kinds)
+            for name in ("longyaal", "streamlaal")
+        ),
         f"{shown['normalized_erasure']:.2f}",
         f"{found['wer']:.1%}",
         f"{sure['chrf']:.1f}",
+        str(found["lag_ms"]["10"] or ""),
         f"{found['cpu_factor']:.2f}",
     ]
 
@@ -72,6 +80,7 @@ def main() -> None:
     parser.add_argument("--target-language", default="en")
     parser.add_argument("--minutes", type=float, default=2)
     parser.add_argument("--presets", action="store_true", help="these alone")
+    parser.add_argument("--real-time", action="store_true", help="as it would be spoken")
     parser.add_argument(
         "--grammar", action="store_true", help="sentences of training.grammar, said by espeak-ng"
     )
@@ -85,7 +94,8 @@ def main() -> None:
     print("| " + " | ".join(HEAD) + " |", "|---" * len(HEAD) + "|", sep="\n")
     with dragoman.Captioner(ModelSpec(args.model), ray=False) as captioner:
         chosen = settings if args.presets else SETTINGS
-        for row in rows(captioner, said, args.target_language, chosen):
+        pace: Pace = "real-time" if args.real_time else "fast"
+        for row in rows(captioner, said, args.target_language, chosen, pace):
             print("| " + " | ".join(row) + " |", flush=True)
 
 

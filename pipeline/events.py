@@ -11,7 +11,7 @@ from typing import Any
 
 from dragoman.errors import PipelineError
 from dragoman.models.words import one_line, spaced_words, words
-from dragoman.stages.messages import Caption, Text
+from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Text, VideoFrame
 
 TEXTS = ("transcript", "translation")
 
@@ -19,6 +19,43 @@ TEXTS = ("transcript", "translation")
 def to_json(caption: Caption) -> str:
     """One line of the event stream."""
     return json.dumps(caption.to_event(), ensure_ascii=False)
+
+
+def of_event(event: Mapping[str, Any]) -> Caption:
+    """The caption that an event was made of, but for the last digits of its times and confidences.
+
+    Raises ValueError for what is no event of a caption.
+    """
+    try:
+        if event["kind"] not in ("partial", "final"):
+            raise ValueError(f"kind {event['kind']!r}, expected partial or final")
+        return Caption(
+            kind=event["kind"],
+            segment=int(event["segment"]),
+            start=round(event["start"] * SAMPLE_RATE_HZ),
+            end=round(event["end"] * SAMPLE_RATE_HZ),
+            language=str(event["language"]),
+            target_language=str(event["target_language"]),
+            transcript=_text(event["transcript"]),
+            translation=_text(event["translation"]),
+            frames=tuple(VideoFrame(**frame) for frame in event["frames"]),
+            latency={str(name): int(ms) for name, ms in event["latency"].items()},
+            size=str(event["size"]),
+            guards=tuple(event["guards"]),
+            session=str(event["session"]),
+            seq=int(event["seq"]),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"no event of a caption: {type(error).__name__} {error}") from None
+
+
+def _text(form: Mapping[str, Any]) -> Text:
+    """As `Text.to_event` gives it; confidences that do not fit its words are left out."""
+    text = Text(str(form["committed"]), str(form["tail"]))
+    sure = tuple(map(float, form["confidence"]))
+    fits = len(sure) == len(words(text.whole))
+    times = tuple((int(a), int(b), int(c)) for a, b, c in form.get("timing", ()))
+    return replace(text, confidences=sure if fits else (), timing=times)
 
 
 def warning(session: str, time_s: float, message: str) -> str:

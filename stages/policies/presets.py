@@ -13,9 +13,9 @@ from dragoman.errors import UsageError
 BALANCED = "balanced"
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
-        "low": {"commit_policy": "align-att:2", "update_chunks": 1, "endpoint_ms": 400},
+        "low": {"commit_policy": "local-agreement", "update_chunks": 1, "endpoint_ms": 400},
         BALANCED: {"commit_policy": "local-agreement", "update_chunks": 2, "endpoint_ms": 560},
-        "quality": {"commit_policy": "local-agreement:3", "update_chunks": 4, "endpoint_ms": 800},
+        "quality": {"commit_policy": "align-att:5", "update_chunks": 2, "endpoint_ms": 560},
     }
 )
 

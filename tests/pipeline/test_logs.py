@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from dragoman.pipeline.logs import SimulstreamLog, evaluation
+from dragoman.errors import InputError
+from dragoman.pipeline.logs import (
+    LOGS,
+    SimulevalLog,
+    SimulstreamLog,
+    check_log,
+    evaluation,
+    logged,
+)
 from dragoman.stages.messages import Caption, Text
 
 
@@ -95,3 +103,37 @@ def test_without_spaces_letters_are_logged(tmp_path: Path):
     assert output.final_text == "今日は晴れです。"
     assert output.ideal_delays == [1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]
     assert reader.num_deleted_tokens() == 2
+
+
+def test_simuleval_has_one_object_of_the_committed_words():
+    file = io.StringIO()
+    log = SimulevalLog(file, "talk.wav")
+    for one in TALK:
+        log.write(one)
+    assert not file.getvalue(), "a talk is one object"
+    log.end()
+    said = json.loads(file.getvalue())
+    assert said["prediction"] == "The house is white. And it runs.".replace("house", "horse")
+    assert said["delays"] == [2_000] + [2_500] * 3 + [5_000] * 3
+    assert said["elapsed"] == [2_250] + [2_800] * 3 + [5_150] * 3
+    assert said["prediction_length"] == 7 and said["source_length"] == 5_000
+
+
+@pytest.mark.parametrize("form", LOGS)
+def test_a_log_is_written_while_the_session_runs(tmp_path, form):
+    path = tmp_path / "log"
+    with logged(path, form, "talk.wav") as note:
+        assert [note(one) for one in TALK] == TALK
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert len(lines) == {"events": 5, "simulstream": 6, "simuleval": 0}[form]
+    assert path.read_text(encoding="utf-8").endswith("}\n")
+    with pytest.raises(InputError, match="there is such a file"):
+        check_log(path)
+    with pytest.raises(InputError, match="there is no folder"):
+        check_log(tmp_path / "none" / "log")
+
+
+def test_without_a_name_there_is_no_log():
+    check_log(None)
+    with logged(None, "events", "talk.wav") as note:
+        assert note(TALK[0]) is TALK[0]
