@@ -33,6 +33,7 @@ from dragoman.pipeline.devices import choose, devices
 from dragoman.pipeline.formats import JSON, USUAL
 from dragoman.pipeline.frames import read_frames
 from dragoman.pipeline.lateness import Lateness
+from dragoman.pipeline.lateness import told as told_lateness
 from dragoman.pipeline.logs import check_log, logged
 from dragoman.pipeline.media import read_audio
 from dragoman.pipeline.microphone import Microphone
@@ -228,7 +229,8 @@ def _caption(
         finally:
             ending.saving = True
             _finish(source, saving, session.heard_s, early)
-    view.summarize(kept.lateness, session)
+    if _is_live(asked, console) and (line := told_lateness(kept.lateness.summary())):
+        _say(line)
     if live is not None and (lost := loss(live)):
         _say(lost)
     if saving is None and (told := guarded(kept.finals)):

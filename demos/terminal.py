@@ -15,8 +15,7 @@ from rich.text import Text as RichText
 
 from dragoman.demos.certainty import parts
 from dragoman.demos.stdout import printable, say
-from dragoman.pipeline.events import summary, to_json, warning
-from dragoman.pipeline.lateness import Lateness, told
+from dragoman.pipeline.events import to_json, warning
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Text
 
 METER_FLOOR_DBFS, METER_CELLS = -60, 10
@@ -55,10 +54,6 @@ class CaptionView(Protocol):
         """Tells what has happened to the session, whose captions go on."""
         ...
 
-    def summarize(self, lateness: Lateness, session: Listening) -> None:
-        """Tells, once the session is over, how late its words were."""
-        ...
-
 
 class _Plain:
     """What the views without a screen share: a stream, and nothing to open or to close."""
@@ -82,10 +77,6 @@ class JsonLines(_Plain):
     def warn(self, message: str, session: Listening) -> None:
         print(warning(session.name, session.heard_s, message), file=self._out, flush=True)
 
-    def summarize(self, lateness: Lateness, session: Listening) -> None:
-        line = summary(session.name, session.heard_s, lateness.summary())
-        print(line, file=self._out, flush=True)
-
 
 class PlainLines(_Plain):
     """Finished segments: a line of transcript, a line of translation."""
@@ -99,9 +90,6 @@ class PlainLines(_Plain):
 
     def warn(self, message: str, session: Listening) -> None:
         say(message)
-
-    def summarize(self, lateness: Lateness, session: Listening) -> None:
-        _say_summary(lateness)
 
 
 class LiveView:
@@ -138,17 +126,9 @@ class LiveView:
     def warn(self, message: str, session: Listening) -> None:
         self._live.console.print(RichText(printable(message), style=WARNING_STYLE))
 
-    def summarize(self, lateness: Lateness, session: Listening) -> None:
-        _say_summary(lateness)
-
     def _render(self) -> Group:
         status = RichText(printable(self._status()), style="dim", overflow="ellipsis", no_wrap=True)
         return Group(status) if self._current is None else Group(lines(self._current), status)
-
-
-def _say_summary(lateness: Lateness) -> None:
-    if line := told(lateness.summary()):
-        say(line)
 
 
 def lines(caption: Caption) -> Group:

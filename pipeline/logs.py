@@ -24,7 +24,8 @@ from typing import Any, Literal, Protocol, TextIO
 from dragoman.errors import InputError
 from dragoman.models import languages
 from dragoman.models.words import words
-from dragoman.pipeline.events import to_json
+from dragoman.pipeline.events import summary, to_json
+from dragoman.pipeline.lateness import Lateness
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Text
 
 Which = Literal["transcript", "translation"]
@@ -76,17 +77,24 @@ class Log(Protocol):
 
 
 class EventLog:
-    """The events of a session, as `dragoman replay` shows them again."""
+    """The events of a session, as `dragoman replay` shows them, and how late its words were."""
 
     def __init__(self, file: TextIO, sound: str) -> None:
-        self._file = file
+        self._file, self._lateness = file, Lateness()
+        self._last: Caption | None = None
 
     def write(self, caption: Caption) -> None:
         """Takes a caption down as an event."""
         self._file.write(to_json(caption) + "\n")
+        self._lateness.note(caption)
+        self._last = caption
 
     def end(self) -> None:
-        """There is nothing to add."""
+        """Adds the summary."""
+        if self._last is not None:
+            heard_s = self._last.end / SAMPLE_RATE_HZ
+            lateness = self._lateness.summary()
+            self._file.write(summary(self._last.session, heard_s, lateness) + "\n")
 
 
 class SimulstreamLog:

@@ -126,7 +126,9 @@ def test_a_log_is_written_while_the_session_runs(tmp_path, form):
         assert [note(one) for one in TALK] == TALK
         lines = path.read_text(encoding="utf-8").splitlines()
         assert len(lines) == {"events": 5, "simulstream": 6, "simuleval": 0}[form]
-    assert path.read_text(encoding="utf-8").endswith("}\n")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert len(lines) == {"events": 6, "simulstream": 6, "simuleval": 1}[form]
+    assert form != "events" or json.loads(lines[-1])["kind"] == "summary"
     with pytest.raises(InputError, match="there is such a file"):
         check_log(path)
     with pytest.raises(InputError, match="there is no folder"):
