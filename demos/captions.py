@@ -7,35 +7,28 @@ does the same, and SIGHUP of a closed terminal. What a microphone or a stream br
 saved: nobody can play it again.
 """
 
-import errno
 import sys
-from collections.abc import Callable
-from contextlib import closing, nullcontext, suppress
-from functools import partial
+from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
 
 from rich.console import Console
 
 from dragoman.demos.captions_options import CaptionsOptions
 from dragoman.demos.captions_source import AudioSource, open_source
-from dragoman.demos.ending import HANGUP, Ending
+from dragoman.demos.ending import Ending
 from dragoman.demos.keeping import Kept, finish, saving_of, tell
-from dragoman.demos.listening import announce, loss
+from dragoman.demos.listening import loss
 from dragoman.demos.loading import bar
 from dragoman.demos.score import word_error_rate
-from dragoman.demos.status import Status
+from dragoman.demos.showing import Showing, is_screen
 from dragoman.demos.stdout import own_stdout, say
-from dragoman.demos.terminal import CaptionView, JsonLines, LiveView, PlainLines
 from dragoman.errors import InputError
 from dragoman.models import languages
 from dragoman.pipeline import start as pipeline
 from dragoman.pipeline.chain import Chain
-from dragoman.pipeline.microphone import Microphone
 from dragoman.pipeline.outputs import guarded, make_writable
 from dragoman.pipeline.saving import Saving
-from dragoman.pipeline.session import Session
 from dragoman.pipeline.start import check
-from dragoman.pipeline.streams import Stream
 
 
 def run(asked: CaptionsOptions) -> int:
@@ -47,7 +40,7 @@ def run(asked: CaptionsOptions) -> int:
 
 
 def _run(asked: CaptionsOptions, reference: str | None, console: Console) -> int:
-    with closing(open_source(asked, _is_live(asked, console))) as source:
+    with closing(open_source(asked, is_screen(asked, console))) as source:
         if source.folder is not None:
             make_writable(source.folder)
         saving = saving_of(asked, source)
@@ -73,41 +66,21 @@ def _caption(
     console: Console,
     saving: Saving | None,
 ) -> int:
-    live = source.live
-    pace = "fast" if asked.pace == "fast" else source.pace
-    session = Session(
-        chain,
-        source.pieces,
-        asked.session,
-        pace,
-        frames=source.frames,
-        warn=lambda message: _warn(view, session, message),
-    )
-    status = Status(session, asked, live, saving)
-    view = _view(asked, status, console)
-    if isinstance(live, Stream):
-        live.warn = partial(_warn, view, session)
-    if isinstance(live, Microphone) and _is_live(asked, console):
-        announce(live)
-    early = ""
-    with Ending(session.stop if live is None else live.stop) as ending:
-        kept = Kept(session, saving)
+    with ExitStack() as stack:
+        showing = Showing(asked, source, chain, console, saving, stack)
+        kept, ending = showing.kept, showing.ending
+        early = ""
         try:
-            _show(kept, view, status, ending)
-            if live is None and ending.signal:
-                early = f"it was ended by {ending.name} at {session.heard_s:.1f} s"
+            showing.run()
+            if source.live is None and ending.name:
+                early = f"it was ended by {ending.name} at {showing.session.heard_s:.1f} s"
         except BaseException as error:
             early = str(error) or ending.name or type(error).__name__
             raise
         finally:
             ending.saving = True
-            finish(source, saving, session.heard_s, early)
-    if live is not None and (lost := loss(live)):
-        tell(lost)
-    if saving is None and (told := guarded(kept.finals)):
-        tell(told)
-    if not kept.finals and (live is not None or not ending.signal):
-        tell(f"no speech was heard in {source.name}")
+            finish(source, saving, showing.session.heard_s, early)
+    _tell_what_came(asked, source, kept, saving, ending)
     if reference is not None:
         heard = " ".join(caption.transcript.whole for caption in kept.finals)
         measure = "WER" if languages.find(asked.language).spaced else "CER"
@@ -115,34 +88,18 @@ def _caption(
     return ending.exit_code
 
 
-def _show(kept: Kept, view: CaptionView, status: Status, ending: Ending) -> None:
-    """Shows all captions as they come; where the terminal is closed meanwhile, the rest is kept."""
-    try:
-        with view:
-            for caption in kept:
-                status.last = caption
-                view.show(caption)
-    except OSError as error:
-        if error.errno != errno.EIO:
-            raise
-        ending.end(HANGUP)
-        for caption in kept:
-            status.last = caption
-
-
-def _warn(view: CaptionView, session: Session, message: str) -> None:
-    with suppress(OSError):  # of a terminal that was closed: the session goes on
-        view.warn(message, session)
-
-
-def _is_live(asked: CaptionsOptions, console: Console) -> bool:
-    return not asked.as_json and console.is_terminal
-
-
-def _view(asked: CaptionsOptions, status: Callable[[], str], console: Console) -> CaptionView:
-    if _is_live(asked, console):
-        return LiveView(console, status)
-    return JsonLines(console.file) if asked.as_json else PlainLines(console.file)
+def _tell_what_came(
+    asked: CaptionsOptions, source: AudioSource, kept: Kept, saving: Saving | None, ending: Ending
+) -> None:
+    """Says what was not heard, and what is not shown."""
+    if source.live is not None and (lost := loss(source.live)):
+        tell(lost)
+    if saving is None and (told := guarded(kept.finals)):
+        tell(told)
+    if not kept.finals and (source.live is not None or not ending.name):
+        tell(f"no speech was heard in {source.name}")
+    if asked.record is not None:
+        tell(f"the sound is in {asked.record}")
 
 
 def _read_reference(path: Path) -> str:

@@ -26,6 +26,9 @@ class CaptionsOptions:
     language: str = "es"
     target_language: str = "en"
     as_json: bool = False
+    big: bool = False
+    text_file: Path | None = None
+    record: Path | None = None
     output_dir: Path | None = None
     formats: tuple[str, ...] = USUAL
     reference: Path | None = None

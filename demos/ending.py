@@ -1,5 +1,7 @@
-"""How a live session is ended from outside: Ctrl-C, SIGTERM, and a terminal that is closed."""
+"""How a live session is ended from outside: Ctrl-C, SIGTERM, a key, and a
+terminal that is closed."""
 
+import os
 import signal
 from collections.abc import Callable
 
@@ -16,7 +18,8 @@ class Ending:
 
     def __init__(self, stop: Callable[[], None]) -> None:
         self._stop, self._before = stop, {}
-        self.signal: int | None = None  # the first one
+        self._signal: int | None = None  # the first one
+        self.name = ""  # of what ended the input
         self.saving = False
 
     def __enter__(self) -> "Ending":
@@ -31,19 +34,27 @@ class Ending:
             signal.signal(number, handler)
 
     def end(self, number: int) -> None:
-        if self.signal is not None and number != HANGUP and not self.saving:
-            raise KeyboardInterrupt
-        if self.signal is None:
-            self.signal = number
-            self._stop()
+        if self.name:
+            if number != HANGUP and not self.saving:
+                raise KeyboardInterrupt
+            return
+        self._signal = number
+        self._begin("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
 
-    @property
-    def name(self) -> str:
-        if self.signal is None:
-            return ""
-        return "Ctrl-C" if self.signal == signal.SIGINT else signal.Signals(self.signal).name
+    def quit(self) -> None:
+        """Ends the input as the first Ctrl-C does, for who has asked for it by a key, in any
+        thread; who asks again does not wait for the last words.
+        """
+        if self.name:
+            os.kill(os.getpid(), signal.SIGINT)
+        else:
+            self._begin("a key")
+
+    def _begin(self, name: str) -> None:
+        self.name = name
+        self._stop()
 
     @property
     def exit_code(self) -> int:
-        """As a shell tells it: 128 and the signal's number."""
-        return OK if self.signal is None else 128 + self.signal
+        """As a shell tells it: 128 and the signal's number; of no signal OK."""
+        return OK if self._signal is None else 128 + self._signal
