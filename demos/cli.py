@@ -167,6 +167,9 @@ def captions(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON event a line, and nothing else.")
     ] = False,
+    big: options.Big = False,
+    text_file: options.TextFile = None,
+    record: options.Record = None,
     output_dir: Annotated[
         Path | None,
         typer.Option(
@@ -219,6 +222,7 @@ def captions(
     if file is not None and output_dir is None and output_format is not None:
         raise typer.BadParameter("-f says what is saved: give the folder for it with -o")
     options.check_place(no_ray, address)
+    options.check_view(big, as_json, record, overwrite)
     if list_devices:
         from dragoman.demos.listening import list_devices as show_devices
 
@@ -236,6 +240,9 @@ def captions(
             language=language,
             target_language=target_language,
             as_json=as_json,
+            big=big,
+            text_file=text_file,
+            record=record,
             output_dir=output_dir,
             formats=options.formats(output_format),
             reference=reference,

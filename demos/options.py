@@ -168,6 +168,21 @@ MinConfidence = Annotated[
         show_default=False,
     ),
 ]
+Big = Annotated[
+    bool, typer.Option("--big", help="Show the translation in large letters, for a room.")
+]
+TextFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--text-file",
+        metavar="FILE",
+        help="Keep the last two lines of the translation there, for streaming software.",
+    ),
+]
+Record = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Keep the sound there: a .wav or .flac that subtitles fit."),
+]
 Threads = Annotated[
     int | None,
     typer.Option(min=1, help="Threads of the decoder; else all cores, with nano but one."),
@@ -202,3 +217,13 @@ def check_place(no_ray: bool, address: str | None) -> None:
     """Raises BadParameter for two places to run at."""
     if no_ray and address is not None:
         raise typer.BadParameter("--no-ray runs here, --address elsewhere: give one of them")
+
+
+def check_view(big: bool, as_json: bool, record: Path | None, overwrite: bool) -> None:
+    """Raises BadParameter for a view or a recording that cannot be."""
+    if big and as_json:
+        raise typer.BadParameter("--big is for a screen, --json for programs: give one of them")
+    if record is not None and record.suffix not in (".wav", ".flac"):
+        raise typer.BadParameter(f"--record {record}: name a .wav or a .flac")
+    if record is not None and record.exists() and not overwrite:
+        raise typer.BadParameter(f"--record {record} is there already: --overwrite replaces it")

@@ -33,8 +33,8 @@ class Playing:
     heard_s: float = 0.0
     stopping: threading.Event = field(default_factory=threading.Event)
 
-    def status(self) -> str:
-        """The line below the captions."""
+    def status(self, width: int) -> str:
+        """The line below the captions, which cuts it to its ``width``."""
         return f"{clock(round(self.heard_s * SAMPLE_RATE_HZ))}   replay   Ctrl-C to end"
 
     def wait_until(self, begun: float, due_s: float) -> bool:

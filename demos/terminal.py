@@ -5,22 +5,24 @@ scroll up, once and for good. What may still change is grey, and a word of which
 is dimmed. Where stdout is no terminal, only finished segments are printed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import IO, Protocol, Self
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
+from rich.segment import Segment
 from rich.text import Text as RichText
 
-from dragoman.demos.certainty import parts
+from dragoman.demos.certainty import Kind, parts
 from dragoman.demos.stdout import printable, say
+from dragoman.models.words import columns
 from dragoman.pipeline.events import to_json, warning
 from dragoman.stages.messages import SAMPLE_RATE_HZ, Caption, Text
 
 METER_FLOOR_DBFS, METER_CELLS = -60, 10
 
-TAIL_STYLE = "bright_black"
+TAIL_STYLE, TAIL_WITHOUT_COLOR = "bright_black", "dim italic"
 UNSURE_STYLE = "dim"
 WARNING_STYLE = "yellow"
 TRANSLATION_STYLE = "bold"
@@ -93,16 +95,21 @@ class PlainLines(_Plain):
 
 
 class LiveView:
-    """The current segment above a status line that ``status`` writes anew at every refresh."""
+    """The current segment above a status line, which ``status`` writes anew at every refresh for so
+    many columns. ``screen``: over the whole terminal, which is as it was before afterwards.
+    """
 
-    def __init__(self, console: Console, status: Callable[[], str]) -> None:
-        self._status = status
+    def __init__(
+        self, console: Console, status: Callable[[int], str], screen: bool = False
+    ) -> None:
+        self._console, self._status = console, status
         self._current: Caption | None = None
         self._live = Live(
             console=console,
             get_renderable=self._render,
             refresh_per_second=8,
             transient=True,
+            screen=screen,
             redirect_stdout=False,
             redirect_stderr=False,
         )
@@ -113,7 +120,7 @@ class LiveView:
 
     def __exit__(self, kind, error, trace) -> None:
         if self._current is not None:  # an unfinished segment stays readable
-            self._live.console.print(lines(self._current))
+            self._console.print(self._lines(self._current))
             self._current = None
         self._live.stop()
 
@@ -121,24 +128,56 @@ class LiveView:
         self._current = None if caption.kind == "final" else caption
         self._live.refresh()
         if caption.kind == "final" and caption.transcript.whole:
-            self._live.console.print(lines(caption))
+            self._console.print(self._lines(caption))
 
     def warn(self, message: str, session: Listening) -> None:
-        self._live.console.print(RichText(printable(message), style=WARNING_STYLE))
+        self._console.print(RichText(printable(message), style=WARNING_STYLE))
 
-    def _render(self) -> Group:
-        status = RichText(printable(self._status()), style="dim", overflow="ellipsis", no_wrap=True)
-        return Group(status) if self._current is None else Group(lines(self._current), status)
+    def _render(self) -> RenderableType:
+        status = self._status_line(self._console.width)
+        return (
+            status if self._current is None else _Newest(Group(self._lines(self._current), status))
+        )
+
+    def _lines(self, caption: Caption) -> Group:
+        return lines(caption, self._console)
+
+    def _status_line(self, width: int) -> RichText:
+        text = printable(self._status(width))
+        return RichText(text, style="dim", overflow="ellipsis", no_wrap=True)
 
 
-def lines(caption: Caption) -> Group:
-    """Two lines: time and transcript, then the translation below it."""
+class _Newest:
+    """The last lines of ``whole`` that a terminal has room for: the newest words are there."""
+
+    def __init__(self, whole: Group) -> None:
+        self._whole = whole
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        found = console.render_lines(self._whole, options, pad=False)
+        for line in found[-max(1, options.size.height - 1) :]:
+            yield from line
+            yield Segment.line()
+
+
+def styles(console: Console, style: str = "") -> dict[Kind, str]:
+    """How ``console`` shows the parts of a text of that ``style``. Without colours, as NO_COLOR
+    asks for, what may still change is told by its slant.
+    """
+    return {
+        "sure": style or "default",
+        "unsure": f"{style} {UNSURE_STYLE}".strip(),
+        "tail": TAIL_WITHOUT_COLOR if console.no_color else TAIL_STYLE,
+    }
+
+
+def lines(caption: Caption, console: Console) -> Group:
+    """Two lines for ``console``: time and transcript, then the translation below it."""
+    said, translated = styles(console), styles(console, TRANSLATION_STYLE)
     time = clock(caption.start)
-    transcript = RichText(f"{time}  ", style="cyan").append_text(_styled(caption.transcript, ""))
-    translation = RichText(" " * (len(time) + 2)).append_text(
-        _styled(caption.translation, TRANSLATION_STYLE)
-    )
-    return Group(transcript, translation)
+    transcript = RichText(f"{time}  ", style="cyan").append_text(_styled(caption.transcript, said))
+    indented = RichText(" " * (len(time) + 2))
+    return Group(transcript, indented.append_text(_styled(caption.translation, translated)))
 
 
 def clock(sample: int) -> str:
@@ -157,14 +196,14 @@ def meter(dbfs: float) -> str:
     return f"{'▮' * lit}{'▯' * (METER_CELLS - lit)} {dbfs:3.0f} dB"
 
 
-def _styled(text: Text, style: str) -> RichText:
+def fitted(parts: Sequence[str], width: int) -> str:
+    """Parts of a status line, the first ones, as many as ``width`` columns have room for."""
+    for gap in ("   ", "  "):
+        if columns(gap.join(parts)) <= width:
+            return gap.join(parts)
+    return fitted(parts[:-1], width) if len(parts) > 1 else parts[0]
+
+
+def _styled(text: Text, known: Mapping[Kind, str]) -> RichText:
     # Parts keep a style of their own: the line's base style is that of its first part, the time.
-    styles = {
-        "sure": style or "default",
-        "unsure": f"{style} {UNSURE_STYLE}".strip(),
-        "tail": TAIL_STYLE,
-    }
-    whole = RichText()
-    for part in parts(text):
-        whole.append(part.text, style=styles[part.kind])
-    return whole
+    return RichText.assemble(*((part.text, known[part.kind]) for part in parts(text)))

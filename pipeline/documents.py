@@ -35,9 +35,11 @@ def document(
     captions: Sequence[Caption],
     warnings: Sequence[str],
     changes_s: Sequence[float] | None = None,
+    marks: Sequence[int] = (),
 ) -> dict[str, Any]:
     """The JSON document about finished ``captions`` of ``source``, as docs/formats.md has it;
-    ``changes_s`` are the shot changes of a film, where they were looked for.
+    ``changes_s`` are the shot changes of a film, where they were looked for, ``marks`` the samples
+    that somebody has marked while it went on.
 
     Nothing in it depends on when, where or how fast it was made.
     """
@@ -48,6 +50,7 @@ def document(
         "options": asked(options),
         "warnings": list(warnings),
         **({} if changes_s is None else {"shot_changes": list(changes_s)}),
+        **({"marks": [round(at / SAMPLE_RATE_HZ, 3) for at in marks]} if marks else {}),
         "segments": [_segment(caption) for caption in captions],
     }
 

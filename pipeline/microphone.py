@@ -94,6 +94,11 @@ class Microphone:
         return (self._put + self.lost_frames) / self.device.rate_hz
 
     @property
+    def waiting_s(self) -> float:
+        """Seconds of sound that nobody has taken yet."""
+        return (self._put - self._taken) / self.device.rate_hz
+
+    @property
     def stopped(self) -> bool:
         """Whether the stream ends, or has ended: nothing more is heard."""
         return self._stopping.is_set()

@@ -39,9 +39,9 @@ class Saving:
 
     formats: of the files; the document is written in any case, as the log of the session.
     source: what the document calls the source. journal: that of the folder, for a file at ``path``,
-    which can be captioned again; None where the name is new in any case. duration_s: what was
-    heard. share: of the time, at most, that writing anew may take; where it would take more, a
-    caption waits for a later one.
+    which can be captioned again; None where the name is new in any case. marks: samples that
+    somebody has marked. duration_s: what was heard. share: of the time, at most, that writing anew
+    may take; where it would take more, a caption waits for a later one.
     """
 
     folder: Path
@@ -53,6 +53,7 @@ class Saving:
     journal: Journal | None = None
     path: Path | None = None
     finals: list[Caption] = field(default_factory=list)
+    marks: list[int] = field(default_factory=list)
     duration_s: float = 0.0
     share: float = 0.05
     problem: str = ""  # why the last attempt to write failed
@@ -176,7 +177,15 @@ class Saving:
     def _write(self, name: str, warnings: Sequence[str], folder: Path | None = None) -> None:
         shown, told = self.shown()
         told = [*warnings, *told]
-        form = document(self.source, self.model, self.options, self.duration_s, self.finals, told)
+        form = document(
+            self.source,
+            self.model,
+            self.options,
+            self.duration_s,
+            self.finals,
+            told,
+            marks=self.marks,
+        )
         outputs = self._outputs(name)
         whole = name == self.name and folder is None
         if whole and self.journal is not None and self.path is not None:

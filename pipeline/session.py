@@ -120,6 +120,7 @@ class Session:
         self._is_open = True
         self._ended = False  # nothing more will be heard
         self._error: Exception | None = None  # the first one, to be raised behind all captions
+        self._sent: list[_Batch] = []  # that may still be under way
         self._under_way = 0  # batches
         self._in_flight = 0  # pieces of batches under way
         self._held: list[Speech] = []
@@ -133,6 +134,14 @@ class Session:
     def heard_s(self) -> float:
         """Seconds of audio fed so far."""
         return self.heard_samples / SAMPLE_RATE_HZ
+
+    @property
+    def lag_s(self) -> float:
+        """For how many seconds the oldest sound is here that waits for captions; 0: none waits."""
+        with self._changed:
+            since = [batch.since for batch in self._sent if not batch.through.is_set()]
+            since += [self._held_since] if self._held else []
+        return time.monotonic() - min(since) if since else 0.0
 
     def stop(self) -> None:
         """Ends the input as if the source had ended here: the last captions still come."""
@@ -306,6 +315,7 @@ class Session:
         self._replay.sent(pieces)
         batch = _Batch(future, since, count, self._openings)
         self._batches.put(batch)
+        self._sent = [*(one for one in self._sent if not one.through.is_set()), batch]
         self._under_way += 1
         self._in_flight += count
         future.add_done_callback(partial(self._through, batch))

@@ -97,6 +97,15 @@ class Stream:
         return "real-time" if self._ends and self._place != STDIN else "live"
 
     @property
+    def waiting_s(self) -> float:
+        """Seconds of live sound that nobody has taken yet."""
+        if self.pace != "live":
+            return 0.0
+        with self._queue.mutex:
+            waiting = [len(item) for item in self._queue.queue if isinstance(item, np.ndarray)]
+        return sum(waiting) / SAMPLE_RATE_HZ
+
+    @property
     def stopped(self) -> bool:
         return self._stopping.is_set()
 

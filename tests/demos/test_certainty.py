@@ -2,6 +2,7 @@
 
 import pytest
 import rich.text
+from rich.console import Console
 
 from dragoman.demos.browser_view import row
 from dragoman.demos.certainty import Part, parts
@@ -35,7 +36,8 @@ def caption(text):
 
 
 def test_the_terminal_dims_them():
-    transcript = lines(caption(TEXT)).renderables[0]
+    console = Console(force_terminal=True, color_system="truecolor", no_color=False)
+    transcript = lines(caption(TEXT), console).renderables[0]
     assert isinstance(transcript, rich.text.Text)
     styles = {transcript.plain[span.start : span.end]: str(span.style) for span in transcript.spans}
     assert styles[" tren sale"] == "dim" and styles["El"] == "default"

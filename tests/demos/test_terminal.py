@@ -6,6 +6,9 @@ from typing import Literal
 import pytest
 from rich.console import Console
 
+from dragoman.demos import letters as fonts
+from dragoman.demos.big import BigView
+from dragoman.demos.choice import Choice
 from dragoman.demos.terminal import TAIL_STYLE, LiveView, clock, lines
 from dragoman.stages.messages import Caption, Text
 
@@ -20,7 +23,7 @@ def partial(
 def test_what_may_still_change_is_grey_and_what_is_committed_is_not():
     written = io.StringIO()
     console = Console(file=written, force_terminal=True, color_system="standard", width=60)
-    console.print(lines(partial("el fin", " del")))
+    console.print(lines(partial("el fin", " del"), console))
     out = written.getvalue()
     grey = console.get_style(TAIL_STYLE).render(" del", color_system=console._color_system)
     assert grey in out
@@ -30,13 +33,33 @@ def test_what_may_still_change_is_grey_and_what_is_committed_is_not():
 def test_the_live_view_prints_each_finished_segment_once():
     written = io.StringIO()
     console = Console(file=written, force_terminal=True, color_system=None, width=60)
-    with LiveView(console, lambda: "status") as view:
+    with LiveView(console, lambda width: "status") as view:
         view.show(partial("uno", " dos"))
         view.show(partial("uno dos tres", "", "final"))
         view.show(partial("otra", "", segment=1))
     out = written.getvalue()
     assert out.count("uno dos tres") == 1 and "status" in out
     assert out.index("uno dos tres") < out.rindex("otra")
+
+
+def test_a_caption_that_is_too_high_shows_its_newest_words():
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, color_system=None, width=20, height=5)
+    with LiveView(console, lambda width: "status") as view:
+        view.show(partial("uno " * 40, "ahora"))
+        assert "ahora" in written.getvalue() and "status" in written.getvalue()
+
+
+@pytest.mark.parametrize("letters", ["We waited", "日本語"])
+def test_large_letters_are_drawn_where_there_is_a_font_for_them(letters):
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, color_system=None, width=80, height=24)
+    said = Caption("partial", 0, 0, 1, "es", "en", Text("Esperamos"), Text(letters))
+    with BigView(console, lambda width: "status", Choice(["en", "es"])) as view:
+        view.show(said)
+        out = written.getvalue()
+    large = fonts.font(80, 22) is not None and letters.isascii()
+    assert ("█" in out) == large and (letters in out) == (not large)
 
 
 @pytest.mark.parametrize(
