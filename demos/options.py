@@ -103,8 +103,8 @@ Policy = Annotated[
     typer.Option(
         callback=_policy,
         metavar="NAME[:N]",
-        help="When words are committed: local-agreement:UPDATES, hold-n:WORDS, wait-k:WORDS, or "
-        "align-att:TOKENS, by where the model looks.",
+        help="What commits words: wait-k:WORDS, hold-n:WORDS, local-agreement:UPDATES, or by where "
+        "the model looks align-att:TOKENS.",
         show_default=False,
     ),
 ]

@@ -22,8 +22,8 @@ def asked(monkeypatch):
         seen.append(options.session)
         return errors.OK
 
-    def session_options(spec, **fields):
-        seen.append(Options(**fields))
+    def session_options(spec, prompt_style, **_):
+        seen.append(Options(prompt_style=prompt_style))
         raise KeyboardInterrupt
 
     monkeypatch.setattr("dragoman.demos.captions.run", captions)
