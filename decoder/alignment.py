@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dragoman.decoder.config import FULL, TextConfig
@@ -45,6 +46,22 @@ def up_to(plan: Plan, layer: int) -> Plan:
     return replace(plan, steps=steps, blocks=runs(i for i, _ in steps))
 
 
+def scores(view: View, queries: Tensor, keys: Tensor) -> Tensor:
+    """How much each query looks at each key, before the softmax: float32 [B, N, L, S], what is out
+    of reach at -inf.
+
+    queries: [B, N, L, H], the last L that ``view`` is for; keys: [B, N or 1, first_key + S, H].
+    """
+    found = (queries @ keys[:, :, view.first_key :].transpose(2, 3)).float()
+    L, S = found.shape[2:]
+    if view.mask is not None:
+        return found + view.mask[:, :, -L:].float()
+    if view.causal:
+        ahead = torch.ones(L, S, dtype=torch.bool, device=found.device).triu(1 + S - L)
+        return found.masked_fill(ahead, -torch.inf)
+    return found
+
+
 @dataclass(frozen=True)
 class Watching(View):
     """A view of one sequence that notes what ``heads`` see from the last ``wanted`` positions.
@@ -69,18 +86,9 @@ class Watching(View):
         layer, groups = next(self.layers), queries.shape[1] // keys.shape[1]
         for watched in self.heads:
             if watched[0] == layer:
-                query, key = queries[0, watched[1]], keys[0, watched[1] // groups]
-                self.noted[watched] = self._shares(query[-self.wanted :], key)
+                head, group = watched[1], watched[1] // groups
+                query = queries[:, head : head + 1, -self.wanted :].float()
+                key = keys[:, group : group + 1].float()
+                shares = scores(self, query, key).softmax(-1)[0, 0]
+                self.noted[watched] = F.pad(shares, (self.first_key, 0))  # out of reach: none
         return super().mix(queries, keys, values)
-
-    def _shares(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """Softmax of queries [wanted, H] over keys [S, H], what is out of reach at zero."""
-        scores = queries.float() @ keys[self.first_key :].float().T
-        if self.mask is not None:
-            scores = scores + self.mask[0, 0, -self.wanted :].float()
-        elif self.causal:
-            ahead = torch.ones_like(scores).triu(1 + scores.shape[1] - len(scores))
-            scores = scores.masked_fill(ahead.bool(), -torch.inf)
-        shares = scores.new_zeros(len(scores), len(keys))
-        shares[:, self.first_key :] = scores.softmax(-1)
-        return shares

@@ -35,7 +35,7 @@ from dragoman.pipeline.start import check
 
 def run(asked: CaptionsOptions) -> int:
     """Captions from start to end; returns the exit code, raises what the command line explains."""
-    check_log(asked.log)
+    check_log(asked.log, asked.overwrite)
     check(asked.spec, asked.language, asked.target_language)
     reference = None if asked.reference is None else _read_reference(asked.reference)
     with own_stdout() as out:

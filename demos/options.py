@@ -12,6 +12,7 @@ import typer
 
 from dragoman.demos.stdout import PrintableFormatter
 from dragoman.models import languages
+from dragoman.stages.policies import presets
 
 
 def _code(said: str) -> str:
@@ -91,7 +92,7 @@ Endpoint = Annotated[
     ),
 ]
 Latency = Annotated[
-    Literal["low", "balanced", "quality"] | None,
+    presets.Latency | None,
     typer.Option(
         help="How soon words are shown and committed, against how sure they are: a preset of "
         "--policy, --endpoint and how often captions are made anew; else balanced.",

@@ -12,7 +12,6 @@ late: a decoder cannot write a word before it has heard it, and lateness is take
 """
 
 import argparse
-import json
 import random
 import statistics
 from collections.abc import Iterator, Sequence
@@ -28,10 +27,10 @@ from dragoman.decoder.alignment import Heads
 from dragoman.decoder.batching import alone
 from dragoman.models.alignment import DELAY, HEADS
 from dragoman.models.words import normalized, words
-from dragoman.pipeline.outputs import write_whole
 from dragoman.stages.looks import Looks
 from dragoman.stages.messages import SAMPLE_RATE_HZ, SessionOptions, Speech
 from dragoman.stages.spans import middles_of, rising
+from evaluation.folders import note
 from evaluation.listening import Listener
 from evaluation.sets import BEFORE_SAMPLES, directions, in_quiet
 from training.synthesizers import Espeak
@@ -152,14 +151,6 @@ def _spread(late: Sequence[float]) -> float:
     return statistics.fmean(abs(error - median) for error in late)
 
 
-def write(folder: Path, found: Alignment) -> None:
-    """Into the folder's `config.json`."""
-    path = folder / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config |= {HEADS: [list(head) for head in found.heads], DELAY: found.delay_ms}
-    write_whole(path, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m evaluation.align", description="Find the heads that align words and sound."
@@ -188,7 +179,7 @@ def main() -> None:
         f"{found.words} words are {found.error_ms:.0f} ms from the truth on the average"
     )
     if not args.dry_run:
-        write(args.folder, found)
+        note(args.folder, {HEADS: [list(head) for head in found.heads], DELAY: found.delay_ms})
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ for figures alone.
 """
 
 import argparse
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,9 @@ from pathlib import Path
 import torch
 
 from dragoman.models.confidence import LEAST, TEMPERATURE
-from dragoman.pipeline.subtitles import write_whole
 from evaluation import confidence
 from evaluation.bench import LANGUAGES
+from evaluation.folders import note
 from evaluation.listening import Listener
 from evaluation.sets import SETS, TestSet, directions
 from evaluation.store import Row
@@ -75,14 +74,6 @@ def calibrated(ears: Ears) -> Calibration:
     )
 
 
-def write(folder: Path, found: Calibration) -> None:
-    """Into the folder's `config.json`."""
-    path = folder / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config |= {TEMPERATURE: found.temperature, LEAST: found.least}
-    write_whole(path, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m evaluation.calibrate", description="Fit a model's confidences to speech."
@@ -100,7 +91,7 @@ def main() -> None:
         f"{found.error_before:.3f} -> {found.error:.3f}"
     )
     if not args.dry_run:
-        write(args.folder, found)
+        note(args.folder, {TEMPERATURE: found.temperature, LEAST: found.least})
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ session that falls behind is seen to. Sessions at the pace "fast" have no such t
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any, Literal, Protocol, TextIO
 
@@ -59,7 +60,7 @@ class Standing:
         text: Text = getattr(caption, self._which)
         said = text.committed if self._committed_only else text.whole
         now, before = self._finished + words(said), self.words
-        kept = _common_prefix(before, now)
+        kept = len(commonprefix((before, now)))
         self.words = now
         if caption.kind == "final":
             self._finished = now
@@ -169,7 +170,7 @@ class SimulevalLog:
         self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
 
-# A form of log is added by an entry here; the command line knows it then.
+# A form of log is added by an entry here, and by its name in `LogFormat` of demos/options.py.
 LOGS: dict[str, Callable[[TextIO, str], Log]] = {
     "events": EventLog,
     "simulstream": SimulstreamLog,
@@ -177,12 +178,14 @@ LOGS: dict[str, Callable[[TextIO, str], Log]] = {
 }
 
 
-def check_log(path: Path | None) -> None:
-    """Raises InputError where no log can be written at ``path``, or a file is there already."""
+def check_log(path: Path | None, overwrite: bool = False) -> None:
+    """Raises InputError where no log can be written at ``path``, or a file is there already that it
+    may not ``overwrite``.
+    """
     if path is None:
         return
-    if path.exists():
-        raise InputError(f"--log {path}: there is such a file: move it, or choose another name")
+    if path.exists() and not overwrite:
+        raise InputError(f"--log {path}: there is such a file: --overwrite replaces it")
     if not path.absolute().parent.is_dir():
         raise InputError(f"--log {path}: there is no folder {path.parent}: make it first")
 
@@ -206,9 +209,3 @@ def logged(path: Path | None, form: str, sound: str) -> Iterator[Callable[[Capti
             yield note
         finally:
             log.end()
-
-
-def _common_prefix(a: list[str], b: list[str]) -> int:
-    """How many leading words agree."""
-    pairs = enumerate(zip(a, b, strict=False))
-    return next((place for place, (x, y) in pairs if x != y), min(len(a), len(b)))

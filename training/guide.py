@@ -15,7 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from dragoman.decoder import LanguageModel
+from dragoman.decoder import LanguageModel, alignment
 from dragoman.decoder.layers import Attention, DecoderLayer, View, rotate
 
 
@@ -66,14 +66,8 @@ def scores(
     chosen = [attention.q_proj(x, rows=slice(h * H, (h + 1) * H)) for h in heads]
     queries = rotate(attention.q_norm(torch.stack(chosen, dim=2)), view.cos, view.sin)
     per_key_head = attention.q_proj.out_features // H // keys.shape[1]
-    keys = keys[:, [head // per_key_head for head in heads], view.first_key :]
-    found = (queries.transpose(1, 2) @ keys.transpose(2, 3)).float()
-    if view.mask is not None:
-        found = found + view.mask
-    elif view.causal:
-        ahead = torch.ones(found.shape[-2:], dtype=torch.bool, device=x.device).triu(1)
-        found = found.masked_fill(ahead, float("-inf"))
-    return found.log_softmax(-1)
+    keys = keys[:, [head // per_key_head for head in heads]]
+    return alignment.scores(view, queries.transpose(1, 2), keys).log_softmax(-1)
 
 
 def _inside(scores: Tensor, places: Tensor, start: int) -> Tensor:

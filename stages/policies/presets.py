@@ -6,11 +6,12 @@ segment. Chosen from curves measured by `python -m evaluation.curves` (docs/deci
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from dragoman.errors import UsageError
 
-BALANCED = "balanced"
+Latency = Literal["low", "balanced", "quality"]
+BALANCED: Latency = "balanced"
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "low": {"commit_policy": "local-agreement", "update_chunks": 1, "endpoint_ms": 400},

@@ -69,3 +69,11 @@ def test_lines_are_counted_in_columns():
     assert wrapped("ab cd ef", 5) == ["ab cd", "ef"]
     assert wrapped("日本語", 4) == ["日本", "語"]
     assert wrapped("incomprehensible a", 5) == ["incomprehensible", "a"]
+
+
+def test_the_next_choice_is_the_transcript_and_then_the_translation_again():
+    choice, said = Choice(["en", "es"]), []
+    for _ in range(3):
+        said.append(choice.text(caption(0, "hello")).whole)
+        choice.next()
+    assert said == ["hello", "hola", "hello"]

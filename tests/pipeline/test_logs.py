@@ -131,6 +131,7 @@ def test_a_log_is_written_while_the_session_runs(tmp_path, form):
     assert form != "events" or json.loads(lines[-1])["kind"] == "summary"
     with pytest.raises(InputError, match="there is such a file"):
         check_log(path)
+    check_log(path, overwrite=True)
     with pytest.raises(InputError, match="there is no folder"):
         check_log(tmp_path / "none" / "log")
 
