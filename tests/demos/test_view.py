@@ -24,6 +24,7 @@ def test_keys_pause_mark_and_end(minute, tmp_path):
     with terminal(minute, "-o", tmp_path) as shown:
         shown.until("space pause")
         assert shown.gives_keys
+        shown.until("0:01.")
         shown.press(" ")
         at = shown.until("paused")
         shown.press("m")
